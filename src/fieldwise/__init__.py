@@ -1,0 +1,22 @@
+"""Fieldwise: from a folder of documents to a small language model that its owner can defend."""
+
+from __future__ import annotations
+
+import os
+
+__version__ = "0.1.0"
+
+# Nothing leaves the machine unless the recipe names where to. These switches must be set before the
+# libraries are imported; a value the user has set is kept.
+for _name, _value in {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "OPENVINO_TELEMETRY_DISABLE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_MODE": "offline",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+}.items():
+    os.environ.setdefault(_name, _value)

@@ -1,0 +1,7 @@
+"""`python -m fieldwise`."""
+
+import sys
+
+from fieldwise.cli import main
+
+sys.exit(main())

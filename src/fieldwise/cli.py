@@ -1,0 +1,313 @@
+"""The command line: one command per stage, plus run, status, validate, trace, ask, doctor and init.
+
+Results go to stdout, progress to stderr. Exit codes: 0 done, 2 something the user can mend, 3 a gate said no,
+130 interrupted. Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldwise import __version__
+from fieldwise.errors import FieldwiseError
+from fieldwise.progress import set_quiet
+
+if TYPE_CHECKING:
+    from fieldwise.recipe import Recipe
+    from fieldwise.run import RunFolder
+
+DEFAULT_RUN = Path("runs/default")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "command"):
+        parser.print_help()
+        return 0
+    set_quiet(options.quiet)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except FieldwiseError as error:
+        if options.json:
+            _print_json(error.to_json())
+        print(f"fieldwise: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nfieldwise: interrupted. Finished work is kept; run the same command again to go on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+# ---------------------------------------------------------------- the parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print the result as JSON")
+    common.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--run", type=Path, default=DEFAULT_RUN, metavar="DIR", help=f"run folder (default {DEFAULT_RUN})")
+    recipe = argparse.ArgumentParser(add_help=False)
+    recipe.add_argument("--config", type=Path, metavar="FILE", help="recipe file; without it the one of the run folder, else the defaults")
+    recipe.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the recipe, such as train.sft.epochs=2")
+
+    parser = argparse.ArgumentParser(prog="fieldwise", description="From a folder of documents to a small language model that its owner can defend.", parents=[common])
+    parser.add_argument("--version", action="version", version=f"fieldwise {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, function: Callable[[argparse.Namespace], int], about: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", parents=[common, *parents])
+        made.set_defaults(command=function)
+        return made
+
+    run = add("run", _run, "run the stages of a recipe; what is up to date is skipped", place, recipe)
+    run.add_argument("--stage", help="run one stage: a number such as 4b or 4, or a name")
+    run.add_argument("--start", help="first stage of a range")
+    run.add_argument("--end", help="last stage of a range")
+    run.add_argument("--force", action="store_true", help="run even what is up to date")
+    run.add_argument("--dry-run", action="store_true", help="say what would run, and why")
+    run.add_argument("--list", action="store_true", help="list the stages")
+
+    collect = commands.add_parser("collect", help="read folders or files into a run", description="Read folders or files into a run.", parents=[common, place])
+    collect.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folders, files or patterns")
+    collect.add_argument("--config", type=Path, metavar="FILE", help="recipe file")
+    collect.add_argument("--force", action="store_true", help="read again what is up to date")
+    collect.set_defaults(command=_collect)
+    for name, about in (("prepare", "clean and cut the documents, and index them"), ("generate", "make training examples"), ("train", "measure the base, fine-tune, choose"), ("evaluate", "measure all systems and judge the gates"), ("release", "merge, convert, quantise, prove parity")):
+        made = add(name, _stage, about, place, recipe)
+        made.add_argument("--force", action="store_true", help="run even if up to date")
+        made.set_defaults(stage_name=name)
+
+    serve = add("serve", _serve, "serve the released model and the documents over HTTP, with a web page", place, recipe)
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port (default 8000, 0 takes a free one)")
+    serve.add_argument("--model", help="file to serve, such as q4_k_m (default: release.serve of the recipe)")
+    ask = add("ask", _ask, "ask the released model one question", place)
+    ask.add_argument("question")
+    ask.add_argument("--model", help="file to ask, such as q4_k_m")
+
+    add("status", _status, "show what stands in a run folder", place)
+    validate = add("validate", _validate, "check a recipe and report every problem")
+    validate.add_argument("recipe", type=Path)
+    validate.add_argument("overrides", nargs="*", metavar="key=value")
+    trace = add("trace", _trace, "follow a document, chunk, example, adapter or file through a run, both ways", place)
+    trace.add_argument("id", help="id, file name of a document, or name of a built file")
+    trace.add_argument("--all", action="store_true", help="list everything instead of the first few")
+    add("doctor", _doctor, "look at the machine and the installed libraries", place)
+    init = add("init", _init, "write a recipe to start from")
+    init.add_argument("domain", help="healthcare, legal, finance or general")
+    init.add_argument("--folder", type=Path, default=Path(), help="where to write it (default: here)")
+    return parser
+
+
+# ---------------------------------------------------------------- run and its stages
+
+
+def _recipe_for(options: argparse.Namespace, run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe named with --config, else the one the run was made with, else the defaults."""
+    from fieldwise.recipe import load_recipe
+
+    path = options.config if getattr(options, "config", None) else run.recipe_path if run.recipe_path.is_file() else None
+    return load_recipe(path, overrides)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from fieldwise.pipeline import STEPS, choose, plan_all, run_steps
+    from fieldwise.run import RunFolder
+
+    if options.list:
+        rows = [{"number": s.number, "name": s.name, "about": s.about, "needs": list(s.inputs)} for s in STEPS]
+        _print_json(rows) if options.json else print("\n".join(f"{r['number']:>3}  {r['name']:10} {r['about']}" for r in rows))
+        return 0
+    run = RunFolder(options.run)
+    recipe = _recipe_for(options, run, options.overrides)
+    steps = choose(options.stage, options.start, options.end)
+    if options.dry_run:
+        plans = plan_all(recipe, run, steps, force=options.force)
+        if options.json:
+            _print_json([{"step": p.step.id, "action": p.action, "reason": p.reason} for p in plans])
+        else:
+            print("\n".join(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}" for p in plans))
+        return 0
+    with run.locked("fieldwise run"):
+        happened = run_steps(recipe, run, steps, force=options.force)
+    return _finish(options, run, happened)
+
+
+def _finish(options: argparse.Namespace, run: RunFolder, happened: list[dict[str, Any]]) -> int:
+    if options.json:
+        _print_json({"run": str(run.path), "steps": happened})
+    elif any(h["step"] in ("4d_evaluate", "5c_release") for h in happened) and (run.path / "5_reports/report.json").exists():
+        from fieldwise.evaluate.stage import read_report
+        from fieldwise.evaluate.table import plain
+
+        print(plain(read_report(run)))
+        print(f"\nRun folder: {options.run}")
+        if (run.path / "6_builds/release.json").exists():
+            print(f"Serve it:   fieldwise serve --run {options.run}")
+    else:
+        print("\n".join(f"{h['step']}: {h['action']}" for h in happened))
+    return 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from fieldwise.pipeline import choose, run_steps
+    from fieldwise.run import RunFolder
+
+    run = RunFolder(options.run)
+    recipe = _recipe_for(options, run)
+    settings = recipe.collect.model_copy(update={"sources": tuple(str(p.expanduser().absolute()) for p in options.paths)})
+    with run.locked("fieldwise collect"):
+        happened = run_steps(recipe.model_copy(update={"collect": settings}), run, choose("1"), force=options.force)
+    return _finish(options, run, happened)
+
+
+def _stage(options: argparse.Namespace) -> int:
+    from fieldwise.pipeline import choose, run_steps
+    from fieldwise.run import RunFolder
+
+    run = RunFolder(options.run)
+    recipe = _recipe_for(options, run, options.overrides)
+    ranges = {"prepare": ("2", "2i"), "generate": ("3", "3"), "train": ("4a", "4c"), "evaluate": ("4d", "4d"), "release": ("5a", "5c")}
+    start, end = ranges[options.stage_name]
+    with run.locked(f"fieldwise {options.stage_name}"):
+        happened = run_steps(recipe, run, choose(start=start, end=end), force=options.force)
+    return _finish(options, run, happened)
+
+
+# ---------------------------------------------------------------- serving and asking
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from fieldwise.run import RunFolder
+    from fieldwise.serve.server import serve_run
+
+    run = RunFolder(options.run)
+    recipe = _recipe_for(options, run, options.overrides)
+    changes = {k: v for k, v in (("host", options.host), ("port", options.port)) if v is not None}
+    settings = type(recipe.serve).model_validate({**recipe.serve.model_dump(), **changes})
+    return serve_run(run, settings, recipe.retrieve, options.model or recipe.release.serve)
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from fieldwise.recipe import load_recipe
+    from fieldwise.records import Message
+    from fieldwise.run import RunFolder
+    from fieldwise.serve.backend import open_backend
+
+    run = RunFolder(options.run)
+    recipe = load_recipe(run.require("recipe.yaml", "run"))
+    with open_backend(run, recipe.serve, recipe.retrieve, options.model or recipe.release.serve) as backend:
+        answer = next(iter(backend.answerer().answer_all([(Message(role="user", content=options.question),)])))
+    if options.json:
+        _print_json(answer.model_dump(mode="json"))
+        return 0
+    print(answer.text)
+    for citation in answer.citations:
+        page = f", page {citation.page}" if citation.page else ""
+        print(f"  [{citation.mark}] {citation.uri}{page}: {' '.join(citation.quote.split())}" + ("" if citation.is_verified else "  (not found word for word)"))
+    return 0
+
+
+# ---------------------------------------------------------------- looking
+
+
+def _status(options: argparse.Namespace) -> int:
+    from fieldwise.pipeline import plan_all
+    from fieldwise.run import RunFolder
+
+    run = RunFolder(options.run)
+    if not run.recipe_path.is_file():
+        raise FieldwiseError("no run stands here", where=options.run, fix="Start one with: fieldwise run --config recipe.yaml --run DIR, or name another folder with --run.")
+    from fieldwise.pipeline import STEPS
+
+    recipe = _recipe_for(options, run)
+    plans = plan_all(recipe, run, STEPS)
+    rows = []
+    for plan in plans:
+        manifest = run.manifest(plan.step.id)
+        state = "done" if manifest and plan.action == "skip" else "stale" if manifest else "missing"
+        rows.append({"number": plan.step.number, "name": plan.step.name, "state": state, "reason": plan.reason, "seconds": manifest.seconds if manifest else None, "facts": manifest.facts if manifest else {}})
+    if options.json:
+        _print_json({"run": str(run.path), "recipe": recipe.name, "base": recipe.base.model, "steps": rows})
+        return 0
+    print(f"{recipe.name}, base {recipe.base.model}, {options.run}")
+    for row in rows:
+        print(f"{row['number']:>3}  {row['name']:10} {row['state']:8} " + (f"{row['seconds']:.1f} s" if row["state"] == "done" else str(row["reason"])))
+    return 0
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from fieldwise.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    if options.json:
+        _print_json({"valid": True, "recipe": recipe.model_dump(mode="json")})
+    else:
+        print(f"{options.recipe}: valid. Model {recipe.name}, base {recipe.base.model}, {len(recipe.collect.sources)} source{'s' if len(recipe.collect.sources) != 1 else ''}.")
+    return 0
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from fieldwise.lineage import Lineage
+    from fieldwise.run import RunFolder
+
+    lineage = Lineage(RunFolder(options.run))
+    node = lineage.find(options.id)
+    up, down = lineage.upward(node), lineage.downward(node)
+    if options.json:
+        _print_json({"node": node._asdict(), "made_from": {k: [n._asdict() for n in v] for k, v in up.items()}, "used_in": {k: [n._asdict() for n in v] for k, v in down.items()}})
+        return 0
+    print(f"{node.kind} {node.id}: {node.label}")
+    for title, found in (("made from", up), ("used in", down)):
+        for kind, nodes in found.items():
+            print(f"  {title} {len(nodes)} {kind}{'s' if len(nodes) != 1 else ''}")
+            for other in nodes if options.all else nodes[:5]:
+                print(f"    {other.id}  {other.label}")
+            if len(nodes) > 5 and not options.all:
+                print(f"    ... {len(nodes) - 5} more (--all)")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from fieldwise.doctor import examine
+
+    findings = examine(options.run)
+    if options.json:
+        _print_json([f._asdict() for f in findings])
+    else:
+        for finding in findings:
+            print(f"{finding.state:8} {finding.area:10} {finding.name:20} {finding.value}" + (f"\n{'':40} {finding.fix}" if finding.fix else ""))
+    return 2 if any(f.state == "problem" for f in findings) else 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    from fieldwise.starter import init
+
+    path = init(options.domain, options.folder)
+    if options.json:
+        _print_json({"recipe": str(path), "documents": str(path.parent / "documents")})
+    else:
+        print(f"Wrote {path}. Put your documents into {path.parent / 'documents'}, then: fieldwise run --config {path} --run runs/{options.domain}")
+    return 0
+
+
+
+
+if __name__ == "__main__":
+    sys.exit(main())

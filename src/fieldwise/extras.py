@@ -1,0 +1,52 @@
+"""Optional libraries: imported where they are used, with a message that names the extra to install."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from types import ModuleType
+
+from fieldwise.errors import MissingExtra
+
+# extra -> what it adds; `fieldwise doctor` prints this list
+EXTRAS: dict[str, str] = {
+    "documents": "read PDF, Office and HTML files; chunk, find duplicates, detect the language",
+    "rag": "search the documents: lexical index, embeddings, citations",
+    "train": "fine-tune: SFT and DPO with LoRA",
+    "eval": "overlap metrics and statistics",
+    "gguf": "convert, quantise and run GGUF files",
+    "serve": "the HTTP service and its pages",
+    "nano": "the embedded base weights (installed from the folder nano/)",
+    "examples": "rebuild the example documents",
+}
+
+
+def require(module: str, *, extra: str, to: str) -> ModuleType:
+    """Import a module or raise MissingExtra that says what to install.
+
+    >>> require("json", extra="documents", to="read JSON").__name__
+    'json'
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise MissingExtra(f"the library {error.name!r} is needed to {to}", fix=f"Install it with: pip install 'fieldwise[{extra}]'") from error
+
+
+def installed_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution, without importing it; None if it is missing."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def is_importable(module: str) -> bool:
+    """Tell whether a module could be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False

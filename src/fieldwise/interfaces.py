@@ -1,0 +1,99 @@
+"""The few interfaces behind which implementations are swapped.
+
+`Answerer`: a conversation in, an `Answer` out: base, tuned, retrieval over any of them, a GGUF file and a
+served endpoint are all measured through it. `Engine`: runs our weights. `Retriever`: a query in, passages out.
+`Extractor`: a file in, a `Document` out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from fieldwise.records import Answer, Conversation, Document, RetrievedPassage, Source
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; temperature 0 takes the best one."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a streamed reply: new text (may be empty), and on the last piece why it ended."""
+
+    text: str
+    tokens: int
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A whole reply."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+
+
+class Engine(Protocol):
+    """Runs weights. Prompts are token ids; `render` makes them from a conversation with the model's own template."""
+
+    model_id: str
+    context_tokens: int
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the ids of a text, special tokens recognised, none added."""
+        ...
+
+    def render(self, conversation: Conversation, *, tools: Sequence[dict[str, object]] = ()) -> list[int]:
+        """Return the prompt of a conversation, ending where the assistant begins to speak."""
+        ...
+
+    def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
+        """Continue every prompt; raises ModelError for a prompt that does not fit the context."""
+        ...
+
+    def stream(self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[Piece]:
+        """Continue one prompt piece by piece; stops soon after `is_cancelled` turns true."""
+        ...
+
+    def close(self) -> None:
+        """Free the weights."""
+        ...
+
+
+class Retriever(Protocol):
+    """Finds passages."""
+
+    def search(self, query: str, top_k: int) -> list[RetrievedPassage]:
+        """Return the best passages, best first."""
+        ...
+
+
+class Answerer(Protocol):
+    """Answers conversations, whatever stands behind it."""
+
+    name: str
+
+    def answer_all(self, conversations: Sequence[Conversation]) -> Iterator[Answer]:
+        """Yield one answer for each conversation, in order."""
+        ...
+
+
+class Extractor(Protocol):
+    """Reads one kind of file; raises DocumentError for a file it cannot read."""
+
+    def __call__(self, path: Path, source: Source) -> Document: ...

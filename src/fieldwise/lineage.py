@@ -1,0 +1,110 @@
+"""Walk the lineage of a run both ways: from an answer's model to its documents, and from a document to all that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from fieldwise.errors import DatasetError
+from fieldwise.files import read_json
+from fieldwise.records import Adapter, Chunk, Document, Example, ModelBuild, PreferencePair
+from fieldwise.run import RunFolder
+from fieldwise.tables import read_records
+
+Kind = Literal["document", "chunk", "example", "preference", "adapter", "build"]
+ORDER: tuple[Kind, ...] = ("document", "chunk", "example", "preference", "adapter", "build")
+
+
+class Node(NamedTuple):
+    """One thing of the run, by id, with a line that tells what it is."""
+
+    kind: Kind
+    id: str
+    label: str
+
+
+class Lineage:
+    """The graph of a run: what was made from what."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.made_from: dict[str, set[str]] = {}
+        for add in (self._documents, self._chunks, self._examples, self._models):
+            add(run)
+        self.used_in: dict[str, set[str]] = {}
+        for child, parents in self.made_from.items():
+            for parent in parents:
+                self.used_in.setdefault(parent, set()).add(child)
+
+    # ------------------------------------------------------------ reading
+
+    def _add(self, kind: Kind, identifier: str, label: str, parents: Iterator[str] | tuple[str, ...] = ()) -> None:
+        self.nodes[identifier] = Node(kind, identifier, label)
+        self.made_from[identifier] = set(parents)
+
+    def _documents(self, run: RunFolder) -> None:
+        path = run.path / "1_documents/documents.parquet"
+        for document in read_records(path, Document) if path.exists() else ():
+            self._add("document", document.id, document.source.uri)
+
+    def _chunks(self, run: RunFolder) -> None:
+        path = run.path / "2_chunks/chunks.parquet"
+        for chunk in read_records(path, Chunk) if path.exists() else ():
+            place = f", page {chunk.page}" if chunk.page else ""
+            self._add("chunk", chunk.id, f"{chunk.uri}{place}: {' '.join(chunk.text.split())[:60]}", (chunk.document_id,))
+
+    def _examples(self, run: RunFolder) -> None:
+        for split in ("train", "validation", "test"):
+            path = run.path / f"3_examples/{split}.parquet"
+            for example in read_records(path, Example) if path.exists() else ():
+                self._add("example", example.id, f"{split}, {example.style}: {example.question[:60]}", example.chunk_ids)
+        path = run.path / "3_examples/preferences.parquet"
+        for pair in read_records(path, PreferencePair) if path.exists() else ():
+            self._add("preference", pair.id, f"{pair.reason}: {pair.chosen[:40]}", pair.chunk_ids)
+
+    def _models(self, run: RunFolder) -> None:
+        for method in ("sft", "dpo"):
+            path = run.path / f"4_adapters/{method}/adapter.json"
+            if path.exists():
+                adapter = Adapter.model_validate(read_json(path))
+                parents = (*adapter.example_ids, *((adapter.parent,) if adapter.parent else ()))
+                self._add("adapter", adapter.id, f"{method}, {len(adapter.example_ids)} examples", parents)
+        for path in sorted((run.path / "6_builds").glob("*.build.json")):
+            build = ModelBuild.model_validate(read_json(path))
+            self._add("build", build.id, f"{build.path}, {build.quantisation}", (build.adapter_id,) if build.adapter_id else ())
+
+    # ------------------------------------------------------------ walking
+
+    def find(self, wanted: str) -> Node:
+        """Return the node with this id, id prefix, document name or build path; says what there is if nothing fits."""
+        if wanted in self.nodes:
+            return self.nodes[wanted]
+        matches = [n for n in self.nodes.values() if n.id.startswith(wanted) or (n.kind == "document" and (n.label == wanted or n.label.rpartition("/")[2] == wanted)) or (n.kind == "build" and wanted in n.label)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise DatasetError("several things match", where="trace", found=", ".join(n.id for n in matches[:5]), fix="Give more of the id.")
+        raise DatasetError("nothing in this run has this id or name", where="trace", found=wanted, fix="Give an id (doc_, chk_, exa_, prf_, ada_, bld_), the file name of a document, or the name of a built file.")
+
+    def upward(self, node: Node) -> dict[Kind, list[Node]]:
+        """Return what the node was made from, by kind."""
+        return self._walk(node, self.made_from)
+
+    def downward(self, node: Node) -> dict[Kind, list[Node]]:
+        """Return what was made from the node, by kind: all that must be rebuilt if it is taken away."""
+        return self._walk(node, self.used_in)
+
+    def _walk(self, node: Node, edges: dict[str, set[str]]) -> dict[Kind, list[Node]]:
+        seen: set[str] = set()
+        waiting = [node.id]
+        while waiting:
+            for other in edges.get(waiting.pop(), ()):
+                if other not in seen and other in self.nodes:
+                    seen.add(other)
+                    waiting.append(other)
+        found: dict[Kind, list[Node]] = {}
+        for kind in ORDER:
+            nodes = sorted((self.nodes[i] for i in seen if self.nodes[i].kind == kind), key=lambda n: n.label)
+            if nodes:
+                found[kind] = nodes
+        return found

@@ -1,0 +1,52 @@
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere; never on stdout."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+T = TypeVar("T")
+_BAR_EVERY_SECONDS = 0.2
+_LINE_EVERY_SECONDS = 10.0
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Switch progress off for this process (`--quiet`)."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(text: str) -> None:
+    """Print one line for the person who watches."""
+    if not _quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items and show how many are done, how fast, and how long it may still take."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    began = shown = time.monotonic()
+    on_terminal = sys.stderr.isatty()
+    every = _BAR_EVERY_SECONDS if on_terminal else _LINE_EVERY_SECONDS
+    done = 0
+    for item in items:
+        yield item
+        done += 1
+        now = time.monotonic()
+        if not _quiet and now - shown >= every:
+            _show(label, done, total, now - began, on_terminal)
+            shown = now
+    if on_terminal and not _quiet and shown > began:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _show(label: str, done: int, total: int | None, seconds: float, on_terminal: bool) -> None:
+    speed = done / seconds if seconds else 0.0
+    text = f"  {label}: {done}" + (f"/{total}" if total else "") + f", {speed:.1f}/s"
+    if total and speed:
+        text += f", about {(total - done) / speed:.0f} s left"
+    print(f"\r\033[K{text}" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True)

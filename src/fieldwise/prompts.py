@@ -1,0 +1,50 @@
+"""The words of every prompt: one answer style for training, evaluation and serving, so that comparisons are fair."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fieldwise.records import NOT_STATED, Conversation, Message
+
+CLOSED_SYSTEM = f"Answer in a few words, without explanation. If you do not know, reply: {NOT_STATED}"
+GROUNDED_SYSTEM = (
+    "Answer from the passages only. Keep the answer short and in their words. Put the number of the passage after it, like [1]. "
+    f"If the passages do not say, reply: {NOT_STATED}"
+)
+
+_MARK = re.compile(r"\s*\[(\d)\]")
+
+
+def closed_prompt(question: str) -> Conversation:
+    """A question without passages: what the weights alone know."""
+    return (Message(role="system", content=CLOSED_SYSTEM), Message(role="user", content=question))
+
+
+def grounded_prompt(question: str, passages: Sequence[str]) -> Conversation:
+    """A question over numbered passages; each passage is the label of its chunk and its text."""
+    listed = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(passages, 1))
+    return (Message(role="system", content=GROUNDED_SYSTEM), Message(role="user", content=f"Passages:\n{listed}\n\nQuestion: {question}"))
+
+
+def without_marks(text: str) -> str:
+    """Return an answer without its citation marks.
+
+    >>> without_marks("14 days [2]")
+    '14 days'
+    """
+    return _MARK.sub("", text).strip()
+
+
+def cited_numbers(text: str) -> list[int]:
+    """Return the passage numbers an answer cites, in order, without repeats.
+
+    >>> cited_numbers("14 days [2][1] [2]")
+    [2, 1]
+    """
+    return list(dict.fromkeys(int(n) for n in _MARK.findall(text)))
+
+
+def is_declined(text: str) -> bool:
+    """Tell whether an answer says that the documents do not tell."""
+    return without_marks(text).casefold().rstrip(". ") == NOT_STATED.casefold().rstrip(". ") or without_marks(text) == ""

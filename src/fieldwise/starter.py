@@ -1,0 +1,45 @@
+"""`fieldwise init DOMAIN`: a recipe to start from, with the settings people change first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fieldwise.errors import FieldwiseError
+from fieldwise.files import write_text
+
+DOMAINS = ("healthcare", "legal", "finance", "general")
+
+_TEMPLATE = """# Recipe made by: fieldwise init {domain}
+# Check it with:     fieldwise validate {file}
+# Run it with:       fieldwise run --config {file} --run runs/{domain}
+# Every key with its default: docs/recipe.md
+
+name: {domain}-model
+domain: {domain}
+seed: 42
+
+base:
+  model: fieldwise-nano          # or a folder, or a Hugging Face id such as HuggingFaceTB/SmolLM2-135M-Instruct
+
+collect:
+  sources: [documents]           # folders, files or patterns, relative to this file
+  # licence: internal            # terms under which you may use the documents
+
+# evaluate:
+#   questions: questions.jsonl   # lines of {{"question": ..., "answer": ... or null}} that training never sees
+
+release:
+  quantisations: [q8_0, q4_k_m]
+"""
+
+
+def init(domain: str, folder: Path) -> Path:
+    """Write `recipe.yaml` and an empty `documents/` into a folder; an existing recipe is never overwritten."""
+    if domain not in DOMAINS:
+        raise FieldwiseError("unknown domain", where="init", found=repr(domain), fix=f"Choose one of: {', '.join(DOMAINS)}.")
+    path = folder / "recipe.yaml"
+    if path.exists():
+        raise FieldwiseError("there is a recipe already", where=path, fix="Name another folder: fieldwise init DOMAIN --folder DIR")
+    (folder / "documents").mkdir(parents=True, exist_ok=True)
+    write_text(path, _TEMPLATE.format(domain=domain, file=path.name))
+    return path

@@ -1,0 +1,31 @@
+"""Shared by all tests: no network, no hub, quiet libraries."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import pytest
+
+_LOOPBACK_ROOMS = ("tests/serve/", "tests/ui/", "tests/e2e/")
+
+
+@pytest.fixture(autouse=True)
+def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Refuse every connection; tests of the service may use loopback."""
+    may_use_loopback = any(room in request.node.path.as_posix() for room in _LOOPBACK_ROOMS)
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else None
+        if host is None or (may_use_loopback and str(host) in ("127.0.0.1", "::1", "localhost")):
+            return connect(self, address)  # type: ignore[arg-type]
+        raise OSError(f"tests do not use the network: {address!r}")
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    yield
