@@ -1,0 +1,144 @@
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldwise.errors import ModelError
+from fieldwise.interfaces import Generation, Piece, Sampling
+from fieldwise.prompts import cited_numbers, is_declined, without_marks
+from fieldwise.records import NOT_STATED, Answer, Chunk, Conversation, Document, Message, RetrievedPassage, Source
+from fieldwise.retrieve.grounded import ClosedAnswerer, GroundedAnswerer, StreamedText, cite, find_words, sentence_around
+from fieldwise.retrieve.settings import RetrieveSettings
+
+TEXT = "Visitors leave at 20:00. Children may\nstay until 18:30 with a parent."
+
+
+def chunk(text: str = TEXT, start: int = 100) -> Chunk:
+    document = Document.make(title="Visits", text=" " * start + text, source=Source(uri="visits.md"))
+    return Chunk.make(document, start, start + len(text))
+
+
+class Scripted:
+    """An engine that says what it is told; a prompt is one token for each word."""
+
+    model_id = "scripted"
+
+    def __init__(self, reply: str, context_tokens: int = 1000) -> None:
+        self.reply, self.context_tokens, self.shown = reply, context_tokens, []
+
+    def render(self, conversation: Conversation, *, tools: Sequence[dict[str, object]] = ()) -> list[int]:
+        self.shown.append(conversation)
+        return [1] * sum(len(m.content.split()) for m in conversation)
+
+    def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
+        return [Generation(self.reply, (1, 2), "stop", len(p)) for p in prompts]
+
+    def stream(self, prompt: list[int], sampling: Sampling, is_cancelled=lambda: False) -> Iterator[Piece]:
+        for word in self.reply.split(" "):
+            yield Piece(f" {word}", 1)
+        yield Piece("", 0, "stop")
+
+
+class Shelf:
+    """A retriever that always finds the same passages."""
+
+    def __init__(self, *chunks: Chunk) -> None:
+        self.chunks, self.queries = chunks, []
+
+    def search(self, query: str, top_k: int) -> list[RetrievedPassage]:
+        self.queries.append(query)
+        return [RetrievedPassage(chunk=c, score=1.0) for c in self.chunks[:top_k]]
+
+
+def ask(reply: str, *chunks: Chunk) -> Answer:
+    answerer = GroundedAnswerer("rag", Scripted(reply), Shelf(*(chunks or (chunk(),))), RetrieveSettings(), Sampling())
+    return next(answerer.answer_all([(Message(role="user", content="When?"),)]))
+
+
+def test_a_mark_becomes_a_citation_with_the_stored_sentence() -> None:
+    found = ask("18:30 [1]")
+    citation = found.citations[0]
+    assert (found.answer, citation.is_verified, citation.uri) == ("18:30", True, "visits.md")
+    assert citation.quote == "stay until 18:30 with a parent."
+    assert (" " * 100 + TEXT)[citation.start : citation.end] == citation.quote
+
+
+def test_words_that_do_not_stand_in_the_passage_are_not_verified() -> None:
+    assert ask("19:15 [1]").citations[0].is_verified is False
+
+
+def test_a_mark_of_no_passage_is_no_citation() -> None:
+    assert ask("19:15 [4]").citations == ()
+
+
+def test_without_a_mark_the_passage_that_holds_the_answer_is_cited() -> None:
+    assert ask("children may stay", chunk("Nothing here."), chunk()).citations[0].mark == 2
+
+
+def test_a_declined_answer_cites_nothing() -> None:
+    found = ask(NOT_STATED + " [1]")
+    assert found.is_declined and found.citations == ()
+
+
+def test_passages_that_do_not_fit_are_left_out_whole() -> None:
+    engine = Scripted("x [1]", context_tokens=150)
+    answerer = GroundedAnswerer("rag", engine, Shelf(chunk("word " * 40), chunk("word " * 40), chunk("word " * 40)), RetrieveSettings(context_share=0.7), Sampling())
+    passages, prompt = answerer.pack((Message(role="user", content="When?"),))
+    assert len(passages) == 1 and len(prompt) <= 105
+
+
+def test_a_question_longer_than_the_context_is_refused_with_both_counts() -> None:
+    answerer = GroundedAnswerer("rag", Scripted("x", context_tokens=100), Shelf(chunk()), RetrieveSettings(), Sampling())
+    with pytest.raises(ModelError, match=r"found \d+ tokens, the context holds 100"):
+        answerer.pack((Message(role="user", content="why " * 400),))
+
+
+def test_a_short_follow_up_is_searched_with_the_question_before_it() -> None:
+    shelf = Shelf(chunk())
+    answerer = GroundedAnswerer("rag", Scripted("x"), shelf, RetrieveSettings(), Sampling())
+    answerer.pack((Message(role="user", content="When do visitors leave?"), Message(role="assistant", content="20:00 [1]"), Message(role="user", content="And children?")))
+    assert shelf.queries == ["When do visitors leave? And children?"]
+
+
+def test_a_stream_gives_passages_then_text_then_the_whole_answer() -> None:
+    answerer = GroundedAnswerer("rag", Scripted("18:30 [1]"), Shelf(chunk()), RetrieveSettings(), Sampling())
+    events = list(answerer.stream((Message(role="user", content="When?"),)))
+    assert isinstance(events[0], tuple) and isinstance(events[-1], Answer)
+    assert "".join(e.text for e in events if isinstance(e, StreamedText)) == "18:30 [1]"
+    assert events[-1].citations[0].is_verified
+
+
+def test_the_closed_answerer_shows_no_passage() -> None:
+    engine = Scripted(" 20:00")
+    found = next(ClosedAnswerer("base", engine, Sampling()).answer_all([(Message(role="user", content="When?"),)]))
+    assert (found.answer, found.passages) == ("20:00", ())
+    assert "Passages" not in engine.shown[0][-1].content
+
+
+@pytest.mark.parametrize(("words", "text", "span"), [("14  Days", "kept for 14 days.", (9, 16)), ("4 days", "kept for 14 days", None), ("a.b", "xa.b", None), ("(x)", "see (x) here", (4, 7)), ("", "x", None), ("may stay", "may\nstay", (0, 8))])
+def test_words_are_found_whole(words: str, text: str, span: tuple[int, int] | None) -> None:
+    assert find_words(words, text) == span
+
+
+@given(st.lists(st.sampled_from(["fridge", "14", "days.", "Keep", "A-7", "(cold)", "no", "2:30"]), min_size=1, max_size=20), st.data())
+def test_any_words_of_a_text_are_found_in_it(parts: list[str], data: st.DataObject) -> None:
+    begin = data.draw(st.integers(0, len(parts) - 1))
+    words = " ".join(parts[begin : data.draw(st.integers(begin + 1, len(parts)))])
+    found = find_words(words, "\n".join(parts))
+    assert found is not None
+    assert "\n".join(parts)[slice(*found)].split() == words.rstrip(".").split()
+
+
+def test_citations_are_cut_to_the_passages_shown() -> None:
+    assert [c.mark for c in cite("18:30", [2, 1], [chunk(), chunk("Until 18:30.")])] == [2, 1]
+
+
+@pytest.mark.parametrize(("text", "numbers", "plain"), [("14 days [2][1] [2]", [2, 1], "14 days"), ("[1] a", [1], "a"), ("a [12] b", [], "a [12] b"), ("", [], "")])
+def test_marks_are_read_and_removed(text: str, numbers: list[int], plain: str) -> None:
+    assert (cited_numbers(text), without_marks(text)) == (numbers, plain)
+
+
+@pytest.mark.parametrize(("text", "declined"), [(NOT_STATED, True), ("not stated in the documents", True), (f" {NOT_STATED} [1]", True), ("", True), ("14 days", False)])
+def test_declining_is_recognised(text: str, declined: bool) -> None:
+    assert is_declined(text) is declined
