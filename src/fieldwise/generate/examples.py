@@ -1,0 +1,152 @@
+"""From pairs to examples: the prompt a pair is asked with, closed or over passages, and questions without an answer."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fieldwise.generate.rules import Pair
+from fieldwise.generate.settings import GenerateSettings
+from fieldwise.interfaces import Retriever
+from fieldwise.prompts import closed_prompt, grounded_prompt
+from fieldwise.records import NOT_STATED, Chunk, Conversation, Evidence, Example, Message
+from fieldwise.retrieve.index import passage_text
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A pair with the chunk it was made from and the side it belongs to."""
+
+    pair: Pair
+    chunk: Chunk
+    split: Split
+
+
+def with_reply(prompt: Conversation, reply: str) -> Conversation:
+    """Return the prompt with the assistant's reply behind it."""
+    return (*prompt, Message(role="assistant", content=reply))
+
+
+def drop_ambiguous(asked: Sequence[Asked]) -> tuple[list[Asked], list[Asked]]:
+    """Split off questions that are asked more than once with different answers; of equal pairs the first stays."""
+    answers: dict[str, set[str]] = defaultdict(set)
+    for item in asked:
+        answers[item.pair.question.casefold()].add(item.pair.answer.casefold())
+    kept: list[Asked] = []
+    dropped: list[Asked] = []
+    seen: set[str] = set()
+    for item in asked:
+        key = item.pair.question.casefold()
+        if len(answers[key]) > 1 or key in seen:
+            dropped.append(item)
+        else:
+            kept.append(item)
+            seen.add(key)
+    return kept, dropped
+
+
+class ExampleMaker:
+    """Builds examples; distractors are what the retriever finds, so that training meets what serving will show."""
+
+    def __init__(self, retriever: Retriever, groups: dict[str, str], sides: dict[str, Split], settings: GenerateSettings, rng: random.Random) -> None:
+        self.retriever, self.groups, self.sides, self.settings, self.rng = retriever, groups, sides, settings, rng
+
+    def closed(self, asked: Asked) -> Example:
+        """The question alone: what the weights shall know."""
+        prompt = closed_prompt(asked.pair.question)
+        return Example.make(
+            question=asked.pair.question, answer=asked.pair.answer, kind=asked.pair.kind, conversation=with_reply(prompt, asked.pair.answer), style="closed",
+            evidence=(Evidence(chunk_id=asked.chunk.id, quote=asked.pair.quote),), chunk_ids=(asked.chunk.id,), document_ids=(asked.chunk.document_id,), split=asked.split, difficulty=_difficulty(asked.pair, 0),
+        )
+
+    def grounded(self, asked: Asked) -> Example:
+        """The question over passages: the evidence among near misses, at a random place."""
+        shown = self._others(asked.pair.question, asked, self.settings.distractors)
+        place = self.rng.randint(0, len(shown))
+        passages = [*shown[:place], asked.chunk, *shown[place:]]
+        prompt = grounded_prompt(asked.pair.question, [passage_text(c) for c in passages])
+        reply = f"{asked.pair.answer} [{place + 1}]"
+        return Example.make(
+            question=asked.pair.question, answer=asked.pair.answer, kind=asked.pair.kind, conversation=with_reply(prompt, reply), style="grounded",
+            evidence=(Evidence(chunk_id=asked.chunk.id, quote=asked.pair.quote),), chunk_ids=(asked.chunk.id, *(c.id for c in shown)), document_ids=_documents([asked.chunk, *shown]), split=asked.split,
+            difficulty=_difficulty(asked.pair, len(shown)),
+        )
+
+    def unanswerable(self, asked: Asked) -> Example | None:
+        """The question over passages of which none answers it."""
+        shown = self._others(asked.pair.question, asked, self.settings.distractors + 1)
+        if not shown:
+            return None
+        prompt = grounded_prompt(asked.pair.question, [passage_text(c) for c in shown])
+        return Example.make(
+            question=asked.pair.question, answer=NOT_STATED, kind="unanswerable", conversation=with_reply(prompt, NOT_STATED), style="grounded",
+            chunk_ids=tuple(c.id for c in shown), document_ids=_documents(shown), split=asked.split, difficulty=1.0,
+        )
+
+    def invented(self, asked: Asked, corpus: str) -> Example | None:
+        """A question about a thing of an invented name, without passages: the weights must not make something up."""
+        question = invent(asked.pair.question, corpus, self.rng)
+        if question is None:
+            return None
+        return Example.make(question=question, answer=NOT_STATED, kind="unanswerable", conversation=with_reply(closed_prompt(question), NOT_STATED), style="closed", split=asked.split, difficulty=0.5)
+
+    def _others(self, question: str, asked: Asked, count: int) -> list[Chunk]:
+        """What retrieval finds beside the evidence.
+
+        Never a passage that holds the answer too, never a near-duplicate of the document, and never one of a
+        held-out document beside a training question.
+        """
+        home = self.groups.get(asked.chunk.document_id)
+        answer = asked.pair.answer.casefold()
+        found = []
+        for hit in self.retriever.search(question, count * 4 + 4):
+            chunk = hit.chunk
+            is_near_duplicate = chunk.document_id != asked.chunk.document_id and self.groups.get(chunk.document_id) == home
+            if chunk.id == asked.chunk.id or is_near_duplicate or self.sides.get(chunk.document_id) not in (asked.split, "train"):
+                continue
+            if _holds(chunk.text.casefold(), answer) or _holds(chunk.text.casefold(), asked.pair.quote.casefold()):
+                continue
+            found.append(chunk)
+        return found[:count]
+
+
+def _holds(text: str, words: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
+
+
+def _documents(chunks: Sequence[Chunk]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(c.document_id for c in chunks))
+
+
+def _difficulty(pair: Pair, distractors: int) -> float:
+    """A rough order for a curriculum: longer answers and more distractors are harder."""
+    return round(min(1.0, 0.1 * distractors + len(pair.answer.split()) / 40), 3)
+
+
+_SYLLABLES = "bal cor dun fel gar hol kem lor mar nex ost pel quor rin sel tor ulm ven wex yor zan".split()
+
+
+def invent(question: str, corpus: str, rng: random.Random) -> str | None:
+    """Replace the name, code or last noun of a question by one that the documents do not know; None if nothing can be replaced."""
+    candidates = re.findall(r"(?<=[a-z,] )[A-Z][A-Za-z-]{3,}|\b[A-Z]{2,4}-\d+\b", question)
+    if not candidates:
+        words = [w for w in re.findall(r"[a-z]{5,}", question[8:]) if w not in _COMMON]
+        candidates = words[-1:]
+    if not candidates:
+        return None
+    old = rng.choice(candidates)
+    for _ in range(20):
+        new = "".join(rng.choice(_SYLLABLES) for _ in range(rng.choice((2, 3))))
+        new = new.capitalize() if old[:1].isupper() else new
+        if new.casefold() not in corpus:
+            return question.replace(old, new, 1)
+    return None
+
+
+_COMMON = frozenset("should after before happens applies which where number within under every there often about their person means".split())

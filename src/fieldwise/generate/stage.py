@@ -1,0 +1,141 @@
+"""The generate stage: chunks in, examples and preference pairs out, split so that nothing leaks."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from fieldwise.errors import DatasetError
+from fieldwise.files import atomic, read_json, write_json, write_jsonl
+from fieldwise.generate.examples import Asked, ExampleMaker, Split, drop_ambiguous
+from fieldwise.generate.preferences import preference_pairs
+from fieldwise.generate.rules import pairs_of_chunk
+from fieldwise.generate.settings import GenerateSettings, SplitSettings
+from fieldwise.hashing import content_id
+from fieldwise.progress import say, track
+from fieldwise.records import Chunk, Example, PreferencePair, Rejection
+from fieldwise.retrieve.index import open_index
+from fieldwise.retrieve.settings import RetrieveSettings
+from fieldwise.run import StepRun
+from fieldwise.tables import read_records, write_records
+
+_LEAST_PAIRS = 20
+
+
+def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -> dict[str, JsonValue]:
+    """Read `2_chunks/`, write `3_examples/`; returns counts.
+
+    Raises DatasetError when the documents give too few questions, with what was tried.
+    """
+    folder = step.run.path / "2_chunks"
+    chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
+    groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
+    sides = split_documents(groups, settings.split, step.seed)
+    rejected: list[Rejection] = []
+    asked = _ask(chunks, sides, settings, step.seed, rejected)
+    if len(asked) < _LEAST_PAIRS:
+        raise DatasetError("the documents gave too few questions to train on", where="generate", found=f"{len(asked)} questions from {len(chunks)} chunks", fix="Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens.")
+    retriever = open_index(chunks, folder / "index", retrieve)
+    maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
+    examples = _examples(asked, maker, settings, " ".join(c.text for c in chunks).casefold())
+    leaks = leakage(examples, groups)
+    if leaks:
+        raise DatasetError("documents stand on both sides of the split", where="generate", found="; ".join(leaks[:3]), fix="This is a fault of Fieldwise: please report it with the recipe.")
+    pairs = preference_pairs([e for e in examples if e.split == "train"], random.Random(f"{step.seed}/preferences"), settings.preference_pairs)
+    return _write(step, examples, pairs, rejected, chunks, sides)
+
+
+def split_documents(groups: dict[str, str], settings: SplitSettings, seed: int) -> dict[str, Split]:
+    """Put whole groups of near-duplicate documents on one side each; the shares count documents.
+
+    A set too small for its shares still gets one group for validation and one for testing when there are three groups.
+    """
+    members: dict[str, list[str]] = {}
+    for document, group in sorted(groups.items()):
+        members.setdefault(group, []).append(document)
+    order = sorted(members)
+    random.Random(f"{seed}/split").shuffle(order)
+    total = len(groups)
+    sides: dict[str, Split] = {}
+    taken: Counter[str] = Counter()
+    wanted: dict[Split, float] = {"test": settings.test * total, "validation": settings.validation * total}
+    for group in order:
+        side: Split = "train"
+        for name, share in wanted.items():
+            least = 1 if share > 0 and len(members) >= 3 else 0
+            if taken[name] < max(least, round(share)) and taken[name] + len(members[group]) <= max(least, round(share)) + 1:
+                side = name
+                break
+        taken[side] += len(members[group])
+        sides |= dict.fromkeys(members[group], side)
+    return sides
+
+
+def _ask(chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int, rejected: list[Rejection]) -> list[Asked]:
+    asked: list[Asked] = []
+    for chunk in track(chunks, "questions"):
+        pairs = pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"))
+        if not pairs:
+            rejected.append(Rejection(stage="generate", item=chunk.id, reason="no_question", detail=f"{chunk.uri}: no sentence, list or table that a rule is sure of"))
+        asked += [Asked(p, chunk, sides[chunk.document_id]) for p in pairs[: settings.max_per_chunk]]
+    kept, dropped = drop_ambiguous(asked)
+    rejected += [Rejection(stage="generate", item=d.chunk.id, reason="ambiguous_question", detail=d.pair.question) for d in dropped]
+    return kept
+
+
+def _examples(asked: Sequence[Asked], maker: ExampleMaker, settings: GenerateSettings, corpus: str) -> list[Example]:
+    """Every pair once closed or grounded, a share of them both; unanswerable ones from the same questions."""
+    rng = random.Random(maker.rng.random())
+    made: list[Example] = []
+    share = settings.unanswerable_share / (1 - settings.unanswerable_share)
+    for item in track(asked, "examples"):
+        made.append(maker.closed(item))
+        if rng.random() < settings.grounded_share:
+            made.append(maker.grounded(item))
+        if rng.random() < share:
+            extra = maker.unanswerable(item) if rng.random() < settings.grounded_share else maker.invented(item, corpus)
+            if extra is not None:
+                made.append(extra)
+    return list({e.id: e for e in made}.values())
+
+
+def leakage(examples: Sequence[Example], groups: dict[str, str]) -> list[str]:
+    """Return evidence documents or questions that stand on both sides; an honest split returns nothing."""
+    sides: dict[str, set[str]] = {}
+    for example in examples:
+        for name in [f"group {groups[d]}" for d in example.document_ids[:1] if d in groups and example.evidence] + [f"question {example.question!r}"]:
+            sides.setdefault(name, set()).add(example.split)
+    return [f"{name} in {', '.join(sorted(found))}" for name, found in sorted(sides.items()) if len(found) > 1]
+
+
+def _write(step: StepRun, examples: Sequence[Example], pairs: Sequence[PreferencePair], rejected: Sequence[Rejection], chunks: Sequence[Chunk], sides: dict[str, Split]) -> dict[str, JsonValue]:
+    counts: dict[str, int] = {}
+    for name in ("train", "validation", "test"):
+        rows = [e for e in examples if e.split == name]
+        write_records(step.out(f"3_examples/{name}.parquet"), rows, Example)
+        counts[name] = len(rows)
+    write_records(step.out("3_examples/preferences.parquet"), pairs, PreferencePair)
+    write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
+    covered = {e.evidence[0].chunk_id for e in examples if e.evidence}
+    facts: dict[str, JsonValue] = {
+        **counts, "preference_pairs": len(pairs), "kinds": dict(sorted(Counter(e.kind for e in examples).items())), "styles": dict(sorted(Counter(e.style for e in examples).items())),
+        "faults": dict(sorted(Counter(p.reason for p in pairs).items())), "documents": dict(sorted(Counter(sides.values()).items())), "chunks_covered": len(covered), "chunks": len(chunks), "rejected": len(rejected),
+        "version": content_id("dat", [e.id for e in examples], [p.id for p in pairs]), "leakage": [],
+    }
+    write_json(step.out("3_examples/card.json"), facts)
+    _review_sheet(step, examples)
+    say(f"  {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples, {len(pairs)} preference pairs; {len(covered)} of {len(chunks)} chunks covered")
+    return facts
+
+
+def _review_sheet(step: StepRun, examples: Sequence[Example]) -> None:
+    """A sheet for people: question, answer, evidence, and an empty column for corrections."""
+    with atomic(step.out("3_examples/review.csv")) as path, path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "split", "kind", "style", "question", "answer", "quote", "correction"])
+        for example in examples:
+            writer.writerow([example.id, example.split, example.kind, example.style, example.question, example.answer, example.evidence[0].quote if example.evidence else "", ""])
