@@ -1,0 +1,46 @@
+"""What is measured, on which questions, and what a release must reach."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, JsonValue
+
+from fieldwise.settings import Settings
+
+System = Literal["base", "rag_base", "sft", "sft_dpo", "rag_sft_dpo"]
+SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "sft_dpo", "rag_sft_dpo")
+
+
+class GateSettings(Settings):
+    """One requirement: the candidate against a baseline, or against a fixed level."""
+
+    metric: str
+    system: System = "rag_sft_dpo"
+    baseline: System | None = Field("base", description="None compares with `at_least` alone")
+    requires: Literal["better", "not_worse"] = Field("better", description="better: the interval of the paired difference lies above 0; not_worse: above -margin")
+    margin: float = Field(0.0, ge=0)
+    at_least: float | None = Field(None, description="the lower end of the interval must reach this level")
+
+
+class EvaluateSettings(Settings):
+    """Settings of the evaluate stage."""
+
+    questions: str | None = Field(None, description="JSON Lines file of questions that training never sees; relative to the recipe file. Without it the test split of the generated examples is used")
+    systems: tuple[System, ...] = Field(SYSTEMS, description="what is compared")
+    max_new_tokens: int = Field(48, ge=1)
+    batch_size: int = Field(16, ge=1)
+    bootstrap_samples: int = Field(2000, ge=100)
+    gates: tuple[GateSettings, ...] = Field(
+        (
+            GateSettings(metric="token_f1", system="sft_dpo", baseline="base"),
+            GateSettings(metric="token_f1", system="rag_sft_dpo", baseline="sft_dpo"),
+            GateSettings(metric="token_f1", system="rag_sft_dpo", baseline="rag_base", requires="not_worse", margin=0.05),
+            GateSettings(metric="abstention", system="rag_sft_dpo", baseline="base"),
+        ),
+        description="every one must pass before a release",
+    )
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return the settings without the place of the questions: their content counts."""
+        return self.model_dump(mode="json", exclude={"questions"})

@@ -1,0 +1,262 @@
+"""The evaluate stage: the baseline before training (4a), the choice of weights (4c), the report after it (4d)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from fieldwise.engine.llama_cpp import LlamaCppEngine
+from fieldwise.engine.transformers_engine import TransformersEngine
+from fieldwise.errors import DatasetError
+from fieldwise.evaluate.metrics import METRICS, token_f1
+from fieldwise.evaluate.questions import document_uris, from_examples, read_questions
+from fieldwise.evaluate.report import EvalReport, Scored, SystemReport, cluster_names, compare, judge, judge_pair, overall, report_json, score_system, summarise
+from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
+from fieldwise.evaluate.table import markdown, plain
+from fieldwise.files import append_jsonl, read_json, read_ledger, write_json, write_jsonl, write_text
+from fieldwise.hashing import canonical_json, sha256_text
+from fieldwise.interfaces import Answerer, Engine, Sampling
+from fieldwise.progress import say, track
+from fieldwise.prompts import is_declined, without_marks
+from fieldwise.records import Answer, BaseWeights, Chunk, Document, Example, Message, Question
+from fieldwise.retrieve.grounded import ClosedAnswerer, GroundedAnswerer
+from fieldwise.retrieve.index import open_index
+from fieldwise.retrieve.settings import RetrieveSettings
+from fieldwise.run import RunFolder, StepRun
+from fieldwise.tables import read_records
+
+BASELINES: tuple[System, ...] = ("base", "rag_base")
+_VALIDATION_ITEMS = 96
+
+
+def load_questions(settings: EvaluateSettings, run: RunFolder) -> list[Question]:
+    """Return the questions to measure on."""
+    if settings.questions is not None:
+        return read_questions(Path(settings.questions))
+    documents = list(read_records(run.require("2_chunks/documents.parquet", "prepare"), Document))
+    examples = list(read_records(run.require("3_examples/test.parquet", "generate"), Example))
+    questions = from_examples(examples, document_uris(documents))
+    if not questions:
+        raise DatasetError("there are no questions to measure on", where="evaluate.questions", found="an empty test split", fix="Name a file of questions, or raise generate.split.test.")
+    return questions
+
+
+# ---------------------------------------------------------------- answering
+
+
+def make_answerer(system: str, engine: Engine, run: RunFolder, retrieve: RetrieveSettings, sampling: Sampling) -> Answerer:
+    """Return the answerer of a system over an engine that runs its weights."""
+    if not system.startswith("rag"):
+        return ClosedAnswerer(system, engine, sampling)
+    chunks = list(read_records(run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
+    return GroundedAnswerer(system, engine, open_index(chunks, run.path / "2_chunks/index", retrieve), retrieve, sampling)
+
+
+def answer_questions(answerer: Answerer, questions: Sequence[Question], ledger: Path) -> list[Answer]:
+    """Answer every question once: what a ledger already holds is not asked again."""
+    known = {str(row["id"]): Answer.model_validate(row["answer"]) for row in read_ledger(ledger)}
+    missing = [q for q in questions if q.id not in known]
+    conversations = [(Message(role="user", content=q.question),) for q in missing]
+    for question, answer in zip(missing, track(answerer.answer_all(conversations), f"answers of {answerer.name}", total=len(missing)), strict=True):
+        known[question.id] = answer
+        append_jsonl(ledger, {"id": question.id, "answer": answer.model_dump(mode="json")})
+    return [known[q.id] for q in questions]
+
+
+def _measure(system: System, weights: Path, questions: Sequence[Question], settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun) -> list[Answer]:
+    engine = TransformersEngine(weights, dtype="auto")
+    try:
+        answerer = make_answerer(system, engine, step.run, retrieve, Sampling(max_tokens=settings.max_new_tokens))
+        return answer_questions(answerer, questions, step.work / f"{system}.jsonl")
+    finally:
+        engine.close()
+
+
+def _write_predictions(step: StepRun, system: str, answers: Sequence[Answer], questions: Sequence[Question]) -> None:
+    """Keep every answer. Times are kept apart: they differ from run to run, the answers must not."""
+    write_jsonl(
+        step.out(f"5_reports/predictions/{system}.jsonl"),
+        ({"id": q.id, "question": q.question, "expected": q.answer, "answer": a.model_dump(mode="json", exclude={"timings"}), "scores": {n: m.score(a, q) for n, m in METRICS.items() if n != "seconds"}} for q, a in zip(questions, answers, strict=True)),
+    )
+
+
+def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
+    if system in BASELINES:
+        return Path(base.path)
+    if system == "sft":
+        return run.require("4_adapters/sft/merged", "train")
+    selected = str(read_json(run.require("4_adapters/selected.json", "train"))["selected"])
+    return run.require(f"4_adapters/{selected}/merged", "train")
+
+
+# ---------------------------------------------------------------- 4a
+
+
+def run_baseline(settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun) -> dict[str, JsonValue]:
+    """Measure the base before anything is trained; returns its main figures."""
+    questions = load_questions(settings, step.run)
+    facts: dict[str, JsonValue] = {"questions": len(questions)}
+    times: dict[str, JsonValue] = {}
+    for system in (s for s in BASELINES if s in settings.systems):
+        answers = _measure(system, Path(base.path), questions, settings, retrieve, step)
+        _write_predictions(step, system, answers, questions)
+        times[system] = [a.timings.total_seconds for a in answers]
+        facts[system] = _headline(system, answers, questions, settings, step.seed)
+    _keep_times(step, times)
+    return facts
+
+
+def _keep_times(step: StepRun, times: dict[str, JsonValue]) -> None:
+    """Times stand outside the outputs, since no rerun repeats them."""
+    for system, values in times.items():
+        write_json(step.run.path / "times" / f"{system}.json", {"seconds": values})
+
+
+def _headline(system: str, answers: Sequence[Answer], questions: Sequence[Question], settings: EvaluateSettings, seed: int) -> dict[str, JsonValue]:
+    scores = score_system(system, answers, questions)
+    names = cluster_names(questions)
+    return {m: summarise(scores[m], names, settings.bootstrap_samples, seed).model_dump(mode="json") for m in ("exact_match", "token_f1", "abstention")}
+
+
+# ---------------------------------------------------------------- 4c
+
+
+def run_select(settings: EvaluateSettings, step: StepRun) -> dict[str, JsonValue]:
+    """Choose between SFT and SFT+DPO by a task score on the validation split, which no later figure uses."""
+    examples = list(read_records(step.run.require("3_examples/validation.parquet", "generate"), Example))
+    examples = sorted(examples, key=lambda e: e.id)[:_VALIDATION_ITEMS]
+    candidates = [name for name in ("sft", "dpo") if (step.run.path / f"4_adapters/{name}/merged").is_dir()]
+    scores: dict[str, JsonValue] = {}
+    for name in candidates:
+        engine = TransformersEngine(step.run.path / f"4_adapters/{name}/merged", dtype="auto")
+        try:
+            prompts = [engine.render(e.conversation[:-1]) for e in examples]
+            fitting = [(e, p) for e, p in zip(examples, prompts, strict=True) if len(p) < engine.context_tokens]
+            replies = engine.generate([p for _, p in fitting], Sampling(max_tokens=settings.max_new_tokens))
+        finally:
+            engine.close()
+        values = [_task_score(reply.text, example) for reply, (example, _) in zip(replies, fitting, strict=True)]
+        scores[name] = round(sum(values) / len(values), 6) if values else 0.0
+    selected = max(candidates, key=lambda n: (float(str(scores[n])), n == "sft")) if candidates else "sft"
+    write_json(step.out("4_adapters/selected.json"), {"selected": selected, "metric": "mean of token F1 and right declines on validation", "items": len(examples), "scores": scores})
+    say("  validation score " + ", ".join(f"{n} {scores[n]}" for n in candidates) + f": {selected} is taken")
+    return {"selected": selected, "scores": scores, "items": len(examples)}
+
+
+def _task_score(text: str, example: Example) -> float:
+    if is_declined(example.answer):
+        return float(is_declined(text))
+    question = Question(id=example.id, question=example.question, answer=example.answer)
+    answer = Answer(text=text, answer=without_marks(text), model="candidate", is_declined=is_declined(text))
+    return token_f1(answer, question) or 0.0
+
+
+# ---------------------------------------------------------------- 4d
+
+
+def run_evaluate(settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun) -> dict[str, JsonValue]:
+    """Measure the tuned systems, compare all, judge the gates, write the report."""
+    questions = load_questions(settings, step.run)
+    scores: dict[str, dict[str, Scored]] = {}
+    times: dict[str, JsonValue] = {}
+    for system in settings.systems:
+        if system in BASELINES:
+            answers = _earlier_answers(step.run, system, questions)
+        else:
+            answers = _measure(system, _weights_of(system, step.run, base), questions, settings, retrieve, step)
+            _write_predictions(step, system, answers, questions)
+            times[system] = [a.timings.total_seconds for a in answers]
+        scores[system] = score_system(system, answers, questions)
+    _keep_times(step, times)
+    report = build_report(scores, questions, settings, step.seed)
+    write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
+    write_text(step.out("5_reports/report.md"), markdown(report))
+    say(plain(with_times(report, step.run)))
+    figures = {s.system: {m: f.value for m, f in s.figures.items() if m != "seconds"} for s in report.systems}
+    return {"verdict": report.verdict, "questions": report.questions, "figures": figures}  # type: ignore[dict-item]
+
+
+# ---------------------------------------------------------------- 5b
+
+
+def run_served(settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun, *, serve: str, max_score_loss: float) -> dict[str, JsonValue]:
+    """Let the file to serve answer the questions and compare it with the weights it was made from, item by item."""
+    questions = load_questions(settings, step.run)
+    path = next(iter(sorted((step.run.path / "6_builds").glob(f"*-{serve}.gguf"), key=lambda p: "-base-" in p.name)), None)
+    if path is None or "-base-" in path.name:
+        raise DatasetError("the file to serve was not built", where="release.serve", found=serve, fix="Name one of release.quantisations.")
+    engine = LlamaCppEngine(path, parallel=8)
+    try:
+        answerer = make_answerer("rag_served", engine, step.run, retrieve, Sampling(max_tokens=settings.max_new_tokens))
+        answers = answer_questions(answerer, questions, step.work / "served.jsonl")
+    finally:
+        engine.close()
+    _write_predictions(step, "served", answers, questions)
+    _keep_times(step, {"served": [a.timings.total_seconds for a in answers]})
+    reference: System = "rag_sft_dpo"
+    gates = [GateSettings(metric=m, system=reference, baseline=reference, requires="not_worse", margin=max_score_loss) for m in ("token_f1", "abstention")]
+    scores = {"served": score_system("served", answers, questions), reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions)}
+    names = cluster_names(questions)
+    verdicts = [judge_pair(gate, scores["served"][gate.metric], scores[reference][gate.metric], names, settings.bootstrap_samples, step.seed) for gate in gates]
+    same = sum(a.text == b.text for a, b in zip(answers, _earlier_answers(step.run, reference, questions), strict=True))
+    figures: dict[str, JsonValue] = {m: summarise(s, names, settings.bootstrap_samples, step.seed).model_dump(mode="json") for m, s in scores["served"].items() if m != "seconds"}
+    verdict = overall(verdicts)
+    write_json(step.out("5_reports/served.json"), {"file": path.name, "figures": figures, "same_replies": same, "questions": len(questions), "verdict": verdict, "gates": [v.model_dump(mode="json") for v in verdicts]})
+    say(f"  {path.name}: the same reply as the weights to {same} of {len(questions)} questions; {verdict}: " + "; ".join(f"{v.metric} {v.found}" for v in verdicts))
+    return {"verdict": verdict, "same_replies": same, "questions": len(questions), "figures": figures}
+
+
+def _earlier_answers(run: RunFolder, system: System, questions: Sequence[Question]) -> list[Answer]:
+    path = run.require(f"5_reports/predictions/{system}.jsonl", "evaluate")
+    rows = {str(row["id"]): Answer.model_validate(row["answer"]) for row in read_ledger(path)}
+    missing = [q.id for q in questions if q.id not in rows]
+    if missing:
+        raise DatasetError("the baseline was measured on other questions", where=path, found=f"{len(missing)} of {len(questions)} missing", fix="Run the baseline again: fieldwise run --stage 4a --force")
+    return [rows[q.id] for q in questions]
+
+
+def build_report(scores: dict[str, dict[str, Scored]], questions: Sequence[Question], settings: EvaluateSettings, seed: int) -> EvalReport:
+    """Put scores, intervals, differences to the first system, and gate verdicts together."""
+    names, samples = cluster_names(questions), settings.bootstrap_samples
+    baseline = next(iter(scores))
+    systems = []
+    for system, by_metric in scores.items():
+        figures = {m: summarise(s, names, samples, seed) for m, s in by_metric.items()}
+        differences = {} if system == baseline else {m: compare(s, scores[baseline][m], names, samples, seed) for m, s in by_metric.items() if m != "seconds"}
+        systems.append(SystemReport(system=system, figures=figures, differences=differences))
+    gates = tuple(judge(gate, scores, names, samples, seed) for gate in settings.gates)
+    return EvalReport(
+        questions=len(questions), unanswerable=sum(q.answer is None for q in questions), questions_sha256=sha256_text(canonical_json([q.model_dump(mode="json") for q in questions])),
+        baseline=baseline, systems=tuple(systems), gates=gates, seed=seed,
+    )
+
+
+def _without_times(report: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    value: dict[str, Any] = json.loads(json.dumps(report))
+    for system in value["systems"]:
+        system["figures"].pop("seconds", None)
+    return value
+
+
+def with_times(report: EvalReport, run: RunFolder) -> EvalReport:
+    """Return the report with the seconds per answer of the last measurement put in."""
+    systems = []
+    for system in report.systems:
+        path = run.path / "times" / f"{system.system}.json"
+        values = read_json(path).get("seconds") if path.exists() else None
+        figures = dict(system.figures)
+        if isinstance(values, list) and values:
+            figures["seconds"] = summarise(Scored(system.system, "seconds", tuple(float(str(v)) for v in values)), [str(n) for n in range(len(values))], 500, 0)
+        systems.append(system.model_copy(update={"figures": figures}))
+    return report.model_copy(update={"systems": tuple(systems)})
+
+
+def read_report(run: RunFolder) -> EvalReport:
+    """Read the report of a run, times put in."""
+    value = read_json(run.require("5_reports/report.json", "evaluate"))
+    value.pop("verdict", None)
+    return with_times(EvalReport.model_validate(value), run)

@@ -1,0 +1,109 @@
+"""Intervals and paired differences. Questions about one document are not independent: bootstraps draw documents.
+
+Wilson score interval (Wilson 1927) for shares; percentile bootstrap over clusters for means and for paired
+differences (Miller, Adding Error Bars to Evals, 2024); exact McNemar test for paired 0/1 scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z95 = 1.959963984540054
+
+
+class Estimate(NamedTuple):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(successes: int, n: int) -> Estimate:
+    """Wilson score interval of a share.
+
+    >>> [round(x, 3) for x in wilson(8, 10)]
+    [0.8, 0.49, 0.943]
+    """
+    if n <= 0:
+        raise ValueError("an interval needs at least one item")
+    p = successes / n
+    centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)
+    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def effective_n(scores: Sequence[float], clusters: Sequence[str]) -> float:
+    """Return the number of independent items the clustered scores are worth (n over the design effect, at most n)."""
+    values = np.asarray(scores, dtype=float)
+    n, p = len(values), float(values.mean())
+    if n < 2 or p in (0.0, 1.0):
+        return float(n)
+    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(member, weights=values - p, minlength=len(names))
+    clustered = float((sums**2).sum()) / n**2 * len(names) / max(1, len(names) - 1)
+    simple = p * (1 - p) / n
+    return float(min(n, n * simple / clustered)) if clustered > 0 else float(n)
+
+
+def clustered_share(scores: Sequence[float], clusters: Sequence[str]) -> Estimate:
+    """Wilson interval of a share, widened for clusters by the design effect."""
+    n = effective_n(scores, clusters)
+    p = float(np.mean(scores))
+    centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)
+    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def bootstrap_mean(scores: Sequence[float], clusters: Sequence[str], samples: int, seed: int) -> Estimate:
+    """Percentile bootstrap of a mean that draws whole clusters."""
+    values = np.asarray(scores, dtype=float)
+    means = _cluster_means(values, clusters, samples, seed)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
+def paired_difference(candidate: Sequence[float], baseline: Sequence[float], clusters: Sequence[str], samples: int, seed: int) -> Estimate:
+    """Mean of candidate minus baseline on the same items, with a cluster bootstrap interval."""
+    return bootstrap_mean([c - b for c, b in zip(candidate, baseline, strict=True)], clusters, samples, seed)
+
+
+def _cluster_means(values: NDArray[np.float64], clusters: Sequence[str], samples: int, seed: int) -> NDArray[np.float64]:
+    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, counts = np.bincount(member, weights=values, minlength=len(names)), np.bincount(member, minlength=len(names))
+    drawn = np.random.default_rng(seed).integers(0, len(names), (samples, len(names)))
+    means: NDArray[np.float64] = sums[drawn].sum(1) / counts[drawn].sum(1)
+    return means
+
+
+def mcnemar(candidate: Sequence[float], baseline: Sequence[float]) -> float:
+    """Two-sided exact McNemar p-value of paired 0/1 scores.
+
+    Nine items only the candidate gets right, one only the baseline: p = 22 / 1024.
+
+    >>> round(mcnemar([1] * 9 + [0], [0] * 9 + [1]), 4)
+    0.0215
+    """
+    wins = sum(c > b for c, b in zip(candidate, baseline, strict=True))
+    losses = sum(c < b for c, b in zip(candidate, baseline, strict=True))
+    n = wins + losses
+    if n == 0:
+        return 1.0
+    tail: float = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
+    return min(1.0, 2 * tail)
+
+
+def needed_n(differences: Sequence[float], distance: float) -> int | None:
+    """Return about how many items would let a 95 % interval exclude a limit this far from the mean; None if never.
+
+    Power one half: the interval's half width equals the distance.
+    """
+    spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
+    if distance <= 0:
+        return None
+    return int(max(len(differences) + 1, math.ceil((Z95 * spread / distance) ** 2)))

@@ -1,0 +1,105 @@
+import pytest
+
+from fieldwise.evaluate.report import EvalReport, Scored, cluster_names, judge, report_json, score_system, summarise
+from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
+from fieldwise.evaluate.stage import build_report
+from fieldwise.evaluate.table import markdown, plain
+from fieldwise.records import NOT_STATED, Answer, Question
+
+
+def scored(system: str, values: list[float | None], metric: str = "exact_match") -> dict[str, dict[str, Scored]]:
+    return {system: {metric: Scored(system, metric, tuple(values))}}
+
+
+def names(n: int) -> list[str]:
+    return [str(i) for i in range(n)]
+
+
+def decide(gate: GateSettings, candidate: list[float | None], baseline: list[float | None]) -> tuple[str, int | None]:
+    scores = {**scored("sft", candidate, gate.metric), **scored("base", baseline, gate.metric)}
+    result = judge(gate, scores, names(len(candidate)), 500, 0)
+    return result.verdict, result.need_n
+
+
+BETTER = GateSettings(metric="exact_match", system="sft", baseline="base")
+
+
+def test_a_clear_gain_passes_no_change_fails_to_be_better_and_a_loss_fails() -> None:
+    assert decide(BETTER, [1.0] * 60 + [0.0] * 40, [0.0] * 60 + [0.0] * 40)[0] == "PASS"
+    assert decide(BETTER, [0.0] * 100, [0.0] * 100)[0] == "FAIL"
+    assert decide(BETTER, [0.0] * 100, [1.0] * 100)[0] == "FAIL"
+
+
+def test_a_gain_within_the_noise_is_inconclusive_and_says_how_many_items_it_needs() -> None:
+    verdict, need = decide(BETTER, [1.0, 0.0, 0.0, 1.0] * 10, [0.0, 1.0, 0.0, 1.0] * 9 + [0.0, 0.0, 0.0, 1.0])
+    assert verdict == "INCONCLUSIVE"
+    assert need is not None and need > 40
+
+
+def test_too_few_items_are_never_a_pass() -> None:
+    assert decide(BETTER, [1.0] * 10, [0.0] * 10) == ("INCONCLUSIVE", 20)
+
+
+def test_items_that_could_not_be_scored_do_not_count() -> None:
+    assert decide(BETTER, [1.0] * 10 + [None] * 90, [0.0] * 100)[0] == "INCONCLUSIVE"
+
+
+def test_not_worse_allows_the_margin_and_no_more() -> None:
+    gate = GateSettings(metric="exact_match", system="sft", baseline="base", requires="not_worse", margin=0.1)
+    assert decide(gate, [1.0] * 199 + [0.0], [1.0] * 200)[0] == "PASS"
+    assert decide(gate, [1.0] * 100 + [0.0] * 100, [1.0] * 200)[0] == "FAIL"
+
+
+def test_unchanged_is_not_worse_even_without_a_margin() -> None:
+    gate = GateSettings(metric="exact_match", system="sft", baseline="base", requires="not_worse")
+    assert decide(gate, [1.0, 0.0] * 20, [1.0, 0.0] * 20)[0] == "PASS"
+
+
+def test_where_lower_is_better_less_is_a_gain() -> None:
+    gate = GateSettings(metric="false_decline", system="sft", baseline="base")
+    assert decide(gate, [0.0] * 100, [1.0] * 60 + [0.0] * 40)[0] == "PASS"
+    assert decide(gate, [1.0] * 60 + [0.0] * 40, [0.0] * 100)[0] == "FAIL"
+
+
+@pytest.mark.parametrize(("level", "verdict"), [(0.6, "PASS"), (0.8, "INCONCLUSIVE"), (0.95, "FAIL")])
+def test_a_level_is_compared_with_the_interval_not_with_the_mean(level: float, verdict: str) -> None:
+    gate = GateSettings(metric="exact_match", system="sft", baseline=None, at_least=level)
+    assert decide(gate, [1.0] * 80 + [0.0] * 20, [0.0] * 100)[0] == verdict
+
+
+def test_a_missing_metric_or_system_fails() -> None:
+    assert judge(GateSettings(metric="no_such", system="sft"), scored("sft", [1.0] * 50), names(50), 200, 0).verdict == "FAIL"
+    assert judge(GateSettings(metric="exact_match", system="rag_base"), scored("sft", [1.0] * 50), names(50), 200, 0).verdict == "FAIL"
+    assert judge(BETTER, scored("sft", [1.0] * 50), names(50), 200, 0).verdict == "FAIL"
+
+
+def test_nothing_scored_has_no_value() -> None:
+    figure = summarise(Scored("s", "exact_match", (None, None)), names(2), 200, 0)
+    assert (figure.value, figure.n, figure.unscored) == (None, 0, 2)
+
+
+def report() -> EvalReport:
+    questions = [Question(id=str(i), question="?", answer="14 days" if i % 4 else None, document=f"d{i % 5}") for i in range(80)]
+    right = [Answer(text="14 days", answer="14 days", model="m") if q.answer else Answer(text=NOT_STATED, answer=NOT_STATED, model="m", is_declined=True) for q in questions]
+    wrong = [Answer(text="red", answer="red", model="m") for _ in questions]
+    scores = {"base": score_system("base", wrong, questions), "sft_dpo": score_system("sft_dpo", right, questions)}
+    settings = EvaluateSettings(gates=(GateSettings(metric="token_f1", system="sft_dpo"), GateSettings(metric="abstention", system="sft_dpo")), bootstrap_samples=200)
+    assert cluster_names(questions)[1] == "d1"
+    return build_report(scores, questions, settings, 0)
+
+
+def test_a_report_counts_compares_and_judges() -> None:
+    made = report()
+    assert (made.questions, made.unanswerable, made.verdict) == (80, 20, "PASS")
+    tuned = made.system("sft_dpo")
+    assert tuned.figures["exact_match"].value == 1.0
+    assert tuned.figures["exact_match"].n == 60
+    assert tuned.differences["abstention"].value == 1.0
+    assert report_json(made)["verdict"] == "PASS"
+
+
+def test_the_printed_tables_show_figure_interval_and_verdict() -> None:
+    text = plain(report())
+    assert "SFT+DPO, closed book" in text and "1.00 [" in text and "Gates: PASS" in text
+    page = markdown(report())
+    assert "Seconds" not in page and "| base, closed book | 0.00 [" in page
