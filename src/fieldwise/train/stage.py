@@ -1,0 +1,94 @@
+"""The train stage: SFT, then DPO on the merged weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue
+
+from fieldwise.extras import require
+from fieldwise.files import sync, write_json
+from fieldwise.hashing import content_id, sha256_of_files
+from fieldwise.progress import say
+from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair
+from fieldwise.run import StepRun
+from fieldwise.tables import read_records
+from fieldwise.train.hardware import Device, detect
+from fieldwise.train.settings import TrainSettings
+from fieldwise.train.trl_trainer import Outcome, train_dpo, train_sft
+
+
+def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, JsonValue]:
+    """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each."""
+    train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
+    validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
+    pairs = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
+    device = _prepare_machine(settings)
+    say(f"  {len(train)} examples, {len(pairs)} preference pairs; {device.name}, {device.threads} threads, {'bfloat16' if device.bfloat16 else 'float32'} arithmetic")
+    facts: dict[str, JsonValue] = {"device": device.name, "bfloat16": device.bfloat16}
+
+    sft_out = step.out("4_adapters/sft")
+    outcome = _finished(step, "sft") or train_sft(
+        Path(base.path), train, validation, settings.sft, device, work=step.work / "sft", out=step.work / "sft-done", seed=step.seed, save_steps=settings.checkpoint_every_steps, tracker=step.tracker,
+    )
+    sft = _record(step, outcome, "sft", base.sha256, None, tuple(e.id for e in train), sft_out)
+    facts["sft"] = _facts(sft, outcome)
+    if settings.dpo.enabled and pairs:
+        dpo_out = step.out("4_adapters/dpo")
+        outcome = _finished(step, "dpo") or train_dpo(
+            sft_out / "merged", pairs, settings.dpo, device, work=step.work / "dpo", out=step.work / "dpo-done", seed=step.seed, save_steps=settings.checkpoint_every_steps, tracker=step.tracker,
+        )
+        dpo = _record(step, outcome, "dpo", sft_of(sft_out), sft.id, tuple(p.id for p in pairs), dpo_out)
+        facts["dpo"] = _facts(dpo, outcome)
+    return facts
+
+
+def sft_of(folder: Path) -> str:
+    """Return the hash of the merged weights below a training's folder."""
+    merged = folder / "merged"
+    return sha256_of_files([p for p in merged.iterdir() if p.is_file()], merged)
+
+
+def _prepare_machine(settings: TrainSettings) -> Device:
+    # Spinning threads cost a multiple of the time on shared cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    torch = require("torch", extra="train", to="train")
+    device = detect(settings.precision, settings.threads)
+    torch.set_num_threads(device.threads)
+    return device
+
+
+def _finished(step: StepRun, method: str) -> Outcome | None:
+    """A method that an interrupted run has already finished is not trained again."""
+    folder = step.work / f"{method}-done"
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)  # half-written: the checkpoints beside it are still good
+        return None
+    say(f"  {method} was finished before the interruption")
+    saved = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    return Outcome(folder / "adapter", folder / "merged", saved["steps"], saved["figures"], tuple(saved["curve"]), saved["dropped"])
+
+
+def _record(step: StepRun, outcome: Outcome, method: Literal["sft", "dpo"], base_sha256: str, parent: str | None, ids: tuple[str, ...], out: Path) -> Adapter:
+    """Mark the training as done in the work folder, then copy it to its place with its record."""
+    done = outcome.adapter.parent
+    if not (done / "complete").exists():
+        for path in done.rglob("*"):
+            if path.is_file():
+                sync(path)
+        write_json(done / "figures.json", {"steps": outcome.steps, "figures": dict(outcome.figures), "curve": [dict(row) for row in outcome.curve], "dropped": outcome.dropped})
+        (done / "complete").touch()
+    shutil.copytree(done, out, dirs_exist_ok=True)
+    (out / "complete").unlink()
+    weights = sha256_of_files([p for p in (out / "adapter").iterdir() if p.is_file()], out / "adapter")
+    adapter = Adapter(id=content_id("ada", weights), method=method, base_sha256=base_sha256, parent=parent, recipe_hash=step.key, example_ids=ids, metrics=dict(outcome.figures), path=f"4_adapters/{method}/adapter")
+    write_json(out / "adapter.json", adapter.model_dump(mode="json"))
+    return adapter
+
+
+def _facts(adapter: Adapter, outcome: Outcome) -> dict[str, JsonValue]:
+    return {"adapter": adapter.id, "steps": outcome.steps, "dropped": outcome.dropped, **adapter.metrics}
