@@ -1,0 +1,139 @@
+"""Render conversations with a model's own chat template, as `apply_chat_template` of transformers does.
+
+A template comes with the weights and is a program, so it runs in Jinja's immutable sandbox. Rendered text equals
+that of transformers for the same template, messages, tools and special tokens; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from pydantic import JsonValue
+
+from fieldwise.errors import ModelError
+from fieldwise.extras import require
+from fieldwise.records import Conversation
+
+
+def render(
+    template: str, conversation: Conversation, *, tools: Sequence[dict[str, object]] = (),
+    special_tokens: Mapping[str, str] | None = None, add_generation_prompt: bool = True,
+) -> str:
+    """Return the text of a conversation; with `add_generation_prompt` it ends where the assistant begins to speak.
+
+    `special_tokens` are the names a template may use, such as `bos_token`. Raises ModelError when the template is
+    broken or refuses the conversation.
+    """
+    jinja2 = require("jinja2", extra="gguf", to="render chat templates")
+    if not conversation:
+        raise ModelError("an empty conversation cannot be rendered", fix="Give at least one message.")
+    try:
+        text = _compiled(template).render(
+            messages=chat_messages(conversation), tools=list(tools) or None, documents=None,
+            add_generation_prompt=add_generation_prompt, **dict(special_tokens or {}),
+        )
+    except jinja2.exceptions.TemplateSyntaxError as error:
+        raise ModelError("the chat template is broken", where=f"chat template, line {error.lineno}", found=error.message, fix="Repair chat_template.jinja in the folder of the weights.") from error
+    except (jinja2.exceptions.TemplateError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError("the chat template refuses this conversation", found=str(error), fix="Send the roles in the order the model was trained with: system, then user and assistant in turns.") from error
+    return str(text)
+
+
+def chat_messages(conversation: Conversation) -> list[dict[str, JsonValue]]:
+    """Return the messages in the shape chat templates expect."""
+    messages: list[dict[str, JsonValue]] = []
+    for message in conversation:
+        plain: dict[str, JsonValue] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            plain["tool_calls"] = [{"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}} for call in message.tool_calls]
+        messages.append(plain)
+    return messages
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> Any:
+    return _environment().from_string(template)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    jinja2 = require("jinja2", extra="gguf", to="render chat templates")
+    sandbox = require("jinja2.sandbox", extra="gguf", to="render chat templates")
+    environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), "jinja2.ext.loopcontrols"])
+
+    def raise_exception(message: str) -> None:
+        raise jinja2.exceptions.TemplateError(message)
+
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    environment.globals["dict"] = _TemplateDict()
+    environment.globals["namespace"] = _guarded_namespace()
+    return environment
+
+
+def _generation_tag() -> Any:
+    extension = require("jinja2.ext", extra="gguf", to="render chat templates")
+    nodes = require("jinja2.nodes", extra="gguf", to="render chat templates")
+
+    class Generation(extension.Extension):  # type: ignore[misc,name-defined]
+        """`{% generation %}`: marks what the assistant says; a call block, so that names set inside stay inside."""
+
+        tags = {"generation"}  # noqa: RUF012  Jinja reads this class attribute
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.CallBlock(self.call_method("_pass_through"), [], [], body).set_lineno(line)
+
+        def _pass_through(self, caller: Any) -> str:
+            return str(caller())
+
+    return Generation
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: tuple[str, str] | None = None, sort_keys: bool = False) -> str:
+    # Jinja's own filter escapes HTML, which would change the prompt
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)  # noqa: DTZ005  local and naive, as transformers does
+
+
+class _TemplateDict:
+    """`dict` for templates, without the attributes of the type."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args)
+
+
+def _guarded_namespace() -> Any:
+    utils = require("jinja2.utils", extra="gguf", to="render chat templates")
+    exceptions = require("jinja2.exceptions", extra="gguf", to="render chat templates")
+
+    def checked(name: object) -> None:
+        if isinstance(name, str) and name.startswith("_"):
+            raise exceptions.SecurityError(f"a chat template must not set {name!r} on a namespace")
+
+    class TemplateNamespace(utils.Namespace):  # type: ignore[misc,name-defined]
+        """A namespace whose attributes cannot reach Python's internals."""
+
+        def __init__(*args: Any, **kwargs: Any) -> None:  # `self` must stay free as a key, as in Jinja
+            attributes = dict(*args[1:], **kwargs)
+            for name in attributes:
+                checked(name)
+            utils.Namespace.__init__(args[0], attributes)
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            checked(name)
+            utils.Namespace.__setitem__(self, name, value)
+
+    return TemplateNamespace
