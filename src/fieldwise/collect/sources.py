@@ -1,0 +1,232 @@
+"""Finding the files of the sources, naming each by its path below the source, whatever machine it lies on."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from fieldwise.collect.media import BY_EXTENSION, detect
+from fieldwise.collect.settings import CollectSettings
+from fieldwise.errors import DatasetError, DocumentError
+from fieldwise.records import Rejection
+
+_MAGIC = re.compile(r"[*?\[]")
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHOWN_EXTENSIONS = 8
+READABLE = "pdf, docx, pptx, xlsx, html, md, txt, csv, eml and epub"
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file to read: `uri` is its path below the source, with `/`, unreadable characters escaped."""
+
+    uri: str
+    path: Path
+    bytes: int
+
+
+@dataclass
+class Found:
+    """What the sources hold, by uri."""
+
+    files: list[FoundFile] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    source: int
+    folder: str
+    relative: str
+    path: Path
+    bytes: int = 0
+    reason: str = ""
+    detail: str = ""
+
+
+def find_files(settings: CollectSettings) -> Found:
+    """Return the files of all sources, ordered by uri, and what cannot be one.
+
+    Raises DatasetError for a source that is not there, matches nothing, or holds no file of a kind that can be read.
+    """
+    if not settings.sources:
+        raise DatasetError("no sources are named", where="collect.sources", fix="Name folders, files or patterns, such as: sources: [documents]")
+    entries: list[_Entry] = []
+    seen: set[str] = set()
+    for number, source in enumerate(settings.sources):
+        found = _Source(number, source, settings).entries()
+        entries += [e for e in found if str(e.path) not in seen]
+        seen.update(str(e.path) for e in found)
+    result = Found()
+    for entry in _with_unique_names(entries):
+        uri = shown(entry.relative)
+        if entry.reason:
+            result.rejected.append(Rejection(stage="collect", item=uri, reason=entry.reason, detail=entry.detail))
+        else:
+            result.files.append(FoundFile(uri, entry.path, entry.bytes))
+    result.files.sort(key=lambda f: f.uri)
+    result.rejected.sort(key=lambda r: r.item)
+    return result
+
+
+def shown(name: str) -> str:
+    """Return a name with control characters and undecodable bytes written out.
+
+    >>> shown("a" + chr(10) + "b.txt")
+    'a\\\\nb.txt'
+    """
+    return _UNSHOWN.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), name)
+
+
+class _Source:
+    """One line of collect.sources."""
+
+    def __init__(self, number: int, name: str, settings: CollectSettings) -> None:
+        self._number, self._name, self._settings = number, name, settings
+        self._seen: Counter[str] = Counter()
+
+    def entries(self) -> list[_Entry]:
+        path = Path(self._name).expanduser()
+        is_pattern = False
+        if path.is_dir():
+            root = path.resolve()
+            found = list(self._walk(root))
+        elif path.exists() or path.is_symlink():
+            root = path.parent.resolve()
+            found = [self._entry(root, root / path.name, named=True)]
+        elif _MAGIC.search(self._name):
+            is_pattern = True
+            root, pattern = _split_pattern(path)
+            found = [self._entry(root, p) for p in _glob(root, pattern) if self._is_wanted(root, p)]
+        else:
+            raise DatasetError("the source is not there", where=f"collect.sources: {self._name}", fix="Check the spelling; places are relative to the recipe file.")
+        self._check(found, is_pattern)
+        return found
+
+    def _check(self, found: list[_Entry], is_pattern: bool) -> None:
+        """A source that gives nothing is a mistake in the recipe, not an empty success."""
+        where = f"collect.sources: {self._name}"
+        counts = ", ".join(f"{count} {ending}" for ending, count in self._seen.most_common(_SHOWN_EXTENSIONS)) or "no files"
+        if not found:
+            patterns = "the pattern" if is_pattern else f"{', '.join(self._settings.include)} without {', '.join(self._settings.exclude) or 'exceptions'}"
+            raise DatasetError("the source holds no files that match", where=where, found=counts, fix=f"Looked for {patterns}. Check the folder, collect.include and collect.exclude.")
+        if not any(e.reason or _is_known(e) for e in found):
+            raise DatasetError("the source holds no document of a kind that can be read", where=where, found=counts, fix=f"Supply {READABLE} files.")
+
+    # ------------------------------------------------------------ walking
+
+    def _walk(self, root: Path) -> Iterator[_Entry]:
+        problems: list[OSError] = []
+        for folder, folders, names in os.walk(root, onerror=problems.append):
+            here = Path(folder)
+            folders.sort()
+            for name in list(folders):
+                if not self._passes_exclude(root, here / name):
+                    folders.remove(name)
+                elif (here / name).is_symlink():
+                    folders.remove(name)
+                    yield self._folder_link(root, here / name)
+            for name in sorted(names):
+                path = here / name
+                self._seen[_ending(name)] += 1
+                if self._is_wanted(root, path):
+                    yield self._entry(root, path)
+        for error in problems:
+            path = Path(str(error.filename))
+            yield self._rejected(root, path, "unreadable", f"The folder cannot be opened: {error.strerror}. Give read permission and run again.")
+
+    def _is_wanted(self, root: Path, path: Path) -> bool:
+        relative = path.relative_to(root).as_posix()
+        return any(fnmatchcase(path.name, p) or fnmatchcase(relative, p) for p in self._settings.include) and self._passes_exclude(root, path)
+
+    def _passes_exclude(self, root: Path, path: Path) -> bool:
+        relative = path.relative_to(root).as_posix()
+        return not any(fnmatchcase(path.name, p) or fnmatchcase(relative, p) for p in self._settings.exclude)
+
+    def _folder_link(self, root: Path, path: Path) -> _Entry:
+        target = path.resolve()
+        if target.is_relative_to(root):
+            return self._rejected(root, path, "symlink_folder", "The link leads to a folder of the same source, whose files are read under their own names.")
+        return self._rejected(root, path, "symlink_outside", f"The link leads out of the source, to {shown(str(target))}. Name that folder as a source of its own, or copy it.")
+
+    def _entry(self, root: Path, path: Path, *, named: bool = False) -> _Entry:
+        """Judge a path by what the file system says of it, without opening it."""
+        if named:
+            self._seen[_ending(path.name)] += 1
+        try:
+            if path.is_symlink() and not named and not path.resolve(strict=True).is_relative_to(root):
+                return self._rejected(root, path, "symlink_outside", f"The link leads out of the source, to {shown(str(path.resolve()))}. Copy the file, or name it as a source of its own.")
+            status = path.stat()
+        except (OSError, RuntimeError) as error:
+            return self._rejected(root, path, "unreadable", f"The file cannot be opened: {getattr(error, 'strerror', None) or 'the link leads nowhere'}. Repair the link or the permission.")
+        if not stat.S_ISREG(status.st_mode):
+            return self._rejected(root, path, "not_a_file", "It is a pipe, a socket or a device. Only files are read.")
+        if status.st_size == 0:
+            return self._rejected(root, path, "empty", "The file is empty. Remove it, or save it again from the program that made it.")
+        if status.st_size > self._settings.max_file_mb * 1e6:
+            return self._rejected(root, path, "too_large", f"The file has {status.st_size / 1e6:.1f} MB, at most {self._settings.max_file_mb:g} MB are read. Split it, or raise collect.max_file_mb.")
+        if not os.access(path, os.R_OK):
+            return self._rejected(root, path, "unreadable", "There is no permission to read the file. Give it and run again.")
+        return _Entry(self._number, root.name, path.relative_to(root).as_posix(), path, status.st_size)
+
+    def _rejected(self, root: Path, path: Path, reason: str, detail: str) -> _Entry:
+        return _Entry(self._number, root.name, path.relative_to(root).as_posix(), path, reason=reason, detail=detail)
+
+
+def _split_pattern(path: Path) -> tuple[Path, str]:
+    """The longest leading part without wildcards, and the pattern below it."""
+    parts = path.parts
+    first = next(n for n, part in enumerate(parts) if _MAGIC.search(part))
+    return Path(*parts[:first]).resolve() if first else Path.cwd(), str(PurePosixPath(*parts[first:]))
+
+
+def _glob(root: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(p for p in root.glob(pattern) if not p.is_dir())
+    except (ValueError, NotImplementedError) as error:
+        raise DatasetError("not a valid pattern", where=f"collect.sources: {pattern}", found=str(error), fix="Example: documents/**/*.pdf") from error
+
+
+def _ending(name: str) -> str:
+    ending = PurePosixPath(name).suffix.lower()
+    return f"*{shown(ending)}" if ending else "without ending"
+
+
+def _is_known(entry: _Entry) -> bool:
+    """Files with a readable ending count as known without being opened: what they really are is found when they are read."""
+    if PurePosixPath(entry.relative).suffix.lower() in BY_EXTENSION:
+        return True
+    try:
+        return detect(entry.path, entry.relative).media_type is not None
+    except (DocumentError, OSError):
+        return False
+
+
+# ---------------------------------------------------------------- names
+
+
+def _with_unique_names(entries: list[_Entry]) -> list[_Entry]:
+    """Prefix the names of sources that collide with the name of their folder, and if that is not enough number them."""
+    owners: dict[str, set[int]] = {}
+    for entry in entries:
+        owners.setdefault(entry.relative, set()).add(entry.source)
+    colliding = {source for sources in owners.values() if len(sources) > 1 for source in sources}
+    renamed = [replace(e, relative=f"{e.folder}/{e.relative}") if e.source in colliding else e for e in entries]
+    return list(_numbered(renamed))
+
+
+def _numbered(entries: Iterable[_Entry]) -> Iterator[_Entry]:
+    taken: Counter[str] = Counter()
+    for entry in entries:
+        name = shown(entry.relative)
+        taken[name] += 1
+        if taken[name] > 1:
+            path = PurePosixPath(entry.relative)
+            entry = replace(entry, relative=str(path.with_name(f"{path.stem} ({taken[name]}){path.suffix}")))
+        yield entry

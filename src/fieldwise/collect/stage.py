@@ -1,0 +1,243 @@
+"""The collect stage: find, copy, read, and put on record what each document is and where it came from."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from pydantic import JsonValue
+
+from fieldwise.collect.extraction import ExtractionWorker, Limits, ReaderError
+from fieldwise.collect.media import detect
+from fieldwise.collect.readers import READERS, Reader
+from fieldwise.collect.settings import CollectSettings
+from fieldwise.collect.sources import READABLE, Found, FoundFile, find_files
+from fieldwise.errors import DatasetError, DocumentError
+from fieldwise.files import write_json, write_jsonl
+from fieldwise.hashing import sha256_file
+from fieldwise.progress import track
+from fieldwise.records import Document, Rejection, Source
+from fieldwise.run import StepRun
+from fieldwise.tables import write_records
+
+FOLDER = "1_documents"
+_BLOCK_BYTES = 1 << 20
+_UNSAFE = re.compile(r"[^\w.-]+")
+_MAX_NAME_BYTES = 120
+_MAX_TITLE_CHARS = 300
+_PASSING_REASONS = {"zip_bomb"}  # depend on a limit of the recipe, not on the file alone
+
+
+def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
+    """Read all sources into `1_documents/`; returns what was found.
+
+    A file that cannot be read becomes a row of rejected.jsonl. Raises DatasetError when no document at all is left.
+    """
+    found = find_files(settings)
+    record = _Record(list(found.rejected))
+    limits = Limits(settings.timeout_seconds, settings.memory_mb, settings.max_unpacked_mb)
+    with ExtractionWorker(limits) as worker:
+        collector = _Collector(settings, step, worker, record)
+        write_records(step.out(f"{FOLDER}/documents.parquet"), collector.documents(found), Document)
+    if not record.documents:
+        raise DatasetError("no file could be read", where=f"collect.sources: {', '.join(settings.sources)}", found=_listed(record), fix=f"Supply {READABLE} files with text in them.")
+    rejected = sorted(record.rejected, key=lambda r: (r.item, r.reason))
+    write_jsonl(step.out(f"{FOLDER}/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
+    write_json(step.out(f"{FOLDER}/provenance.json"), record.provenance)
+    return record.facts()
+
+
+def fingerprint(settings: CollectSettings) -> JsonValue:
+    """Return what the sources hold now: [uri, SHA-256] of each file, [uri, reason] of what cannot be read."""
+    found = find_files(settings)
+    lines: list[list[str]] = [[r.item, r.reason] for r in found.rejected]
+    for file in found.files:
+        try:
+            lines.append([file.uri, sha256_file(file.path)])
+        except OSError:
+            lines.append([file.uri, "unreadable"])
+    return [list[JsonValue](line) for line in sorted(lines)]
+
+
+# ---------------------------------------------------------------- the record of a run
+
+
+@dataclass
+class _Record:
+    """What there is to say when all files are done."""
+
+    rejected: list[Rejection]
+    provenance: dict[str, object] = field(default_factory=dict)
+    types: Counter[str] = field(default_factory=Counter)
+    documents: int = 0
+    pages: int = 0
+    pages_without_text: int = 0
+    tables: int = 0
+    characters: int = 0
+
+    def add(self, document: Document, reader: Reader) -> None:
+        source = document.source
+        self.provenance[source.uri] = {"media_type": source.media_type, "sha256": source.sha256, "bytes": source.bytes, "licence": source.licence, "reader": reader.name, "warnings": list(document.notes)}
+        self.types[reader.name] += 1
+        self.documents += 1
+        self.pages += len(document.pages)
+        self.pages_without_text += sum(note.endswith("has no text layer") for note in document.notes)
+        self.tables += len(document.tables)
+        self.characters += len(document.text)
+
+    def facts(self) -> dict[str, JsonValue]:
+        reasons = Counter(r.reason for r in self.rejected)
+        return {
+            "documents": self.documents, "types": dict(sorted(self.types.items())), "rejected": dict(sorted(reasons.items())), "pages": self.pages,
+            "pages_without_text": self.pages_without_text, "tables": self.tables, "characters": self.characters,
+        }
+
+
+def _listed(record: _Record) -> str:
+    counts = ", ".join(f"{n} {reason}" for reason, n in Counter(r.reason for r in record.rejected).most_common())
+    first = record.rejected[0] if record.rejected else None
+    return f"{counts}; the first is {first.item}: {first.detail}" if first else "no files"
+
+
+# ---------------------------------------------------------------- one file after the other
+
+
+class _Original(NamedTuple):
+    """The copy of a file in the run folder, and its hash."""
+
+    path: Path
+    sha256: str
+
+
+class _Collector:
+    """Turns found files into documents; what fails is put on record."""
+
+    def __init__(self, settings: CollectSettings, step: StepRun, worker: ExtractionWorker, record: _Record) -> None:
+        self._settings, self._step, self._worker, self._record = settings, step, worker, record
+        self._memo = step.run.memo("extract")
+        self._kept: set[Path] = set()
+
+    def documents(self, found: Found) -> Iterator[Document]:
+        """Yield the documents by uri."""
+        for file in track(found.files, "reading"):
+            try:
+                yield self._collect(file)
+            except DocumentError as error:
+                self._record.rejected.append(Rejection(stage="collect", item=file.uri, reason=error.reason, detail=str(error)))
+
+    def _collect(self, file: FoundFile) -> Document:
+        """Read a copy, so that nothing changes under the reader; the copy stays as the original of this run."""
+        original, sha256 = self._copy(file)
+        try:
+            detected = detect(original, file.uri)
+            if detected.media_type is None:
+                raise DocumentError("files of this kind are not read", reason="unknown_type", found=detected.found, fix=f"Convert it to one of {READABLE}.")
+            reader = READERS[detected.media_type]
+            read = self._read(original, sha256, detected.media_type, reader)
+            self._require_unchanged(file, sha256)
+        except DocumentError:
+            if original not in self._kept:
+                original.unlink(missing_ok=True)
+            raise
+        self._kept.add(original)
+        source = Source(uri=file.uri, media_type=detected.media_type, sha256=sha256, bytes=original.stat().st_size, licence=self._settings.licence)
+        notes = (*((detected.note,) if detected.note else ()), *read.notes)
+        document = Document.make(title=read.title or title_from_name(file.uri), text=read.text, source=source, pages=read.pages, headings=read.headings, tables=read.tables, notes=notes)
+        self._record.add(document, reader)
+        return document
+
+    def _copy(self, file: FoundFile) -> _Original:
+        """Copy a file into the run folder, hashing it on the way; a file that outgrew its limit meanwhile is cut off."""
+        folder = self._step.out(f"{FOLDER}/originals/x").parent
+        temporary = folder / ".copying"
+        digest = hashlib.sha256()
+        copied = 0
+        try:
+            source = file.path.open("rb")
+        except OSError as error:
+            raise DocumentError("the file cannot be opened", reason="unreadable", found=error.strerror, fix="Give read permission and run again.") from error
+        try:
+            with source, temporary.open("wb") as target:
+                while copied <= file.bytes and (block := _read_block(source)):
+                    digest.update(block)
+                    target.write(block)
+                    copied += len(block)
+            if copied != file.bytes:
+                raise _changed(f"{file.bytes} bytes, then {copied if copied < file.bytes else 'more'}")
+            original = folder / f"{digest.hexdigest()[:16]}-{safe_name(file.uri)}"
+            temporary.replace(original)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return _Original(original, digest.hexdigest())
+
+    def _read(self, original: Path, sha256: str, media_type: str, reader: Reader) -> Document:
+        """Read a file, or remember what it said: the same bytes are read once by each version of a reader."""
+        key: tuple[JsonValue, ...] = (sha256, reader.name, _version(reader))
+        remembered = self._memo.get(*key)
+        if isinstance(remembered, dict):
+            if "reason" in remembered:
+                raise ReaderError(str(remembered["detail"]), reason=str(remembered["reason"]))
+            return Document.model_validate(remembered)
+        try:
+            document = self._worker.extract(original, Source(uri="", media_type=media_type))
+        except ReaderError as answer:
+            if answer.reason not in _PASSING_REASONS:
+                self._memo.put({"reason": answer.reason, "detail": answer.what}, *key)
+            raise
+        self._memo.put(document.model_dump(mode="json"), *key)
+        return document
+
+    def _require_unchanged(self, file: FoundFile, sha256: str) -> None:
+        try:
+            now = sha256_file(file.path)
+        except OSError as error:
+            raise _changed("it is gone") from error
+        if now != sha256:
+            raise _changed("another content")
+
+
+def _read_block(stream: IO[bytes]) -> bytes:
+    try:
+        return stream.read(_BLOCK_BYTES)
+    except OSError as error:
+        raise DocumentError("the file cannot be read", reason="unreadable", found=error.strerror, fix="Check the disk or the network share and run again.") from error
+
+
+def _changed(found: str) -> DocumentError:
+    return DocumentError("the file changed while it was read", reason="changed_while_read", found=found, fix="Wait until nobody writes to it and run again.")
+
+
+@functools.cache
+def _version(reader: Reader) -> str:
+    return reader.version()
+
+
+def safe_name(uri: str) -> str:
+    """Return a file name that no file system and no shell trips over; the ending is kept.
+
+    >>> safe_name("letters/Größe & Maß (2).pdf")
+    'Größe_Maß_2_.pdf'
+    """
+    name = _UNSAFE.sub("_", PurePosixPath(uri).name).lstrip(".-") or "file"
+    stem, dot, ending = name.rpartition(".")
+    ending = f"{dot}{ending}"[:16] if stem else ""
+    stem = stem or name
+    while len((stem + ending).encode()) > _MAX_NAME_BYTES:
+        stem = stem[:-1]
+    return stem + ending
+
+
+def title_from_name(uri: str) -> str:
+    """Return a title made from a file name.
+
+    >>> title_from_name("2024/visitor-rules_v2.pdf")
+    'Visitor rules v2'
+    """
+    words = " ".join(re.sub(r"[-_]+", " ", PurePosixPath(uri).stem).split()) or uri
+    return (words[0].upper() + words[1:])[:_MAX_TITLE_CHARS]

@@ -1,0 +1,173 @@
+"""The prepare stage: clean each document, leave out what should not teach, cut the rest into chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+
+from fieldwise.errors import DatasetError, RunError
+from fieldwise.extras import installed_version
+from fieldwise.files import write_json, write_jsonl
+from fieldwise.hashing import sha256_file, sha256_of_files
+from fieldwise.prepare.chunk import chunk_document
+from fieldwise.prepare.clean import PassCount, clean_document
+from fieldwise.prepare.duplicates import DuplicateFinder, NearPair
+from fieldwise.prepare.language import detect_language
+from fieldwise.prepare.quality import Quality
+from fieldwise.prepare.settings import PrepareSettings
+from fieldwise.prepare.tokens import TokenCounter
+from fieldwise.progress import track
+from fieldwise.records import Chunk, Document, Rejection, record_hash
+from fieldwise.run import StepRun
+from fieldwise.tables import read_records, write_records
+
+FOLDER = "2_chunks"
+_DOCUMENTS = "1_documents/documents.parquet"
+_LIBRARIES = ("ftfy", "py3langid", "tokenizers", "rensa")
+
+
+def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[str, JsonValue]:
+    """Prepare all documents of the run into `2_chunks/`; tokens are those of the given tokenizer.json.
+
+    Returns counts. Raises DatasetError when no document is left.
+    """
+    source = step.run.require(_DOCUMENTS, made_by="collect")
+    preparer = _Preparer(settings, step, tokenizer_path)
+    sifted = _sift(settings, preparer, source)
+    if not sifted.kept:
+        raise DatasetError("no document is left after preparing", where=_DOCUMENTS, found=_reasons(sifted.rejected), fix="Check prepare.languages, prepare.min_document_chars and the sources.")
+    quality = sifted.quality
+
+    def kept() -> Iterator[Prepared]:  # from the memo each time: a large collection does not fit into memory
+        return (preparer.prepared(document) for document in read_records(source, Document) if document.id in sifted.kept)
+
+    write_records(step.out(f"{FOLDER}/documents.parquet"), (p.document for p in kept()), Document)
+    write_records(step.out(f"{FOLDER}/chunks.parquet"), (chunk for p in kept() for chunk in quality.add_kept(p.document, p.chunks)), Chunk)
+    rejected = sorted(sifted.rejected, key=lambda r: (r.item, r.reason))
+    report = quality.report(rejected, sifted.near)
+    write_jsonl(step.out(f"{FOLDER}/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
+    write_json(step.out(f"{FOLDER}/groups.json"), dict(sorted(sifted.groups.items())))
+    write_json(step.out(f"{FOLDER}/quality.json"), report)
+    return {"documents": report["documents"], "chunks": report["chunks"], "languages": report["languages"], "near_duplicates": len(sifted.near)}
+
+
+# ---------------------------------------------------------------- one document
+
+
+class Prepared(NamedTuple):
+    """A cleaned document with its chunks and what cleaning did."""
+
+    document: Document
+    chunks: tuple[Chunk, ...]
+    passes: dict[str, PassCount]
+
+
+class _Preparer:
+    """Cleans and cuts documents, each once: the work is remembered by all that shapes it."""
+
+    def __init__(self, settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> None:
+        self._settings = settings
+        self._counter = TokenCounter.from_file(tokenizer_path)
+        self._memo = step.run.memo("prepare")
+        here = Path(__file__).parent
+        code = sha256_of_files(here.glob("*.py"), here)
+        self._key: list[JsonValue] = [settings.clean.keyed(), settings.chunk.keyed(), sha256_file(tokenizer_path), code, {name: installed_version(name) for name in _LIBRARIES}]
+
+    def prepared(self, document: Document) -> Prepared:
+        """Return a document cleaned, with its language and its chunks; its id stays."""
+        key = record_hash(document)
+        remembered = self._remembered(key)
+        if remembered is not None:
+            return remembered
+        cleaned = clean_document(document, self._settings.clean)
+        final = cleaned.document.model_copy(update={"language": detect_language(cleaned.document.text)})
+        prepared = Prepared(final, tuple(chunk_document(final, self._settings.chunk, self._counter.count)), cleaned.passes)
+        self._memo.put(_to_json(prepared), key, *self._key)
+        return prepared
+
+    def text_of(self, document_hash: str) -> str:
+        """Return the cleaned text of a document that has been prepared before."""
+        prepared = self._remembered(document_hash)
+        if prepared is None:
+            raise RunError("results of this run went missing while it ran", where=self._memo.folder, fix="Run the stage again.")
+        return prepared.document.text
+
+    def _remembered(self, document_hash: str) -> Prepared | None:
+        raw = self._memo.get(document_hash, *self._key)
+        return _from_json(raw) if isinstance(raw, dict) else None
+
+
+def _to_json(prepared: Prepared) -> dict[str, JsonValue]:
+    return {
+        "document": prepared.document.model_dump(mode="json"),
+        "chunks": [[c.start, c.end, list(c.heading_path), c.tokens, c.kind] for c in prepared.chunks],
+        "passes": {name: list(count) for name, count in prepared.passes.items()},
+    }
+
+
+def _from_json(raw: dict[str, Any]) -> Prepared:
+    document = Document.model_validate(raw["document"])
+    chunks = tuple(Chunk.make(document, start, end, heading_path=tuple(path), tokens=tokens, kind=kind) for start, end, path, tokens, kind in raw["chunks"])
+    return Prepared(document, chunks, {name: PassCount(*count) for name, count in raw["passes"].items()})
+
+
+# ---------------------------------------------------------------- which documents stay
+
+
+class _Sifted(NamedTuple):
+    kept: frozenset[str]
+    rejected: list[Rejection]
+    near: list[tuple[NearPair, str, str]]
+    groups: dict[str, str]
+    quality: Quality
+
+
+def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sifted:
+    """Decide document by document, in the order of their names, so that of duplicates the first one stays."""
+    quality = Quality()
+    uris: dict[str, str] = {}
+    hashes: dict[str, str] = {}
+    rejected: list[Rejection] = []
+    near: list[tuple[NearPair, str, str]] = []
+    kept: list[str] = []
+    finder = DuplicateFinder(settings.duplicates, lambda identifier: preparer.text_of(hashes[identifier]))
+    for document in track(read_records(source, Document), "preparing"):
+        prepared = preparer.prepared(document)
+        quality.add_read(document, prepared.passes)
+        reason = _unfit(prepared.document, settings)
+        if reason is None:
+            hashes[document.id], uris[document.id] = record_hash(document), document.source.uri
+            verdict = finder.add(document.id, prepared.document.text)
+            near += [(pair, uris[pair.first], uris[pair.second]) for pair in verdict.near]
+            if verdict.exact is not None:
+                reason = Rejection(stage="prepare", item=document.source.uri, reason="exact_duplicate", detail=f"The same text as {uris[verdict.exact]} ({verdict.exact}).")
+            elif verdict.near and settings.duplicates.drop_near:
+                best = max(verdict.near, key=lambda pair: pair.similarity)
+                reason = Rejection(stage="prepare", item=document.source.uri, reason="near_duplicate", detail=f"{best.similarity:.0%} the same as {uris[best.first]} ({best.first}).")
+        if reason is None:
+            kept.append(document.id)
+        else:
+            rejected.append(reason)
+    return _Sifted(frozenset(kept), rejected, near, finder.groups(), quality)
+
+
+def _unfit(document: Document, settings: PrepareSettings) -> Rejection | None:
+    """Why a document by itself is left out, or None."""
+    uri = document.source.uri
+    if len(document.text) < settings.min_document_chars:
+        return Rejection(stage="prepare", item=uri, reason="too_short", detail=f"{len(document.text)} characters are left of it, fewer than prepare.min_document_chars ({settings.min_document_chars}).")
+    if not document.text:
+        return Rejection(stage="prepare", item=uri, reason="too_short", detail="Nothing is left of it after cleaning.")
+    if settings.languages and document.language is not None and document.language not in settings.languages:
+        return Rejection(stage="prepare", item=uri, reason="language", detail=f"It is in {document.language!r}; prepare.languages keeps {', '.join(settings.languages)}.")
+    return None
+
+
+def _reasons(rejected: Iterator[Rejection] | list[Rejection]) -> str:
+    found: dict[str, int] = {}
+    for rejection in rejected:
+        found[rejection.reason] = found.get(rejection.reason, 0) + 1
+    return ", ".join(f"{count} {reason}" for reason, count in found.items()) or "no documents"

@@ -1,0 +1,107 @@
+"""Duplicates, near-duplicates, languages and the counting of tokens."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from fieldwise.errors import ModelError
+from fieldwise.prepare.duplicates import DuplicateFinder, jaccard, shingles
+from fieldwise.prepare.language import detect_language
+from fieldwise.prepare.settings import DuplicateSettings
+from fieldwise.prepare.tokens import TokenCounter
+
+WORDS = [f"word{n}" for n in range(400)]
+
+
+def text(seed: int, length: int = 300) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=length))
+
+
+def changed(original: str, share: float, seed: int = 7) -> str:
+    """The text with a share of its words replaced."""
+    chance = random.Random(seed)
+    return " ".join(f"new{chance.randrange(99)}" if chance.random() < share else word for word in original.split())
+
+
+def finder(texts: dict[str, str], threshold: float = 0.7) -> DuplicateFinder:
+    return DuplicateFinder(DuplicateSettings(near_threshold=threshold), texts.__getitem__)
+
+
+def test_the_same_words_in_other_dress_are_an_exact_duplicate() -> None:
+    texts = {"a": "Ring the Bell -- twice!", "b": "ring the bell, twice", "c": "ring the bell once"}
+    seen = finder(texts)
+    assert [seen.add(name, words).exact for name, words in texts.items()] == [None, "a", None]
+    assert seen.groups() == {"a": "a", "b": "a", "c": "c"}
+
+
+def test_nearly_equal_documents_share_a_group_and_different_ones_do_not() -> None:
+    texts = {"a": text(1), "b": text(2), "a2": changed(text(1), 0.03), "c": text(3), "a3": changed(text(1), 0.03, seed=8)}
+    seen = finder(texts)
+    near = {name: [(p.first, p.second) for p in seen.add(name, words).near] for name, words in texts.items()}
+    assert near["a2"] == [("a", "a2")]
+    assert ("a", "a3") in near["a3"]
+    assert seen.groups() == {"a": "a", "b": "b", "a2": "a", "c": "c", "a3": "a"}
+
+
+def test_planted_copies_are_found_and_their_similarity_is_the_true_one() -> None:
+    texts: dict[str, str] = {}
+    for n in range(60):
+        texts[f"{n:02d}"] = text(n)
+        texts[f"{n:02d} copy"] = changed(text(n), 0.04)
+    seen = finder(texts, threshold=0.6)
+    pairs = {pair.second: pair for name, words in texts.items() for pair in seen.add(name, words).near}
+    truth = {f"{n:02d} copy": jaccard(shingles(text(n), 3), shingles(texts[f"{n:02d} copy"], 3)) for n in range(60)}
+    assert {name: pair.similarity for name, pair in pairs.items()} == {name: s for name, s in truth.items() if s >= 0.6}
+    assert len(pairs) > 50
+
+
+def test_similarity_is_counted_as_jaccard_says() -> None:
+    assert jaccard(shingles("a b c d", 3), shingles("a b c e", 3)) == pytest.approx(1 / 3)
+    assert shingles("Two words", 3) == {"two words"}
+    assert jaccard(frozenset(), frozenset()) == 1.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("abc ", min_size=1, max_size=30), min_size=1, max_size=8))
+def test_groups_hold_every_document_and_name_their_first_member(parts: list[str]) -> None:
+    texts = {str(n): part for n, part in enumerate(parts)}
+    seen = finder(texts)
+    for name, words in texts.items():
+        seen.add(name, words)
+    groups = seen.groups()
+    assert list(groups) == list(texts)
+    assert all(groups[group] == group and int(group) <= int(member) for member, group in groups.items())
+
+
+@pytest.mark.parametrize(
+    ("sample", "language"),
+    [
+        ("The nurse in charge may start isolation without asking anybody.", "en"),
+        ("Die Pflegekraft darf die Isolierung beginnen, ohne jemanden zu fragen.", "de"),
+        ("L'infirmière peut commencer l'isolement sans demander à personne.", "fr"),
+        ("| 12 | 13 |\n| --- | --- |\n| 1 | 2 |", None),
+        ("", None),
+    ],
+)
+def test_the_language_of_a_text_is_told_or_left_open(sample: str, language: str | None) -> None:
+    assert detect_language(sample) == language
+
+
+def test_counting_word_by_word_gives_what_the_tokenizer_gives(tokenizer_path: Path) -> None:
+    counter = TokenCounter.from_file(tokenizer_path)
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    for sample in ("", "word", " leading", "Two  blanks\n\n- and a list\n  - deeper", "Größe 36,5 °C (bleep 210).\n| a | b |", "x" * 500 + " end"):
+        assert counter.count(sample) == len(tokenizer.encode(sample).ids), sample
+        assert counter.count(sample) == len(tokenizer.encode(sample).ids), sample
+
+
+def test_a_file_that_is_no_tokenizer_is_an_error_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"tokenizer\.json: the tokenizer cannot be read"):
+        TokenCounter.from_file(tmp_path / "tokenizer.json")

@@ -1,0 +1,193 @@
+"""The whole stage: on documents made for it, and on the example documents from file to chunk."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prepare_files import EXAMPLES, document
+from tokenizers import Tokenizer
+
+from fieldwise.collect.settings import CollectSettings
+from fieldwise.collect.stage import run as collect
+from fieldwise.errors import DatasetError
+from fieldwise.prepare import stage
+from fieldwise.prepare.settings import PrepareSettings
+from fieldwise.records import Chunk, Document
+from fieldwise.run import RunFolder, StepRun
+from fieldwise.tables import read_records, write_records
+
+ENGLISH = "The nurse in charge of the ward may start isolation without asking anybody, and writes it down at once."
+GERMAN = "Die Pflegekraft der Station darf die Isolierung ohne Rückfrage beginnen und schreibt es sofort auf."
+
+
+class Ran:
+    """What a run of the stage left."""
+
+    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
+        self.folder, self.facts = folder, facts
+        self.documents = list(read_records(folder / "2_chunks/documents.parquet", Document))
+        self.chunks = list(read_records(folder / "2_chunks/chunks.parquet", Chunk))
+        self.rejected = [json.loads(line) for line in (folder / "2_chunks/rejected.jsonl").read_text(encoding="utf-8").splitlines()]
+        self.groups = json.loads((folder / "2_chunks/groups.json").read_text(encoding="utf-8"))
+        self.quality = json.loads((folder / "2_chunks/quality.json").read_text(encoding="utf-8"))
+
+
+def prepare(folder: Path, tokenizer: Path, documents: list[Document] | None = None, **settings: Any) -> Ran:
+    run = RunFolder(folder)
+    if documents is not None:
+        write_records(folder / "1_documents/documents.parquet", sorted(documents, key=lambda d: d.source.uri), Document)
+    with StepRun(run, "2_prepare", "0" * 64, 42) as step:
+        facts = stage.run(PrepareSettings.model_validate(settings), step, tokenizer)
+        run.publish("2_prepare", "0" * 64, {}, step.staging, facts, 0.0)
+    return Ran(folder, facts)
+
+
+def reasons(ran: Ran) -> dict[str, str]:
+    return {row["item"]: row["reason"] for row in ran.rejected}
+
+
+def test_a_document_keeps_its_id_and_its_chunks_point_into_its_cleaned_text(tmp_path: Path, tokenizer_path: Path) -> None:
+    raw = document(f"# Rules\n\n{ENGLISH}\u00a0\u00a0Twice.", uri="a.md")
+    ran = prepare(tmp_path, tokenizer_path, [raw])
+    assert [d.id for d in ran.documents] == [raw.id]
+    assert ran.documents[0].text == f"Rules\n\n{ENGLISH} Twice."
+    assert ran.documents[0].language == "en"
+    assert all(c.document_id == raw.id and c.text == ran.documents[0].text[c.start : c.end] for c in ran.chunks)
+
+
+def test_of_exact_duplicates_the_first_by_name_stays_and_both_share_a_group(tmp_path: Path, tokenizer_path: Path) -> None:
+    ran = prepare(tmp_path, tokenizer_path, [document(ENGLISH, uri="b.md"), document(ENGLISH.upper(), uri="a.md"), document(ENGLISH.replace("nurse", "porter"), uri="c.md")])
+    assert reasons(ran) == {"b.md": "exact_duplicate"}
+    kept = ran.documents[0]
+    assert (kept.source.uri, ran.rejected[0]["detail"]) == ("a.md", f"The same text as a.md ({kept.id}).")
+    assert list(ran.groups.values()).count(kept.id) >= 2
+
+
+def test_near_duplicates_share_a_group_and_are_dropped_on_request(tmp_path: Path, tokenizer_path: Path) -> None:
+    first, second = document(f"{ENGLISH} {GERMAN}", uri="a.md"), document(f"{ENGLISH} {GERMAN} Always.", uri="b.md")
+    ran = prepare(tmp_path, tokenizer_path, [first, second])
+    assert len(ran.documents) == 2
+    assert ran.groups == {first.id: first.id, second.id: first.id}
+    assert [(p["first"], p["second"]) for p in ran.quality["duplicates"]["near"]] == [("a.md", "b.md")]
+    assert ran.facts["near_duplicates"] == 1
+    assert reasons(prepare(tmp_path, tokenizer_path, duplicates={"drop_near": True})) == {"b.md": "near_duplicate"}
+
+
+def test_other_languages_and_short_documents_are_left_out_with_their_reason(tmp_path: Path, tokenizer_path: Path) -> None:
+    ran = prepare(tmp_path, tokenizer_path, [document(ENGLISH, uri="a.md"), document(GERMAN, uri="b.md"), document("Too short.", uri="c.md")], languages=["en"])
+    assert reasons(ran) == {"b.md": "language", "c.md": "too_short"}
+    assert ran.quality["documents"] == {"read": 3, "kept": 1, "rejected": {"language": 1, "too_short": 1}}
+    assert ran.quality["languages"] == {"en": 1}
+
+
+def test_when_nothing_is_left_the_error_says_why(tmp_path: Path, tokenizer_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no document is left after preparing, found 1 language"):
+        prepare(tmp_path, tokenizer_path, [document(GERMAN, uri="b.md")], languages=["en"])
+
+
+def test_without_documents_the_error_names_the_stage_to_run(tmp_path: Path, tokenizer_path: Path) -> None:
+    with pytest.raises(DatasetError, match="fieldwise collect"):
+        prepare(tmp_path, tokenizer_path)
+
+
+def test_work_is_remembered_until_something_that_shapes_it_changes(tmp_path: Path, tokenizer_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleaned: list[str] = []
+    clean = stage.clean_document
+
+    def noted(source: Document, settings: Any) -> Any:
+        cleaned.append(source.source.uri)
+        return clean(source, settings)
+
+    monkeypatch.setattr(stage, "clean_document", noted)
+    first = [document(ENGLISH, uri="a.md"), document(GERMAN, uri="b.md")]
+    prepare(tmp_path, tokenizer_path, first)
+    assert cleaned == ["a.md", "b.md"]
+    prepare(tmp_path, tokenizer_path, languages=["en", "de"])
+    assert cleaned == ["a.md", "b.md"]
+    prepare(tmp_path, tokenizer_path, [first[0], document(GERMAN + " Ja.", uri="b.md")])
+    assert cleaned[2:] == ["b.md"]
+    prepare(tmp_path, tokenizer_path, chunk={"target_tokens": 100})
+    assert cleaned[3:] == ["a.md", "b.md"]
+
+
+# ---------------------------------------------------------------- the example documents
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory, tokenizer_path: Path) -> Ran:
+    """The 55 documents of the invented hospital, collected and prepared."""
+    return run_examples(tmp_path_factory.mktemp("run"), tokenizer_path)
+
+
+def run_examples(folder: Path, tokenizer_path: Path) -> Ran:
+    run = RunFolder(folder)
+    with StepRun(run, "1_collect", "0" * 64, 42) as step:
+        run.publish("1_collect", "0" * 64, {}, step.staging, collect(CollectSettings(sources=(str(EXAMPLES),)), step), 0.0)
+    return prepare(folder, tokenizer_path)
+
+
+def test_all_examples_but_the_scan_and_one_copy_become_chunks(examples: Ran) -> None:
+    rejected = [json.loads(line) for line in (examples.folder / "1_documents/rejected.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(r["item"], r["reason"]) for r in rejected] == [("laundry-notice-scanned.pdf", "no_text_layer")]
+    assert reasons(examples) == {"interpreter-service.html": "exact_duplicate"}
+    assert len(examples.documents) == 53
+    assert {c.document_id for c in examples.chunks} == {d.id for d in examples.documents}
+
+
+def test_older_versions_of_a_rule_share_a_group_with_the_newer_one(examples: Ran) -> None:
+    names = {d.id: d.source.uri for d in examples.documents}
+    groups: dict[str, set[str]] = {}
+    for member, group in examples.groups.items():
+        groups.setdefault(group, set()).add(names.get(member, "rejected"))
+    shared = sorted(sorted(group) for group in groups.values() if len(group) > 1)
+    assert shared == [["infection-control-hand-hygiene-v4.docx", "infection-control-hand-hygiene.pdf"], ["interpreter-service.docx", "rejected"], ["visitor-rules-2022.md", "visitor-rules.html"]]
+
+
+def test_the_sentence_that_answers_each_example_question_stands_in_the_cleaned_text(examples: Ran) -> None:
+    def plain(text: str) -> str:
+        return re.sub(r"[\s|]+", " ", text).strip()
+
+    texts = {d.source.uri: plain(d.text) for d in examples.documents}
+    texts["interpreter-service.html"] = texts["interpreter-service.docx"]
+    rows = [json.loads(line) for line in (EXAMPLES.parents[1] / "questions/healthcare.jsonl").read_text(encoding="utf-8").splitlines()]
+    answered = [row for row in rows if row["quote"] and row["document"] != "laundry-notice-scanned.pdf"]
+    missing = [row["id"] for row in answered if plain(row["quote"]) not in texts[row["document"]]]
+    assert len(answered) > 200
+    assert missing == []
+
+
+def test_running_headers_and_footers_of_the_example_pdfs_are_gone(examples: Ran) -> None:
+    text = "\n".join(d.text for d in examples.documents if len(d.pages) > 1)
+    assert "uncontrolled when printed" not in text
+    assert not re.search(r"Page \d of \d", text)
+
+
+def test_chunks_of_the_examples_keep_their_limits_and_rebuild_each_document(examples: Ran, tokenizer_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    limit = PrepareSettings().chunk.max_tokens
+    for source in examples.documents:
+        at = 0
+        for chunk in (c for c in examples.chunks if c.document_id == source.id):
+            assert source.text[at : chunk.start].strip() == ""
+            assert chunk.text == source.text[chunk.start : chunk.end]
+            assert chunk.tokens == len(tokenizer.encode(chunk.text).ids) <= limit
+            at = chunk.end
+        assert source.text[at:].strip() == ""
+
+
+def test_chunks_of_pdfs_know_their_page_and_all_know_their_headings(examples: Ran) -> None:
+    pages = {d.id: len(d.pages) for d in examples.documents}
+    assert all((c.page is None) == (pages[c.document_id] == 0) for c in examples.chunks)
+    assert sum(bool(c.heading_path) for c in examples.chunks) > 0.99 * len(examples.chunks)
+    outreach = next(c for c in examples.chunks if "Outreach walks round at 22:00" in c.text)
+    assert (outreach.page, outreach.heading_path) == (2, ("Thornquill Early Warning score", "Night rounds"))
+
+
+def test_two_runs_over_the_examples_give_the_same_bytes(examples: Ran, tokenizer_path: Path, tmp_path: Path) -> None:
+    again = run_examples(tmp_path, tokenizer_path)
+    for name in ("1_documents/documents.parquet", "2_chunks/documents.parquet", "2_chunks/chunks.parquet", "2_chunks/groups.json", "2_chunks/quality.json"):
+        assert (again.folder / name).read_bytes() == (examples.folder / name).read_bytes(), name
