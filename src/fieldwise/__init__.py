@@ -14,10 +14,10 @@ for _name, _value in {
     "RAY_USAGE_STATS_ENABLED": "0",
     "OPENVINO_TELEMETRY_DISABLE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "WANDB_MODE": "offline",
     "GRADIO_ANALYTICS_ENABLED": "False",
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait cost a factor of ten on busy cores
     "TRL_EXPERIMENTAL_SILENCE": "1",
+    "TQDM_DISABLE": "1",  # progress is shown by fieldwise.progress, in one way for all stages
 }.items():
     os.environ.setdefault(_name, _value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
@@ -46,12 +47,25 @@ def _embedded(size: str | None) -> Path:
 def _from_hub(model: str, revision: str | None) -> Path:
     hub = require("huggingface_hub", extra="train", to="fetch a model from the Hugging Face hub")
     try:
-        return Path(hub.snapshot_download(model, revision=revision, allow_patterns=_KEPT_PATTERNS, token=os.environ.get("HF_TOKEN")))
+        return Path(hub.snapshot_download(model, revision=revision, allow_patterns=_KEPT_PATTERNS, token=os.environ.get("HF_TOKEN"), tqdm_class=_shown_progress()))
     except Exception as error:  # the hub client raises many kinds; each means that the model could not be had
         raise ModelError(
             "the base model could not be fetched", where="base.model", found=f"{model}: {type(error).__name__}",
             fix="Check the id and the network (HF_HUB_OFFLINE must not be set), set HF_TOKEN for a gated model, or download it elsewhere and name its folder.",
         ) from error
+
+
+def _shown_progress() -> Any:
+    """A download of gigabytes shows how far it is, although the bars of libraries are off."""
+    tqdm = require("tqdm", extra="train", to="show the progress of a download").tqdm
+
+    class Shown(tqdm):  # type: ignore[misc]
+        """A bar that is never switched off."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "disable": False})
+
+    return Shown
 
 
 def _check(folder: Path, model: str) -> None:

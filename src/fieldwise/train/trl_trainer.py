@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def _accumulation(rows: Sequence[dict[str, Any]], settings: SftSettings) -> int:
 
 
 def _tokenizer(base: Path) -> Any:
+    _quiet()
     transformers = require("transformers", extra="train", to="fine-tune")
     tokenizer = transformers.AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     if tokenizer.pad_token is None:
@@ -195,7 +197,17 @@ def _callback(tracker: Tracker, stage: str) -> Any:
     return Curves()
 
 
+def _quiet() -> None:
+    """Switch off what libraries print: progress is told by our own callback."""
+    require("datasets", extra="train", to="fine-tune").disable_progress_bars()
+    messages = require("transformers.utils.logging", extra="train", to="fine-tune")
+    messages.disable_progress_bar()
+    messages.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b.*")
+
+
 def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int) -> Outcome:
+    trainer.remove_callback(require("transformers", extra="train", to="fine-tune").PrinterCallback)
     utilities = require("transformers.trainer_utils", extra="train", to="resume training")
     last = utilities.get_last_checkpoint(str(work)) if work.is_dir() else None
     if last:

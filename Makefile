@@ -1,0 +1,49 @@
+# make demo   environment if missing, then documents -> gated, quantised model -> table
+# make test   the same environment with the test tools, then the tests
+# make check  ruff, mypy, import-linter, generated pages
+# make bench  the figures of the README, each beside its peer
+# make docs   write the generated pages
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUN ?= runs/demo
+# The environment is made anew only when one of these changes; a second call does not touch the installer.
+STAMP_INPUTS := pyproject.toml constraints.txt nano/pyproject.toml
+STAMP = $(shell cat $(STAMP_INPUTS) | sha256sum | cut -c1-16)
+
+.PHONY: demo test check bench docs slow clean
+
+demo: $(VENV)/.demo
+	@$(BIN)/fieldwise run --config recipes/quickstart.yaml --run $(RUN)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/.dev
+	@$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python docs/build.py --check
+
+bench: $(VENV)/.dev
+	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/.dev
+	@$(BIN)/python docs/build.py
+
+# torch comes first and alone, so that its CPU build is taken where one is offered (PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL):
+# asked for by another package, the newest build with gigabytes of GPU libraries would come.
+$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: FORCE
+	@if [ "$$(cat $@ 2>/dev/null)" != "$(STAMP)" ]; then \
+		test -x $(BIN)/python || { echo "making $(VENV)" >&2; $(PYTHON) -m venv $(VENV); } && \
+		echo "installing torch" >&2 && $(PIP) "$$(grep '^torch==' constraints.txt)" && \
+		echo "installing fieldwise[$*]" >&2 && $(PIP) -c constraints.txt -e '.[$*]' ./nano && \
+		echo "$(STAMP)" > $@; \
+	fi
+
+FORCE:
+
+clean:
+	rm -rf $(VENV) runs build
