@@ -22,7 +22,9 @@ SENTENCES = (
     "naïve café Straße 12,5 € — “quoted” Ελλάδα русский 中文 日本語 🙂",
     "def total(values):\n    return sum(values)\r\n\tprint(total([1, 2, 3]))",
 )
-QWEN2_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>")
 ADDED = ("<tool_call>", "</tool_call>", *(f"[{n}]" for n in range(1, 10)))
 TEMPLATE = """\
@@ -55,7 +57,9 @@ TEMPLATE = """\
 """
 
 
-def make_tokenizer(folder: Path, *, split: str | None = QWEN2_SPLIT, vocabulary: int = 600, digits: bool = False) -> int:
+def make_tokenizer(
+    folder: Path, *, split: str | None = QWEN2_SPLIT, vocabulary: int = 600, digits: bool = False
+) -> int:
     """Train a byte-level BPE tokenizer, save it with a ChatML template, and return its number of tokens.
 
     `split` None lets ByteLevel split by its own rule, as GPT-2 does; `digits` puts single digits before it.
@@ -66,13 +70,22 @@ def make_tokenizer(folder: Path, *, split: str | None = QWEN2_SPLIT, vocabulary:
     tokenizer = Tokenizer(models.BPE())
     if split is None:
         steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if digits else []
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        )
     else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(split), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(split), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
     tokenizer.decoder = decoders.ByteLevel()
     marks = [AddedToken(text, special=True, normalized=False) for text in SPECIAL]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary - len(ADDED), initial_alphabet=alphabet, special_tokens=marks, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(ADDED), initial_alphabet=alphabet, special_tokens=marks, show_progress=False
+    )
     tokenizer.train_from_iterator(SENTENCES * 4, trainer)
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in ADDED])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|pad|>")
@@ -104,15 +117,36 @@ def make_tiny(folder: Path, config: Any, *, seed: int = 0, tokenizer: bool = Tru
 
 
 def make_tiny_llama(
-    folder: Path, *, hidden: int = 256, ffn: int = 768, layers: int = 2, heads: int = 4, kv_heads: int = 2, context: int = 1024,
-    tied: bool = True, vocabulary: int = 640, seed: int = 0, **more: Any,
+    folder: Path,
+    *,
+    hidden: int = 256,
+    ffn: int = 768,
+    layers: int = 2,
+    heads: int = 4,
+    kv_heads: int = 2,
+    context: int = 1024,
+    tied: bool = True,
+    vocabulary: int = 640,
+    seed: int = 0,
+    **more: Any,
 ) -> Path:
     """Save a tiny Llama with a ChatML tokenizer; `vocabulary` rows of embeddings for 600 tokens, the rest is padding."""
     from transformers import LlamaConfig
 
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=ffn, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads,
-        max_position_embeddings=context, tie_word_embeddings=tied, bos_token_id=None, eos_token_id=2, pad_token_id=0, initializer_range=0.08, **more,
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
+        initializer_range=0.08,
+        **more,
     )
     return make_tiny(folder, config, seed=seed)
 
@@ -123,7 +157,10 @@ def make_adapter(folder: Path, weights: Path, *, rank: int = 4, seed: int = 1) -
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32), LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32),
+        LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"),
+    )
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -137,7 +174,9 @@ def edit_json(path: Path, **changes: Any) -> None:
     """Change keys of a JSON file; None removes a key."""
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     content.update(changes)
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}, indent=2), encoding="utf-8")
+    path.write_text(
+        json.dumps({key: value for key, value in content.items() if value is not None}, indent=2), encoding="utf-8"
+    )
 
 
 def _save_quietly(model: Any, folder: Path) -> None:

@@ -94,8 +94,13 @@ def make_html(page: Page, links: list[tuple[str, str]]) -> bytes:
             parts.append(f"<{tag}>{tagged(block.text)}</{tag}>")
     template = (HERE / "healthcare" / f"{page.head.get('theme', 'intranet')}.html").read_text(encoding="utf-8")
     menu = "\n".join(f'      <li><a href="{name}">{html.escape(title)}</a></li>' for name, title in links)
-    fill = {"title": html.escape(page.head["title"]), "menu": menu, "main": "\n".join(parts),
-            "changed": page.head["date"], "author": html.escape(page.head["author"])}
+    fill = {
+        "title": html.escape(page.head["title"]),
+        "menu": menu,
+        "main": "\n".join(parts),
+        "changed": page.head["date"],
+        "author": html.escape(page.head["author"]),
+    }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: fill[match[1]], template).encode()
 
 
@@ -148,8 +153,9 @@ def main() -> int:
             count = build(Path(folder))
             fresh = {path.name: path for path in Path(folder).iterdir()}
             kept = {path.name: path for path in TARGET.iterdir()}
-            odd = sorted(n for n in fresh.keys() | kept.keys()
-                         if n not in fresh or n not in kept or not same(fresh[n], kept[n]))
+            odd = sorted(
+                n for n in fresh.keys() | kept.keys() if n not in fresh or n not in kept or not same(fresh[n], kept[n])
+            )
         line, code = f"{count} documents rebuilt, {len(odd)} differ {' '.join(odd)}".rstrip(), int(bool(odd))
     print(line)
     return code

@@ -30,11 +30,28 @@ def make_pdf(page: Page) -> bytes:
     body, cell = style("body"), style("cell", fontSize=points - 1, leading=(points - 1) * 1.25, spaceAfter=0)
     label = style("label", fontName=bold, fontSize=points - 1, leading=(points - 1) * 1.25, spaceAfter=0)
     listed = style("list", leftIndent=18, bulletIndent=4, spaceAfter=points * 0.3)
-    noted = style("note", leftIndent=14, rightIndent=14, borderColor=ink, borderWidth=0.6, borderPadding=6,
-                  spaceBefore=10, spaceAfter=14)
-    heads = {n: style(f"h{n}", fontName=bold, fontSize=points + (9, 4, 1)[n - 1], textColor=ink, keepWithNext=1,
-                      leading=(points + (9, 4, 1)[n - 1]) * 1.25, spaceBefore=points * (0, 1, 0.7)[n - 1])
-             for n in (1, 2, 3)}
+    noted = style(
+        "note",
+        leftIndent=14,
+        rightIndent=14,
+        borderColor=ink,
+        borderWidth=0.6,
+        borderPadding=6,
+        spaceBefore=10,
+        spaceAfter=14,
+    )
+    heads = {
+        n: style(
+            f"h{n}",
+            fontName=bold,
+            fontSize=points + (9, 4, 1)[n - 1],
+            textColor=ink,
+            keepWithNext=1,
+            leading=(points + (9, 4, 1)[n - 1]) * 1.25,
+            spaceBefore=points * (0, 1, 0.7)[n - 1],
+        )
+        for n in (1, 2, 3)
+    }
 
     def story() -> list[Any]:
         flow: list[Any] = []
@@ -61,10 +78,14 @@ def make_pdf(page: Page) -> bytes:
         want = [max(float(most), 1.5 * word) for most, word in zip(longest, words, strict=False)]
         widths = [(size[0] - 112) * part / sum(want) for part in want]
         looks = [label, *[cell] * (len(rows) - 1)]
-        cells = [[platypus.Paragraph(tagged(text), look) for text in row]
-                 for look, row in zip(looks, rows, strict=True)]
-        rule = [("GRID", (0, 0), (-1, -1), 0.5, colors.grey), ("VALIGN", (0, 0), (-1, -1), "TOP"),
-                ("BACKGROUND", (0, 0), (-1, 0), colors.HexColor("#e4e9ec"))]
+        cells = [
+            [platypus.Paragraph(tagged(text), look) for text in row] for look, row in zip(looks, rows, strict=True)
+        ]
+        rule = [
+            ("GRID", (0, 0), (-1, -1), 0.5, colors.grey),
+            ("VALIGN", (0, 0), (-1, -1), "TOP"),
+            ("BACKGROUND", (0, 0), (-1, 0), colors.HexColor("#e4e9ec")),
+        ]
         return platypus.Table(cells, colWidths=widths, repeatRows=1, style=rule)
 
     def render(total: int) -> tuple[bytes, int]:
@@ -81,8 +102,18 @@ def make_pdf(page: Page) -> bytes:
 
         out = io.BytesIO()
         doc = platypus.SimpleDocTemplate(
-            out, pagesize=size, leftMargin=50, rightMargin=50, topMargin=60, bottomMargin=55, invariant=1,
-            pageCompression=0, title=page.head["title"], author=page.head["author"], lang="en-GB")
+            out,
+            pagesize=size,
+            leftMargin=50,
+            rightMargin=50,
+            topMargin=60,
+            bottomMargin=55,
+            invariant=1,
+            pageCompression=0,
+            title=page.head["title"],
+            author=page.head["author"],
+            lang="en-GB",
+        )
         doc.build(story(), onFirstPage=frame, onLaterPages=frame)
         return out.getvalue(), doc.page
 
@@ -102,7 +133,7 @@ def make_scan(page: Page) -> bytes:
         marks = [f"{n}.  " if block.kind == "numbers" else "-  " for n in range(1, len(block.items) + 1)]
         for text in [mark + item for mark, item in zip(marks, block.items, strict=False)] or [block.text]:
             line = ""
-            for word in "".join(words for _, words in spans(text)).split(" ") + ["\n"]:
+            for word in [*"".join(words for _, words in spans(text)).split(" "), "\n"]:
                 if word == "\n" or draw.textlength(f"{line} {word}", font=font) > 980:
                     draw.text((130, top), line, font=font, fill=45)
                     line, top = word, top + round(points * 1.45)

@@ -61,17 +61,37 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print the result as JSON")
     common.add_argument("--quiet", action="store_true", help="no progress on stderr")
     place = argparse.ArgumentParser(add_help=False)
-    place.add_argument("--run", type=Path, default=DEFAULT_RUN, metavar="DIR", help=f"run folder (default {DEFAULT_RUN})")
+    place.add_argument(
+        "--run", type=Path, default=DEFAULT_RUN, metavar="DIR", help=f"run folder (default {DEFAULT_RUN})"
+    )
     recipe = argparse.ArgumentParser(add_help=False)
-    recipe.add_argument("--config", type=Path, metavar="FILE", help="recipe file; without it the one of the run folder, else the defaults")
-    recipe.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the recipe, such as train.sft.epochs=2")
+    recipe.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="recipe file; without it the one of the run folder, else the defaults",
+    )
+    recipe.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="settings that replace those of the recipe, such as train.sft.epochs=2",
+    )
 
-    parser = argparse.ArgumentParser(prog="fieldwise", description="From a folder of documents to a small language model that its owner can defend.", parents=[common])
+    parser = argparse.ArgumentParser(
+        prog="fieldwise",
+        description="From a folder of documents to a small language model that its owner can defend.",
+        parents=[common],
+    )
     parser.add_argument("--version", action="version", version=f"fieldwise {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def add(name: str, function: Callable[[argparse.Namespace], int], about: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", parents=[common, *parents])
+    def add(
+        name: str, function: Callable[[argparse.Namespace], int], about: str, *parents: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name, help=about, description=about[0].upper() + about[1:] + ".", parents=[common, *parents]
+        )
         made.set_defaults(command=function)
         return made
 
@@ -83,12 +103,23 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="say what would run, and why")
     run.add_argument("--list", action="store_true", help="list the stages")
 
-    collect = commands.add_parser("collect", help="read folders or files into a run", description="Read folders or files into a run.", parents=[common, place])
+    collect = commands.add_parser(
+        "collect",
+        help="read folders or files into a run",
+        description="Read folders or files into a run.",
+        parents=[common, place],
+    )
     collect.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folders, files or patterns")
     collect.add_argument("--config", type=Path, metavar="FILE", help="recipe file")
     collect.add_argument("--force", action="store_true", help="read again what is up to date")
     collect.set_defaults(command=_collect)
-    for name, about in (("prepare", "clean and cut the documents, and index them"), ("generate", "make training examples"), ("train", "measure the base, fine-tune, choose"), ("evaluate", "measure all systems and judge the gates"), ("release", "merge, convert, quantise, prove parity")):
+    for name, about in (
+        ("prepare", "clean and cut the documents, and index them"),
+        ("generate", "make training examples"),
+        ("train", "measure the base, fine-tune, choose"),
+        ("evaluate", "measure all systems and judge the gates"),
+        ("release", "merge, convert, quantise, prove parity"),
+    ):
         made = add(name, _stage, about, place, recipe)
         made.add_argument("--force", action="store_true", help="run even if up to date")
         made.set_defaults(stage_name=name)
@@ -122,7 +153,9 @@ def _recipe_for(options: argparse.Namespace, run: RunFolder, overrides: Sequence
     """The recipe named with --config, else the one the run was made with, else the defaults."""
     from fieldwise.recipe import load_recipe
 
-    path = options.config if getattr(options, "config", None) else run.recipe_path if run.recipe_path.is_file() else None
+    path = (
+        options.config if getattr(options, "config", None) else run.recipe_path if run.recipe_path.is_file() else None
+    )
     return load_recipe(path, overrides)
 
 
@@ -132,7 +165,9 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.list:
         rows = [{"number": s.number, "name": s.name, "about": s.about, "needs": list(s.inputs)} for s in STEPS]
-        _print_json(rows) if options.json else print("\n".join(f"{r['number']:>3}  {r['name']:10} {r['about']}" for r in rows))
+        _print_json(rows) if options.json else print(
+            "\n".join(f"{r['number']:>3}  {r['name']:10} {r['about']}" for r in rows)
+        )
         return 0
     run = RunFolder(options.run)
     recipe = _recipe_for(options, run, options.overrides)
@@ -152,7 +187,10 @@ def _run(options: argparse.Namespace) -> int:
 def _finish(options: argparse.Namespace, run: RunFolder, happened: list[dict[str, Any]]) -> int:
     if options.json:
         _print_json({"run": str(run.path), "steps": happened})
-    elif any(h["step"] in ("4d_evaluate", "5c_release") for h in happened) and (run.path / "5_reports/report.json").exists():
+    elif (
+        any(h["step"] in ("4d_evaluate", "5c_release") for h in happened)
+        and (run.path / "5_reports/report.json").exists()
+    ):
         from fieldwise.evaluate.stage import read_report
         from fieldwise.evaluate.table import plain
 
@@ -171,7 +209,9 @@ def _collect(options: argparse.Namespace) -> int:
 
     run = RunFolder(options.run)
     recipe = _recipe_for(options, run)
-    settings = recipe.collect.model_copy(update={"sources": tuple(str(p.expanduser().absolute()) for p in options.paths)})
+    settings = recipe.collect.model_copy(
+        update={"sources": tuple(str(p.expanduser().absolute()) for p in options.paths)}
+    )
     with run.locked("fieldwise collect"):
         happened = run_steps(recipe.model_copy(update={"collect": settings}), run, choose("1"), force=options.force)
     return _finish(options, run, happened)
@@ -183,7 +223,13 @@ def _stage(options: argparse.Namespace) -> int:
 
     run = RunFolder(options.run)
     recipe = _recipe_for(options, run, options.overrides)
-    ranges = {"prepare": ("2", "2i"), "generate": ("3", "3"), "train": ("4a", "4c"), "evaluate": ("4d", "4d"), "release": ("5a", "5c")}
+    ranges = {
+        "prepare": ("2", "2i"),
+        "generate": ("3", "3"),
+        "train": ("4a", "4c"),
+        "evaluate": ("4d", "4d"),
+        "release": ("5a", "5c"),
+    }
     start, end = ranges[options.stage_name]
     with run.locked(f"fieldwise {options.stage_name}"):
         happened = run_steps(recipe, run, choose(start=start, end=end), force=options.force)
@@ -220,7 +266,10 @@ def _ask(options: argparse.Namespace) -> int:
     print(answer.text)
     for citation in answer.citations:
         page = f", page {citation.page}" if citation.page else ""
-        print(f"  [{citation.mark}] {citation.uri}{page}: {' '.join(citation.quote.split())}" + ("" if citation.is_verified else "  (not found word for word)"))
+        print(
+            f"  [{citation.mark}] {citation.uri}{page}: {' '.join(citation.quote.split())}"
+            + ("" if citation.is_verified else "  (not found word for word)")
+        )
     return 0
 
 
@@ -233,7 +282,11 @@ def _status(options: argparse.Namespace) -> int:
 
     run = RunFolder(options.run)
     if not run.recipe_path.is_file():
-        raise FieldwiseError("no run stands here", where=options.run, fix="Start one with: fieldwise run --config recipe.yaml --run DIR, or name another folder with --run.")
+        raise FieldwiseError(
+            "no run stands here",
+            where=options.run,
+            fix="Start one with: fieldwise run --config recipe.yaml --run DIR, or name another folder with --run.",
+        )
     from fieldwise.pipeline import STEPS
 
     recipe = _recipe_for(options, run)
@@ -242,13 +295,25 @@ def _status(options: argparse.Namespace) -> int:
     for plan in plans:
         manifest = run.manifest(plan.step.id)
         state = "done" if manifest and plan.action == "skip" else "stale" if manifest else "missing"
-        rows.append({"number": plan.step.number, "name": plan.step.name, "state": state, "reason": plan.reason, "seconds": manifest.seconds if manifest else None, "facts": manifest.facts if manifest else {}})
+        rows.append(
+            {
+                "number": plan.step.number,
+                "name": plan.step.name,
+                "state": state,
+                "reason": plan.reason,
+                "seconds": manifest.seconds if manifest else None,
+                "facts": manifest.facts if manifest else {},
+            }
+        )
     if options.json:
         _print_json({"run": str(run.path), "recipe": recipe.name, "base": recipe.base.model, "steps": rows})
         return 0
     print(f"{recipe.name}, base {recipe.base.model}, {options.run}")
     for row in rows:
-        print(f"{row['number']:>3}  {row['name']:10} {row['state']:8} " + (f"{row['seconds']:.1f} s" if row["state"] == "done" else str(row["reason"])))
+        print(
+            f"{row['number']:>3}  {row['name']:10} {row['state']:8} "
+            + (f"{row['seconds']:.1f} s" if row["state"] == "done" else str(row["reason"]))
+        )
     return 0
 
 
@@ -259,7 +324,9 @@ def _validate(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"valid": True, "recipe": recipe.model_dump(mode="json")})
     else:
-        print(f"{options.recipe}: valid. Model {recipe.name}, base {recipe.base.model}, {len(recipe.collect.sources)} source{'s' if len(recipe.collect.sources) != 1 else ''}.")
+        print(
+            f"{options.recipe}: valid. Model {recipe.name}, base {recipe.base.model}, {len(recipe.collect.sources)} source{'s' if len(recipe.collect.sources) != 1 else ''}."
+        )
     return 0
 
 
@@ -271,7 +338,13 @@ def _trace(options: argparse.Namespace) -> int:
     node = lineage.find(options.id)
     up, down = lineage.upward(node), lineage.downward(node)
     if options.json:
-        _print_json({"node": node._asdict(), "made_from": {k: [n._asdict() for n in v] for k, v in up.items()}, "used_in": {k: [n._asdict() for n in v] for k, v in down.items()}})
+        _print_json(
+            {
+                "node": node._asdict(),
+                "made_from": {k: [n._asdict() for n in v] for k, v in up.items()},
+                "used_in": {k: [n._asdict() for n in v] for k, v in down.items()},
+            }
+        )
         return 0
     print(f"{node.kind} {node.id}: {node.label}")
     for title, found in (("made from", up), ("used in", down)):
@@ -292,7 +365,10 @@ def _doctor(options: argparse.Namespace) -> int:
         _print_json([f._asdict() for f in findings])
     else:
         for finding in findings:
-            print(f"{finding.state:8} {finding.area:10} {finding.name:20} {finding.value}" + (f"\n{'':40} {finding.fix}" if finding.fix else ""))
+            print(
+                f"{finding.state:8} {finding.area:10} {finding.name:20} {finding.value}"
+                + (f"\n{'':40} {finding.fix}" if finding.fix else "")
+            )
     return 2 if any(f.state == "problem" for f in findings) else 0
 
 
@@ -303,10 +379,10 @@ def _init(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"recipe": str(path), "documents": str(path.parent / "documents")})
     else:
-        print(f"Wrote {path}. Put your documents into {path.parent / 'documents'}, then: fieldwise run --config {path} --run runs/{options.domain}")
+        print(
+            f"Wrote {path}. Put your documents into {path.parent / 'documents'}, then: fieldwise run --config {path} --run runs/{options.domain}"
+        )
     return 0
-
-
 
 
 if __name__ == "__main__":

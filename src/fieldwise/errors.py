@@ -58,6 +58,7 @@ class RecipeError(FieldwiseError):
         return "\n".join([super().__str__(), *(f"  {p}" for p in self.problems)])
 
     def to_json(self) -> dict[str, str | None]:
+        """Return the error with every problem under `found`."""
         return {**super().to_json(), "found": "\n".join(str(p) for p in self.problems)}
 
 
@@ -72,7 +73,9 @@ class InputError(FieldwiseError):
 class DocumentError(InputError):
     """One document cannot be read; `reason` is the short code that stands in rejected.jsonl."""
 
-    def __init__(self, what: str, *, reason: str, where: object = None, found: object = None, fix: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, reason: str, where: object = None, found: object = None, fix: str | None = None
+    ) -> None:
         self.reason = reason
         super().__init__(what, where=where, found=found, fix=fix)
 

@@ -33,7 +33,9 @@ def require(module: str, *, extra: str, to: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise
-        raise MissingExtra(f"the library {error.name!r} is needed to {to}", fix=f"Install it with: pip install 'fieldwise[{extra}]'") from error
+        raise MissingExtra(
+            f"the library {error.name!r} is needed to {to}", fix=f"Install it with: pip install 'fieldwise[{extra}]'"
+        ) from error
 
 
 def installed_version(distribution: str) -> str | None:

@@ -23,7 +23,7 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise_if_full(error, path)
         raise
@@ -44,7 +44,12 @@ def raise_if_full(error: OSError, path: Path) -> None:
     """Turn "no space left" and "quota exceeded" into a message with the place and what is free."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent if path.parent.exists() else Path("/")).free
-        raise RunError("the disk is full", where=path, found=f"{free / 1e6:.0f} MB free", fix="Free some space and run the same command again: finished work is kept.") from error
+        raise RunError(
+            "the disk is full",
+            where=path,
+            found=f"{free / 1e6:.0f} MB free",
+            fix="Free some space and run the same command again: finished work is kept.",
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -94,7 +99,12 @@ def read_jsonl(path: Path) -> Iterator[dict[str, JsonValue]]:
             try:
                 value = json.loads(line)
             except json.JSONDecodeError as error:
-                raise DatasetError("not valid JSON", where=f"{path}:{number}", found=line.strip()[:80], fix="Repair or remove the line.") from error
+                raise DatasetError(
+                    "not valid JSON",
+                    where=f"{path}:{number}",
+                    found=line.strip()[:80],
+                    fix="Repair or remove the line.",
+                ) from error
             if not isinstance(value, dict):
                 raise DatasetError("expected a JSON object", where=f"{path}:{number}", found=line.strip()[:80])
             yield value
@@ -142,7 +152,7 @@ def link_or_copy(source: Path, target: Path) -> None:
             os.link(source, temporary)
         except OSError:
             shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise_if_full(error, target)
         raise

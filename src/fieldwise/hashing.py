@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-
 _BLOCK_BYTES = 1 << 20
 
 

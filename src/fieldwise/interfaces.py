@@ -66,7 +66,9 @@ class Engine(Protocol):
         """Continue every prompt; raises ModelError for a prompt that does not fit the context."""
         ...
 
-    def stream(self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[Piece]:
+    def stream(
+        self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[Piece]:
         """Continue one prompt piece by piece; stops soon after `is_cancelled` turns true."""
         ...
 
@@ -96,4 +98,6 @@ class Answerer(Protocol):
 class Extractor(Protocol):
     """Reads one kind of file; raises DocumentError for a file it cannot read."""
 
-    def __call__(self, path: Path, source: Source) -> Document: ...
+    def __call__(self, path: Path, source: Source) -> Document:
+        """Return the document of a file."""
+        ...

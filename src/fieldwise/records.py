@@ -77,10 +77,29 @@ class Document(Record):
     notes: tuple[str, ...] = Field((), description="what the reader should know, such as pages without text")
 
     @classmethod
-    def make(cls, *, title: str, text: str, source: Source, pages: tuple[PageSpan, ...] = (), headings: tuple[Heading, ...] = (), tables: tuple[TableSpan, ...] = (), notes: tuple[str, ...] = ()) -> Self:
+    def make(
+        cls,
+        *,
+        title: str,
+        text: str,
+        source: Source,
+        pages: tuple[PageSpan, ...] = (),
+        headings: tuple[Heading, ...] = (),
+        tables: tuple[TableSpan, ...] = (),
+        notes: tuple[str, ...] = (),
+    ) -> Self:
         """Build a document with its id: the hash of where it stands and what it says."""
         identifier = content_id("doc", source.uri, sha256_text(text))
-        return cls(id=identifier, title=title, text=text, source=source, pages=pages, headings=headings, tables=tables, notes=notes)
+        return cls(
+            id=identifier,
+            title=title,
+            text=text,
+            source=source,
+            pages=pages,
+            headings=headings,
+            tables=tables,
+            notes=notes,
+        )
 
     def page_at(self, offset: int) -> int | None:
         """Return the page on which a character stands, or None for documents without pages."""
@@ -106,12 +125,30 @@ class Chunk(Record):
     kind: Literal["text", "table"] = "text"
 
     @classmethod
-    def make(cls, document: Document, start: int, end: int, *, heading_path: tuple[str, ...] = (), tokens: int = 0, kind: Literal["text", "table"] = "text") -> Self:
+    def make(
+        cls,
+        document: Document,
+        start: int,
+        end: int,
+        *,
+        heading_path: tuple[str, ...] = (),
+        tokens: int = 0,
+        kind: Literal["text", "table"] = "text",
+    ) -> Self:
         """Cut a chunk out of a document."""
         text = document.text[start:end]
         return cls(
-            id=content_id("chk", document.id, start, end, sha256_text(text)), document_id=document.id, uri=document.source.uri, title=document.title, start=start, end=end,
-            text=text, heading_path=heading_path, page=document.page_at(start), tokens=tokens, kind=kind,
+            id=content_id("chk", document.id, start, end, sha256_text(text)),
+            document_id=document.id,
+            uri=document.source.uri,
+            title=document.title,
+            start=start,
+            end=end,
+            text=text,
+            heading_path=heading_path,
+            page=document.page_at(start),
+            tokens=tokens,
+            kind=kind,
         )
 
     @property
@@ -174,10 +211,35 @@ class Example(Record):
     difficulty: float = 0.0
 
     @classmethod
-    def make(cls, *, question: str, answer: str, kind: str, conversation: Conversation, style: Literal["closed", "grounded"] = "closed", evidence: tuple[Evidence, ...] = (), chunk_ids: tuple[str, ...] = (), document_ids: tuple[str, ...] = (), split: Literal["train", "validation", "test"] = "train", difficulty: float = 0.0) -> Self:
+    def make(
+        cls,
+        *,
+        question: str,
+        answer: str,
+        kind: str,
+        conversation: Conversation,
+        style: Literal["closed", "grounded"] = "closed",
+        evidence: tuple[Evidence, ...] = (),
+        chunk_ids: tuple[str, ...] = (),
+        document_ids: tuple[str, ...] = (),
+        split: Literal["train", "validation", "test"] = "train",
+        difficulty: float = 0.0,
+    ) -> Self:
         """Build an example with its id: the hash of its conversation."""
         identifier = content_id("exa", [m.model_dump(mode="json") for m in conversation])
-        return cls(id=identifier, question=question, answer=answer, kind=kind, style=style, conversation=conversation, evidence=evidence, chunk_ids=chunk_ids, document_ids=document_ids, split=split, difficulty=difficulty)
+        return cls(
+            id=identifier,
+            question=question,
+            answer=answer,
+            kind=kind,
+            style=style,
+            conversation=conversation,
+            evidence=evidence,
+            chunk_ids=chunk_ids,
+            document_ids=document_ids,
+            split=split,
+            difficulty=difficulty,
+        )
 
 
 class PreferencePair(Record):
@@ -194,10 +256,31 @@ class PreferencePair(Record):
     split: Literal["train", "validation", "test"] = "train"
 
     @classmethod
-    def make(cls, *, prompt: Conversation, chosen: str, rejected: str, judge: str, reason: str, chunk_ids: tuple[str, ...] = (), document_ids: tuple[str, ...] = (), split: Literal["train", "validation", "test"] = "train") -> Self:
+    def make(
+        cls,
+        *,
+        prompt: Conversation,
+        chosen: str,
+        rejected: str,
+        judge: str,
+        reason: str,
+        chunk_ids: tuple[str, ...] = (),
+        document_ids: tuple[str, ...] = (),
+        split: Literal["train", "validation", "test"] = "train",
+    ) -> Self:
         """Build a pair with its id: the hash of prompt and both answers."""
         identifier = content_id("prf", [m.model_dump(mode="json") for m in prompt], chosen, rejected)
-        return cls(id=identifier, prompt=prompt, chosen=chosen, rejected=rejected, judge=judge, reason=reason, chunk_ids=chunk_ids, document_ids=document_ids, split=split)
+        return cls(
+            id=identifier,
+            prompt=prompt,
+            chosen=chosen,
+            rejected=rejected,
+            judge=judge,
+            reason=reason,
+            chunk_ids=chunk_ids,
+            document_ids=document_ids,
+            split=split,
+        )
 
 
 class Question(Record):

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import IO, Any, NamedTuple, Self
 
 from pydantic import JsonValue
 
@@ -59,7 +59,12 @@ class Manifest(NamedTuple):
     def to_json(self) -> dict[str, JsonValue]:
         """The manifest as it stands on disk."""
         return {
-            "layout": LAYOUT_VERSION, "step": self.step, "key": self.key, "parts": self.parts, "facts": self.facts, "seconds": round(self.seconds, 3),
+            "layout": LAYOUT_VERSION,
+            "step": self.step,
+            "key": self.key,
+            "parts": self.parts,
+            "facts": self.facts,
+            "seconds": round(self.seconds, 3),
             "outputs": {name: {"sha256": o.sha256, "bytes": o.bytes} for name, o in sorted(self.outputs.items())},
         }
 
@@ -67,12 +72,24 @@ class Manifest(NamedTuple):
     def from_json(cls, raw: dict[str, JsonValue], where: Path) -> Self:
         """Read a manifest; one from a newer layout is refused."""
         if raw.get("layout") != LAYOUT_VERSION:
-            raise RunError("made by another version of Fieldwise", where=where, found=f"layout {raw.get('layout')}", fix=f"This version reads layout {LAYOUT_VERSION}. Use a new run folder.")
+            raise RunError(
+                "made by another version of Fieldwise",
+                where=where,
+                found=f"layout {raw.get('layout')}",
+                fix=f"This version reads layout {LAYOUT_VERSION}. Use a new run folder.",
+            )
+        value: dict[str, Any] = dict(raw)
         try:
-            outputs = {name: Output(str(o["sha256"]), int(o["bytes"])) for name, o in raw["outputs"].items()}  # type: ignore[union-attr,index,call-overload,arg-type]
-            return cls(str(raw["step"]), str(raw["key"]), dict(raw["parts"]), outputs, dict(raw["facts"]), float(raw["seconds"]))  # type: ignore[arg-type]
+            outputs = {name: Output(str(o["sha256"]), int(o["bytes"])) for name, o in value["outputs"].items()}
+            parts, facts = dict(value["parts"]), dict(value["facts"])
+            return cls(str(value["step"]), str(value["key"]), parts, outputs, facts, float(value["seconds"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RunError("not a manifest", where=where, found=repr(error), fix="Delete the file: the stage will run again or be restored.") from error
+            raise RunError(
+                "not a manifest",
+                where=where,
+                found=repr(error),
+                fix="Delete the file: the stage will run again or be restored.",
+            ) from error
 
 
 class RunFolder:
@@ -85,18 +102,22 @@ class RunFolder:
 
     @property
     def manifests(self) -> Path:
+        """Where the manifests stand."""
         return self.path / "manifests"
 
     @property
     def store(self) -> Path:
+        """Where contents are kept by their hash."""
         return self.path / "store"
 
     @property
     def recipe_path(self) -> Path:
+        """The resolved recipe of the last run."""
         return self.path / "recipe.yaml"
 
     @property
     def tracker(self) -> JsonlTracker:
+        """Where figures of training go."""
         return JsonlTracker(self.path / "curves.jsonl")
 
     def memo(self, name: str) -> Memo:
@@ -107,7 +128,11 @@ class RunFolder:
         """Return the path of an earlier stage's output, or say which stage makes it."""
         path = self.path / relative
         if not path.exists():
-            raise DatasetError("the file is not there", where=path, fix=f"Run the stage that makes it: fieldwise {made_by} --run {self.path.name}")
+            raise DatasetError(
+                "the file is not there",
+                where=path,
+                fix=f"Run the stage that makes it: fieldwise {made_by} --run {self.path.name}",
+            )
         return path
 
     # ------------------------------------------------------------ manifests
@@ -162,7 +187,15 @@ class RunFolder:
             link_or_copy(self.blob(output.sha256), self.path / name)
         write_json(self.manifests / f"{manifest.step}.json", manifest.to_json())
 
-    def publish(self, step: str, key: str, parts: dict[str, JsonValue], staging: Path, facts: dict[str, JsonValue], seconds: float) -> Manifest:
+    def publish(
+        self,
+        step: str,
+        key: str,
+        parts: dict[str, JsonValue],
+        staging: Path,
+        facts: dict[str, JsonValue],
+        seconds: float,
+    ) -> Manifest:
         """Move what a step made from its staging folder to its place, by way of the store; the manifest comes last."""
         outputs: dict[str, Output] = {}
         for path in sorted(p for p in staging.rglob("*") if p.is_file()):
@@ -221,16 +254,28 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
-            raise RunError("the run folder is a file", where=self.path, fix="Name another folder with --run.") from error
+            raise RunError(
+                "the run folder is a file", where=self.path, fix="Name another folder with --run."
+            ) from error
         except PermissionError as error:
-            raise RunError("the run folder cannot be made", where=self.path, found="no permission", fix="Name another folder with --run.") from error
+            raise RunError(
+                "the run folder cannot be made",
+                where=self.path,
+                found="no permission",
+                fix="Name another folder with --run.",
+            ) from error
         path = self.path / "lock"
         with _open_lock(path) as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 stream.seek(0)
-                raise RunError("another command is writing to this run folder", where=self.path, found=stream.read().strip() or None, fix="Wait until it has finished, or name another folder with --run.") from error
+                raise RunError(
+                    "another command is writing to this run folder",
+                    where=self.path,
+                    found=stream.read().strip() or None,
+                    fix="Wait until it has finished, or name another folder with --run.",
+                ) from error
             stream.truncate(0)
             stream.write(f"process {os.getpid()}: {command}\n")
             stream.flush()
@@ -244,14 +289,24 @@ class RunFolder:
         """Stop before work starts when the disk cannot take it."""
         free = shutil.disk_usage(self.path).free
         if free < needed_bytes:
-            raise RunError("too little disk space to start", where=self.path, found=f"{free / 1e6:.0f} MB free", fix=f"Free at least {needed_bytes / 1e6:.0f} MB.")
+            raise RunError(
+                "too little disk space to start",
+                where=self.path,
+                found=f"{free / 1e6:.0f} MB free",
+                fix=f"Free at least {needed_bytes / 1e6:.0f} MB.",
+            )
 
 
 def _open_lock(path: Path) -> IO[str]:
     try:
         return path.open("a+", encoding="utf-8")
     except PermissionError as error:
-        raise RunError("the run folder cannot be written", where=path.parent, found="no permission", fix="Name another folder with --run.") from error
+        raise RunError(
+            "the run folder cannot be written",
+            where=path.parent,
+            found="no permission",
+            fix="Name another folder with --run.",
+        ) from error
 
 
 class Memo:
@@ -296,7 +351,9 @@ class StepRun:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             shutil.rmtree(self.staging, ignore_errors=True)
             if isinstance(error, OSError):

@@ -36,10 +36,14 @@ release:
 def init(domain: str, folder: Path) -> Path:
     """Write `recipe.yaml` and an empty `documents/` into a folder; an existing recipe is never overwritten."""
     if domain not in DOMAINS:
-        raise FieldwiseError("unknown domain", where="init", found=repr(domain), fix=f"Choose one of: {', '.join(DOMAINS)}.")
+        raise FieldwiseError(
+            "unknown domain", where="init", found=repr(domain), fix=f"Choose one of: {', '.join(DOMAINS)}."
+        )
     path = folder / "recipe.yaml"
     if path.exists():
-        raise FieldwiseError("there is a recipe already", where=path, fix="Name another folder: fieldwise init DOMAIN --folder DIR")
+        raise FieldwiseError(
+            "there is a recipe already", where=path, fix="Name another folder: fieldwise init DOMAIN --folder DIR"
+        )
     (folder / "documents").mkdir(parents=True, exist_ok=True)
     write_text(path, _TEMPLATE.format(domain=domain, file=path.name))
     return path

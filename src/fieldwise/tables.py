@@ -36,20 +36,35 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
     """Yield the records of a file, batch by batch."""
     pa, pq = _pyarrow()
     if not path.exists():
-        raise DatasetError("the file is not there", where=path, fix="Run the stage that makes it: fieldwise run --list shows which.")
+        raise DatasetError(
+            "the file is not there", where=path, fix="Run the stage that makes it: fieldwise run --list shows which."
+        )
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DatasetError("not a readable Parquet file", where=path, found=str(error)[:120], fix="Run again with --force for this stage.") from error
-    nested = {name for name, field in kind.model_fields.items() if _column_type(pa, field.annotation) == pa.string() and not _is_text(field.annotation)}
+        raise DatasetError(
+            "not a readable Parquet file",
+            where=path,
+            found=str(error)[:120],
+            fix="Run again with --force for this stage.",
+        ) from error
+    nested = {
+        name
+        for name, field in kind.model_fields.items()
+        if _column_type(pa, field.annotation) == pa.string() and not _is_text(field.annotation)
+    }
     with file:
         for batch in file.iter_batches(batch_size=_BATCH_ROWS):
             for row in batch.to_pylist():
-                yield kind.model_validate({k: json.loads(v) if k in nested and v is not None else v for k, v in row.items()})
+                yield kind.model_validate(
+                    {k: json.loads(v) if k in nested and v is not None else v for k, v in row.items()}
+                )
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    return require("pyarrow", extra="documents", to="read and write Parquet files"), require("pyarrow.parquet", extra="documents", to="read and write Parquet files")
+    return require("pyarrow", extra="documents", to="read and write Parquet files"), require(
+        "pyarrow.parquet", extra="documents", to="read and write Parquet files"
+    )
 
 
 def _batches(records: Iterable[R]) -> Iterator[list[R]]:

@@ -23,7 +23,9 @@ from fieldwise.tables import read_records
 LEFT, TOP = 60, 780
 
 
-def make_pdf(path: Path, draw: Callable[[Canvas], None], *, password: str | None = None, title: str | None = None) -> Path:
+def make_pdf(
+    path: Path, draw: Callable[[Canvas], None], *, password: str | None = None, title: str | None = None
+) -> Path:
     """A PDF drawn by `draw`, the same bytes each time."""
     encryption = StandardEncryption(password) if password else None
     canvas = Canvas(str(path), pagesize=A4, invariant=1, encrypt=encryption)
@@ -44,7 +46,9 @@ def lines_pdf(path: Path, *pages: list[str], **options: Any) -> Path:
                 canvas.showPage()
             y = TOP
             for line in lines:
-                canvas.setFont("Helvetica-Bold" if line.startswith("#") else "Helvetica", 16 if line.startswith("#") else 10)
+                canvas.setFont(
+                    "Helvetica-Bold" if line.startswith("#") else "Helvetica", 16 if line.startswith("#") else 10
+                )
                 y -= 26 if line.startswith("#") or not line else 13
                 canvas.drawString(LEFT, y, line.removeprefix("# "))
 
@@ -95,7 +99,14 @@ WORD_BODY = b'<?xml version="1.0"?><w:document xmlns:w="http://schemas.openxmlfo
 
 def word_zip(path: Path, **extra: bytes) -> Path:
     """The smallest Word file there is, with further members."""
-    return make_zip(path, {"[Content_Types].xml": WORD_TYPES, "word/document.xml": WORD_BODY, **{k.replace("__", "/"): v for k, v in extra.items()}})
+    return make_zip(
+        path,
+        {
+            "[Content_Types].xml": WORD_TYPES,
+            "word/document.xml": WORD_BODY,
+            **{k.replace("__", "/"): v for k, v in extra.items()},
+        },
+    )
 
 
 class Collected:

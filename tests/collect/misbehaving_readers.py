@@ -58,4 +58,7 @@ def environment(path: Path, source: Source) -> Document:
     return builder.document(source)
 
 
-READERS = {f"test/{f.__name__}": Reader(f.__name__, __name__, f.__name__) for f in (hang, eat_memory, fall, leave, chatter, sink, miss, environment)}
+READERS = {
+    f"test/{f.__name__}": Reader(f.__name__, __name__, f.__name__)
+    for f in (hang, eat_memory, fall, leave, chatter, sink, miss, environment)
+}

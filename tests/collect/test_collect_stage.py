@@ -31,7 +31,9 @@ def fill(folder: Path) -> Path:
     (folder / "sub" / "plan.txt").write_text("The plan is to wait.", encoding="utf-8")
     lines_pdf(folder / "guide.pdf", ["# Guide", "Ring twice at the door and wait for the porter."])
     make_docx(folder / "memo.docx", lambda d: d.add_paragraph("The memo says little."))
-    (folder / "really_html.pdf").write_text("<!DOCTYPE html><html><body><p>Moved permanently.</p></body></html>", encoding="utf-8")
+    (folder / "really_html.pdf").write_text(
+        "<!DOCTYPE html><html><body><p>Moved permanently.</p></body></html>", encoding="utf-8"
+    )
     lines_pdf(folder / "locked.pdf", ["Secret words in here."], password="sesame")
     (folder / "cut.pdf").write_bytes(b"%PDF-1.7\n%%EOF")
     picture_pdf(folder / "scan.pdf")
@@ -67,7 +69,14 @@ def test_every_bad_file_is_refused_with_its_reason_and_ends_nothing(collected: C
 
 
 def test_every_good_file_becomes_a_document_in_order_of_names(collected: Collected) -> None:
-    assert list(collected.documents) == ["guide.pdf", "memo.docx", "page.html", "really_html.pdf", "rules.md", "sub/plan.txt"]
+    assert list(collected.documents) == [
+        "guide.pdf",
+        "memo.docx",
+        "page.html",
+        "really_html.pdf",
+        "rules.md",
+        "sub/plan.txt",
+    ]
     assert collected.documents["sub/plan.txt"].title == "Plan"
     assert collected.documents["rules.md"].title == "Rules"
 
@@ -81,12 +90,22 @@ def test_originals_are_kept_under_their_hash_for_documents_alone(collected: Coll
     kept = sorted(p.name for p in (collected.folder / "1_documents/originals").iterdir())
     assert kept == sorted(f"{d.source.sha256[:16]}-{Path(uri).name}" for uri, d in collected.documents.items())
     for uri, document in collected.documents.items():
-        assert sha256_file(collected.folder / f"1_documents/originals/{document.source.sha256[:16]}-{Path(uri).name}") == document.source.sha256
+        assert (
+            sha256_file(collected.folder / f"1_documents/originals/{document.source.sha256[:16]}-{Path(uri).name}")
+            == document.source.sha256
+        )
 
 
 def test_provenance_names_reader_size_hash_and_licence(collected: Collected, source: Path) -> None:
     entry = collected.provenance["guide.pdf"]
-    assert entry == {"media_type": "application/pdf", "sha256": sha256_file(source / "guide.pdf"), "bytes": (source / "guide.pdf").stat().st_size, "licence": "house rules", "reader": "pdf", "warnings": []}
+    assert entry == {
+        "media_type": "application/pdf",
+        "sha256": sha256_file(source / "guide.pdf"),
+        "bytes": (source / "guide.pdf").stat().st_size,
+        "licence": "house rules",
+        "reader": "pdf",
+        "warnings": [],
+    }
     assert set(collected.provenance) == set(collected.documents)
 
 
@@ -102,7 +121,9 @@ def test_the_facts_count_what_happened(collected: Collected) -> None:
 def test_two_runs_give_the_same_bytes(source: Path, collected: Collected, tmp_path: Path) -> None:
     again = collect(tmp_path / "run", source, max_file_mb=1, licence="house rules")
     for name in ("documents.parquet", "rejected.jsonl", "provenance.json"):
-        assert (again.folder / "1_documents" / name).read_bytes() == (collected.folder / "1_documents" / name).read_bytes()
+        assert (again.folder / "1_documents" / name).read_bytes() == (
+            collected.folder / "1_documents" / name
+        ).read_bytes()
 
 
 # ---------------------------------------------------------------- what is read again
@@ -148,7 +169,9 @@ def test_a_second_run_reads_nothing_again_and_a_changed_file_alone_is_read(tmp_p
     assert third.documents["e.txt"].title == "E"
 
 
-def test_a_run_that_was_killed_goes_on_where_it_stood(tmp_path: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_goes_on_where_it_stood(
+    tmp_path: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = small(tmp_path / "docs")
     counted = ExtractionWorker.extract
 
@@ -179,7 +202,9 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
     assert collect(tmp_path / "run", source).reasons == {"a.txt": "changed_while_read", "d.pdf": "broken"}
 
 
-def test_a_file_that_grows_between_finding_and_copying_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_grows_between_finding_and_copying_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = small(tmp_path / "docs")
 
     def found_then_grown(settings: CollectSettings) -> Found:
@@ -215,7 +240,9 @@ def test_a_folder_of_which_nothing_can_be_read_is_an_error_with_the_reasons(tmp_
     source.mkdir()
     (source / "a.pdf").write_bytes(b"%PDF-1.7 broken")
     picture_pdf(source / "b.pdf")
-    with pytest.raises(DatasetError, match=r"no file could be read, found 1 broken, 1 no_text_layer; the first is a\.pdf"):
+    with pytest.raises(
+        DatasetError, match=r"no file could be read, found 1 broken, 1 no_text_layer; the first is a\.pdf"
+    ):
         collect(tmp_path / "run", source)
     assert not list((tmp_path / "run").glob(".tmp-*"))
 

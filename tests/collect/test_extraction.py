@@ -43,7 +43,9 @@ def read(worker: ExtractionWorker, file: Path, kind: str) -> str:
         ("test/sink", "broken", "RecursionError"),
     ],
 )
-def test_a_file_that_breaks_its_reader_is_refused_and_the_next_one_is_read(worker: ExtractionWorker, file: Path, kind: str, reason: str, detail: str) -> None:
+def test_a_file_that_breaks_its_reader_is_refused_and_the_next_one_is_read(
+    worker: ExtractionWorker, file: Path, kind: str, reason: str, detail: str
+) -> None:
     with pytest.raises(DocumentError, match=detail) as caught:
         read(worker, file, kind)
     assert caught.value.reason == reason
@@ -70,17 +72,24 @@ def test_a_file_that_takes_too_long_is_given_up_in_time(worker: ExtractionWorker
     assert time.monotonic() - began < 5
 
 
-def test_a_missing_library_is_a_problem_of_the_installation_and_not_of_the_file(worker: ExtractionWorker, file: Path) -> None:
+def test_a_missing_library_is_a_problem_of_the_installation_and_not_of_the_file(
+    worker: ExtractionWorker, file: Path
+) -> None:
     with pytest.raises(MissingExtra, match=r"fieldwise\[documents\]"):
         read(worker, file, "test/miss")
 
 
-def test_secrets_of_the_environment_do_not_reach_the_process_that_opens_files(worker: ExtractionWorker, file: Path) -> None:
+def test_secrets_of_the_environment_do_not_reach_the_process_that_opens_files(
+    worker: ExtractionWorker, file: Path
+) -> None:
     assert "A_SECRET_KEY" not in read(worker, file, "test/environment")
 
 
 def test_a_process_that_does_not_start_is_a_problem_of_the_installation_and_blames_no_file(file: Path) -> None:
-    with ExtractionWorker(Limits(), ["no_such_readers"]) as worker, pytest.raises(RunError, match="No module named 'no_such_readers'"):
+    with (
+        ExtractionWorker(Limits(), ["no_such_readers"]) as worker,
+        pytest.raises(RunError, match="No module named 'no_such_readers'"),
+    ):
         read(worker, file, "text/plain")
 
 

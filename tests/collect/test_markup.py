@@ -45,20 +45,36 @@ def test_a_page_keeps_its_main_part_with_headings_lists_and_tables(tmp_path: Pat
     assert document.title == "Parking"
     assert headings(document) == [(1, "Parking"), (2, "Rates")]
     table = "| Time | Price |\n| --- | --- |\n| Day | 4.00 |\n| Day | 3.50 |"
-    assert document.text == f"Parking\n\nFAC-3, May 2024.\n\nCar park 6 is free.\nUse the barrier.\n\nRates\n\n{table}\n\n3. Take a ticket\n  - keep it dry\n4. Pay"
+    assert (
+        document.text
+        == f"Parking\n\nFAC-3, May 2024.\n\nCar park 6 is free.\nUse the barrier.\n\nRates\n\n{table}\n\n3. Take a ticket\n  - keep it dry\n4. Pay"
+    )
 
 
 def test_a_page_full_of_links_is_reduced_to_its_article(tmp_path: Path) -> None:
-    links = "".join(f"<li><a href='/{n}'>Another story number {n} with a long and idle name</a></li>" for n in range(60))
-    story = "".join(f"<p>The committee met on day {n} and decided that the wards should be painted in a calmer colour, because visitors had asked for it.</p>" for n in range(12))
-    document = read(read_html, tmp_path / "a.html", f"<html><body><div class=menu><ul>{links}</ul></div><div class=content><h1>Paint</h1>{story}</div></body></html>")
+    links = "".join(
+        f"<li><a href='/{n}'>Another story number {n} with a long and idle name</a></li>" for n in range(60)
+    )
+    story = "".join(
+        f"<p>The committee met on day {n} and decided that the wards should be painted in a calmer colour, because visitors had asked for it.</p>"
+        for n in range(12)
+    )
+    document = read(
+        read_html,
+        tmp_path / "a.html",
+        f"<html><body><div class=menu><ul>{links}</ul></div><div class=content><h1>Paint</h1>{story}</div></body></html>",
+    )
     assert "The committee met on day 11" in document.text
     assert "Another story number 30" not in document.text
     assert headings(document) == [(1, "Paint")]
 
 
 def test_a_page_of_links_alone_still_gives_its_text(tmp_path: Path) -> None:
-    document = read(read_html, tmp_path / "a.html", "<body><p><a href=1>Ring 4500 for the service desk</a></p><p><a href=2>Ring 4600 for the triage line</a></p></body>")
+    document = read(
+        read_html,
+        tmp_path / "a.html",
+        "<body><p><a href=1>Ring 4500 for the service desk</a></p><p><a href=2>Ring 4600 for the triage line</a></p></body>",
+    )
     assert document.text == "Ring 4500 for the service desk\n\nRing 4600 for the triage line"
 
 
@@ -144,12 +160,32 @@ def test_markup_inside_lines_is_reduced_to_its_text(markup: str, text: str) -> N
 
 
 def test_plain_text_finds_headings_and_keeps_blocks(tmp_path: Path) -> None:
-    document = read(read_plain, tmp_path / "a.txt", "VISITING HOURS\nFrom two to eight.\r\n\r\n2.1 Children\n\nWelcome on Wren.\n\nGarden\n======\nOpen all day.\n")
+    document = read(
+        read_plain,
+        tmp_path / "a.txt",
+        "VISITING HOURS\nFrom two to eight.\r\n\r\n2.1 Children\n\nWelcome on Wren.\n\nGarden\n======\nOpen all day.\n",
+    )
     assert headings(document) == [(2, "VISITING HOURS"), (3, "2.1 Children"), (1, "Garden")]
-    assert document.text == "VISITING HOURS\n\nFrom two to eight.\n\n2.1 Children\n\nWelcome on Wren.\n\nGarden\n\nOpen all day."
+    assert (
+        document.text
+        == "VISITING HOURS\n\nFrom two to eight.\n\n2.1 Children\n\nWelcome on Wren.\n\nGarden\n\nOpen all day."
+    )
 
 
-@pytest.mark.parametrize("line", ["1. Ring the bell twice.", "It is late", "Part a of the story", "section by section", "Section 5 applies to visitors.", "3 apples", "x", "USE THE BACK DOOR WHEN THE FRONT DOOR IS LOCKED AND NOBODY ANSWERS THE BELL AT NIGHT!", "2024 was good"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1. Ring the bell twice.",
+        "It is late",
+        "Part a of the story",
+        "section by section",
+        "Section 5 applies to visitors.",
+        "3 apples",
+        "x",
+        "USE THE BACK DOOR WHEN THE FRONT DOOR IS LOCKED AND NOBODY ANSWERS THE BELL AT NIGHT!",
+        "2024 was good",
+    ],
+)
 def test_ordinary_lines_are_no_headings(line: str) -> None:
     assert heading_level(line) is None
 
@@ -179,11 +215,20 @@ Content-Disposition: attachment; filename="plan.pdf"
 """
 
 
-@pytest.mark.parametrize(("kind", "body"), [("text/plain", "Drei Betten sind frei, für alle."), ("text/html", "<p>Drei Betten sind <b>frei</b>, für alle.</p>")])
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/plain", "Drei Betten sind frei, für alle."),
+        ("text/html", "<p>Drei Betten sind <b>frei</b>, für alle.</p>"),
+    ],
+)
 def test_an_email_gives_subject_fields_and_text_and_names_its_attachments(tmp_path: Path, kind: str, body: str) -> None:
     document = read(read_mail, tmp_path / "a.eml", MAIL.format(kind=kind, body=body).encode("latin-1"))
     assert document.title == "Beds für heute"
-    assert document.text == "Beds für heute\n\nFrom: Ada <ada@example.org>\nTo: ward@example.org\nDate: Mon, 03 Mar 2025 09:00:00 +0000\n\nDrei Betten sind frei, für alle."
+    assert (
+        document.text
+        == "Beds für heute\n\nFrom: Ada <ada@example.org>\nTo: ward@example.org\nDate: Mon, 03 Mar 2025 09:00:00 +0000\n\nDrei Betten sind frei, für alle."
+    )
     assert document.notes == ("attachment left out: plan.pdf",)
 
 
@@ -191,10 +236,16 @@ def test_a_book_is_read_in_the_order_of_its_spine(tmp_path: Path) -> None:
     metadata = '<metadata><title xmlns="http://purl.org/dc/elements/1.1/">The Ward Book</title></metadata>'
     package = f'<package xmlns="http://www.idpf.org/2007/opf">{metadata}<manifest><item id="b" href="two%20b.xhtml"/><item id="a" href="one.xhtml"/></manifest><spine><itemref idref="a"/><itemref idref="b"/><itemref idref="c"/></spine></package>'
     page = "<!DOCTYPE html><html><body><h1>{0}</h1><p>Words of {0}.</p></body></html>"
-    make_zip(tmp_path / "a.epub", {
-        "mimetype": b"application/epub+zip", "META-INF/container.xml": b'<container><rootfile full-path="OPS/book.opf"/></container>', "OPS/book.opf": package.encode(),
-        "OPS/one.xhtml": page.format("One").encode(), "OPS/two b.xhtml": page.format("Two").encode(),
-    })
+    make_zip(
+        tmp_path / "a.epub",
+        {
+            "mimetype": b"application/epub+zip",
+            "META-INF/container.xml": b'<container><rootfile full-path="OPS/book.opf"/></container>',
+            "OPS/book.opf": package.encode(),
+            "OPS/one.xhtml": page.format("One").encode(),
+            "OPS/two b.xhtml": page.format("Two").encode(),
+        },
+    )
     document = read_epub(tmp_path / "a.epub", Source(uri="a.epub"))
     assert (document.title, document.text) == ("The Ward Book", "One\n\nWords of One.\n\nTwo\n\nWords of Two.")
     assert document.notes == ("chapter 3 is missing from the file",)

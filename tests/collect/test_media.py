@@ -53,14 +53,26 @@ def test_content_and_name_agree(tmp_path: Path, name: str, content: bytes, kind:
 @pytest.mark.parametrize(
     ("name", "content", "kind", "note"),
     [
-        ("a.pdf", b"<!DOCTYPE html><html><body>Not found</body></html>", media.HTML, "named *.pdf, read as an HTML page"),
+        (
+            "a.pdf",
+            b"<!DOCTYPE html><html><body>Not found</body></html>",
+            media.HTML,
+            "named *.pdf, read as an HTML page",
+        ),
         ("a.docx", b"%PDF-1.4\n", media.PDF, "named *.docx, read as a PDF file"),
-        ("a.txt", b"\n\n<!-- saved --> <html lang='en'><body>Hello</body></html>", media.HTML, "named *.txt, read as an HTML page"),
+        (
+            "a.txt",
+            b"\n\n<!-- saved --> <html lang='en'><body>Hello</body></html>",
+            media.HTML,
+            "named *.txt, read as an HTML page",
+        ),
         ("a.pdf", b"The scanner was offline.", media.PLAIN, "named *.pdf, read as plain text"),
         ("a.eml", b"Only words, no header.", media.PLAIN, "named *.eml, read as plain text"),
     ],
 )
-def test_a_file_is_read_as_what_it_is_with_a_note(tmp_path: Path, name: str, content: bytes, kind: str, note: str) -> None:
+def test_a_file_is_read_as_what_it_is_with_a_note(
+    tmp_path: Path, name: str, content: bytes, kind: str, note: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     assert detect(tmp_path / name, name)[::2] == (kind, note)
 
@@ -80,7 +92,9 @@ def test_a_file_is_read_as_what_it_is_with_a_note(tmp_path: Path, name: str, con
         ("a.txt", b"<?xml version='1.0'?><root/>", "mislabelled"),
     ],
 )
-def test_files_that_are_not_what_they_say_are_refused(tmp_path: Path, name: str, content: bytes, reason: str | None) -> None:
+def test_files_that_are_not_what_they_say_are_refused(
+    tmp_path: Path, name: str, content: bytes, reason: str | None
+) -> None:
     (tmp_path / name).write_bytes(content)
     if reason is None:
         assert detect(tmp_path / name, name).media_type == media.MARKDOWN
@@ -92,7 +106,13 @@ def test_files_that_are_not_what_they_say_are_refused(tmp_path: Path, name: str,
 
 @pytest.mark.parametrize(
     ("name", "content", "found"),
-    [("a.png", b"\x89PNG\r\n", "a PNG picture"), ("a.doc", b"\xd0\xcf\x11\xe0" + bytes(99), "before 2007"), ("a.json", b'{"a": 1}', "text named *.json"), ("a.bin", bytes(range(32)), "binary data"), ("a.xml", b"<?xml version='1.0'?><r/>", "an XML file")],
+    [
+        ("a.png", b"\x89PNG\r\n", "a PNG picture"),
+        ("a.doc", b"\xd0\xcf\x11\xe0" + bytes(99), "before 2007"),
+        ("a.json", b'{"a": 1}', "text named *.json"),
+        ("a.bin", bytes(range(32)), "binary data"),
+        ("a.xml", b"<?xml version='1.0'?><r/>", "an XML file"),
+    ],
 )
 def test_kinds_that_are_not_read_are_named(tmp_path: Path, name: str, content: bytes, found: str) -> None:
     (tmp_path / name).write_bytes(content)
@@ -103,7 +123,9 @@ def test_kinds_that_are_not_read_are_named(tmp_path: Path, name: str, content: b
 
 def test_office_files_are_known_by_their_parts(tmp_path: Path) -> None:
     assert detect(word_zip(tmp_path / "unnamed"), "unnamed").media_type == media.DOCX
-    assert detect(make_zip(tmp_path / "x.epub", {"mimetype": b"application/epub+zip"}), "x.epub").media_type == media.EPUB
+    assert (
+        detect(make_zip(tmp_path / "x.epub", {"mimetype": b"application/epub+zip"}), "x.epub").media_type == media.EPUB
+    )
     assert detect(make_zip(tmp_path / "x.zip", {"a.txt": b"x"}), "x.zip").found == "a zip archive"
     with pytest.raises(DocumentError, match="a zip archive named"):
         detect(make_zip(tmp_path / "x.docx", {"a.txt": b"x"}), "x.docx")

@@ -25,7 +25,9 @@ def headings(document: Document) -> list[tuple[int, str]]:
 
 def word_xml(path: Path, body: str, **parts: str) -> Document:
     members = {"word/document.xml": f"<w:document {W}><w:body>{body}</w:body></w:document>".encode()}
-    return read_word(make_zip(path, members | {f"word/{name}.xml": text.encode() for name, text in parts.items()}), SOURCE)
+    return read_word(
+        make_zip(path, members | {f"word/{name}.xml": text.encode() for name, text in parts.items()}), SOURCE
+    )
 
 
 # ---------------------------------------------------------------- Word
@@ -41,7 +43,9 @@ def test_a_word_file_keeps_headings_lists_and_tables_in_order_and_leaves_out_hea
         document.add_paragraph("swap late", style="List Bullet")
         document.add_heading("Numbers", level=2)
         table = document.add_table(rows=2, cols=2)
-        for cell, text in zip([c for row in table.rows for c in row.cells], ["Role", "Bleep", "Porter | lead", "801"], strict=True):
+        for cell, text in zip(
+            [c for row in table.rows for c in row.cells], ["Role", "Bleep", "Porter | lead", "801"], strict=True
+        ):
             cell.text = text
         document.add_paragraph("first", style="List Number")
         document.add_paragraph("second", style="List Number")
@@ -49,7 +53,10 @@ def test_a_word_file_keeps_headings_lists_and_tables_in_order_and_leaves_out_hea
     document = read_word(make_docx(tmp_path / "a.docx", build), SOURCE)
     assert document.title == "On-call rules"
     assert headings(document) == [(1, "Rota"), (2, "Numbers")]
-    assert document.text == "Rota\n\nThe rota is made in spring.\n\n- ask early\n- swap late\n\nNumbers\n\n| Role | Bleep |\n| --- | --- |\n| Porter \\| lead | 801 |\n\n1. first\n2. second"
+    assert (
+        document.text
+        == "Rota\n\nThe rota is made in spring.\n\n- ask early\n- swap late\n\nNumbers\n\n| Role | Bleep |\n| --- | --- |\n| Porter \\| lead | 801 |\n\n1. first\n2. second"
+    )
     assert [document.text[t.start : t.end][:8] for t in document.tables] == ["| Role |"]
 
 
@@ -63,7 +70,17 @@ def test_automatic_numbers_of_clauses_are_written_out(tmp_path: Path) -> None:
     numbering = f"<w:numbering {W}><w:abstractNum w:abstractNumId='0'>{level.format(0, 'decimal', '%1.')}{level.format(1, 'decimal', '%1.%2')}{level.format(2, 'lowerLetter', '(%3)')}</w:abstractNum><w:num w:numId='5'><w:abstractNumId w:val='0'/></w:num></w:numbering>"
     clause = "<w:p><w:pPr>{2}<w:numPr><w:ilvl w:val='{0}'/><w:numId w:val='5'/></w:numPr></w:pPr><w:r><w:t>{1}</w:t></w:r></w:p>"
     outline = "<w:outlineLvl w:val='0'/>"
-    body = "".join(clause.format(*c) for c in [(0, "Scope", outline), (1, "Who", ""), (1, "Where", ""), (2, "Indoors", ""), (0, "Term", outline), (1, "Start", "")])
+    body = "".join(
+        clause.format(*c)
+        for c in [
+            (0, "Scope", outline),
+            (1, "Who", ""),
+            (1, "Where", ""),
+            (2, "Indoors", ""),
+            (0, "Term", outline),
+            (1, "Start", ""),
+        ]
+    )
     document = word_xml(tmp_path / "a.docx", body, numbering=numbering)
     assert document.text == "1. Scope\n\n  1.1 Who\n  1.2 Where\n    (a) Indoors\n\n2. Term\n\n  2.1 Start"
     assert headings(document) == [(1, "1. Scope"), (1, "2. Term")]
@@ -73,14 +90,29 @@ def test_merged_cells_are_repeated_downwards_and_frames_are_text(tmp_path: Path)
     def cell(text: str, properties: str = "") -> str:
         return f"<w:tc><w:tcPr>{properties}</w:tcPr><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:tc>"
 
-    rows = [cell("Ward") + cell("Day"), cell("Wren", "<w:vMerge w:val='restart'/>") + cell("Mon"), cell("", "<w:vMerge/>") + cell("Tue")]
-    body = "<w:tbl>" + "".join(f"<w:tr>{row}</w:tr>" for row in rows) + "</w:tbl><w:tbl><w:tr>" + cell("A remark in a frame.") + "</w:tr></w:tbl>"
-    assert word_xml(tmp_path / "a.docx", body).text == "| Ward | Day |\n| --- | --- |\n| Wren | Mon |\n| Wren | Tue |\n\nA remark in a frame."
+    rows = [
+        cell("Ward") + cell("Day"),
+        cell("Wren", "<w:vMerge w:val='restart'/>") + cell("Mon"),
+        cell("", "<w:vMerge/>") + cell("Tue"),
+    ]
+    body = (
+        "<w:tbl>"
+        + "".join(f"<w:tr>{row}</w:tr>" for row in rows)
+        + "</w:tbl><w:tbl><w:tr>"
+        + cell("A remark in a frame.")
+        + "</w:tr></w:tbl>"
+    )
+    assert (
+        word_xml(tmp_path / "a.docx", body).text
+        == "| Ward | Day |\n| --- | --- |\n| Wren | Mon |\n| Wren | Tue |\n\nA remark in a frame."
+    )
 
 
 def test_the_strict_variant_and_formulas_are_read(tmp_path: Path) -> None:
     body = '<w:p><w:r><w:t>Area: </w:t></w:r><m:oMath xmlns:m="http://purl.oclc.org/ooxml/officeDocument/math"><m:r><m:t>π</m:t></m:r><m:sSup><m:e><m:r><m:t>r</m:t></m:r></m:e><m:sup><m:r><m:t>2</m:t></m:r></m:sup></m:sSup></m:oMath></w:p>'
-    strict = f"<w:document {W}><w:body>{body}</w:body></w:document>".replace("schemas.openxmlformats.org/wordprocessingml/2006/main", "purl.oclc.org/ooxml/wordprocessingml/main")
+    strict = f"<w:document {W}><w:body>{body}</w:body></w:document>".replace(
+        "schemas.openxmlformats.org/wordprocessingml/2006/main", "purl.oclc.org/ooxml/wordprocessingml/main"
+    )
     assert read_word(make_zip(tmp_path / "a.docx", {"word/document.xml": strict.encode()}), SOURCE).text == "Area: πr^2"
 
 
@@ -112,7 +144,10 @@ def test_slides_are_pages_with_their_titles_as_headings(tmp_path: Path) -> None:
     deck.slides[2]._element.set("show", "0")
     deck.save(str(tmp_path / "a.pptx"))
     document = read_slides(tmp_path / "a.pptx", SOURCE)
-    assert document.text == "Hand hygiene\n\n- Gel first\n- Then gloves\n\nNumbers\n\n| Ward | Beds |\n| --- | --- |\n| Wren | 18 |\n\nCounted in May."
+    assert (
+        document.text
+        == "Hand hygiene\n\n- Gel first\n- Then gloves\n\nNumbers\n\n| Ward | Beds |\n| --- | --- |\n| Wren | 18 |\n\nCounted in May."
+    )
     assert [(p.number, document.text[p.start : p.end][:7]) for p in document.pages] == [(1, "Hand hy"), (2, "Numbers")]
     assert headings(document) == [(1, "Hand hygiene"), (1, "Numbers")]
     assert document.notes == ("slide 3 is hidden and left out",)
@@ -127,7 +162,13 @@ def test_sheets_are_headings_and_tables_with_values_as_shown(tmp_path: Path) -> 
     book = openpyxl.Workbook()
     sheet = book.active
     sheet.title = "Beds"
-    for row in (["Counted by the site team"], [], ["Ward", "Since", "Share", "Beds"], ["Wren", datetime(2024, 5, 1), 0.275, 18.0], ["Dunlin", date(2024, 6, 2), 0.5, 20]):  # noqa: DTZ001  a spreadsheet has no time zones
+    for row in (
+        ["Counted by the site team"],
+        [],
+        ["Ward", "Since", "Share", "Beds"],
+        ["Wren", datetime(2024, 5, 1), 0.275, 18.0],
+        ["Dunlin", date(2024, 6, 2), 0.5, 20],
+    ):
         sheet.append(row)
     for cell in sheet["C"][3:]:
         cell.number_format = "0.0%"
@@ -136,7 +177,10 @@ def test_sheets_are_headings_and_tables_with_values_as_shown(tmp_path: Path) -> 
     book["Private"].sheet_state = "hidden"
     book.save(tmp_path / "a.xlsx")
     document = read_workbook(tmp_path / "a.xlsx", SOURCE)
-    assert document.text == "Beds\n\nCounted by the site team\n\n| Ward | Since | Share | Beds |\n| --- | --- | --- | --- |\n| Wren | 2024-05-01 | 27.5% | 18 |\n| Dunlin | 2024-06-02 | 50.0% | 20 |"
+    assert (
+        document.text
+        == "Beds\n\nCounted by the site team\n\n| Ward | Since | Share | Beds |\n| --- | --- | --- | --- |\n| Wren | 2024-05-01 | 27.5% | 18 |\n| Dunlin | 2024-06-02 | 50.0% | 20 |"
+    )
     assert document.notes == ("sheet 'Private' is hidden and left out",)
 
 
@@ -148,8 +192,14 @@ def test_a_workbook_that_is_none_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_delimited_text_is_one_table(tmp_path: Path, delimiter: str) -> None:
-    (tmp_path / "a.csv").write_text("\n".join(delimiter.join(row) for row in (["Ward", "Beds"], ['"Wren, east"', "18"], ["Dunlin", "20"])), encoding="utf-8")
-    assert read_csv(tmp_path / "a.csv", SOURCE).text == "| Ward | Beds |\n| --- | --- |\n| Wren, east | 18 |\n| Dunlin | 20 |"
+    (tmp_path / "a.csv").write_text(
+        "\n".join(delimiter.join(row) for row in (["Ward", "Beds"], ['"Wren, east"', "18"], ["Dunlin", "20"])),
+        encoding="utf-8",
+    )
+    assert (
+        read_csv(tmp_path / "a.csv", SOURCE).text
+        == "| Ward | Beds |\n| --- | --- |\n| Wren, east | 18 |\n| Dunlin | 20 |"
+    )
 
 
 def test_long_tables_are_cut_and_the_cut_is_noted(tmp_path: Path) -> None:

@@ -25,7 +25,14 @@ def headings(document: Document) -> list[tuple[int, str]]:
 
 
 def test_text_pages_and_headings_stand_where_their_spans_say(tmp_path: Path) -> None:
-    document = read(lines_pdf(tmp_path / "a.pdf", ["# Storage rules", PROSE + ".", PROSE + "."], ["# Opening hours", PROSE + "."], title="Pharmacy handbook"))
+    document = read(
+        lines_pdf(
+            tmp_path / "a.pdf",
+            ["# Storage rules", PROSE + ".", PROSE + "."],
+            ["# Opening hours", PROSE + "."],
+            title="Pharmacy handbook",
+        )
+    )
     assert document.title == "Pharmacy handbook"
     assert headings(document) == [(1, "Storage rules"), (1, "Opening hours")]
     assert all(document.text[h.start : h.end] == h.text for h in document.headings)
@@ -33,22 +40,40 @@ def test_text_pages_and_headings_stand_where_their_spans_say(tmp_path: Path) -> 
 
 
 def test_a_title_that_a_program_put_there_gives_way_to_the_first_heading(tmp_path: Path) -> None:
-    assert read(lines_pdf(tmp_path / "a.pdf", ["# Storage rules", PROSE], title="Microsoft Word - final_v3.doc")).title == "Storage rules"
+    assert (
+        read(lines_pdf(tmp_path / "a.pdf", ["# Storage rules", PROSE], title="Microsoft Word - final_v3.doc")).title
+        == "Storage rules"
+    )
 
 
 def test_bold_lines_and_numbered_lines_are_headings(tmp_path: Path) -> None:
     def bold(canvas: Canvas) -> None:
-        for n, (font, line) in enumerate([("Helvetica-Bold", "Who may enter"), ("Helvetica", PROSE + "."), ("Helvetica", PROSE + "."), ("Helvetica-Bold", "When to leave"), ("Helvetica", PROSE + ".")]):
+        for n, (font, line) in enumerate(
+            [
+                ("Helvetica-Bold", "Who may enter"),
+                ("Helvetica", PROSE + "."),
+                ("Helvetica", PROSE + "."),
+                ("Helvetica-Bold", "When to leave"),
+                ("Helvetica", PROSE + "."),
+            ]
+        ):
             canvas.setFont(font, 10)
             canvas.drawString(LEFT, TOP - 14 * n, line)
 
     assert headings(read(make_pdf(tmp_path / "a.pdf", bold))) == [(1, "Who may enter"), (1, "When to leave")]
-    numbered = read(lines_pdf(tmp_path / "b.pdf", ["Item 1A. Risk Factors", "", PROSE + ".", "", "2.3 Storage of samples", "", PROSE + "."]))
+    numbered = read(
+        lines_pdf(
+            tmp_path / "b.pdf",
+            ["Item 1A. Risk Factors", "", PROSE + ".", "", "2.3 Storage of samples", "", PROSE + "."],
+        )
+    )
     assert headings(numbered) == [(2, "Item 1A. Risk Factors"), (3, "2.3 Storage of samples")]
 
 
 def test_bullets_are_list_items_and_gaps_part_paragraphs(tmp_path: Path) -> None:
-    document = read(lines_pdf(tmp_path / "a.pdf", ["Bring along:", "• a torch", "• two pens", "", "Then sign the book."]))
+    document = read(
+        lines_pdf(tmp_path / "a.pdf", ["Bring along:", "• a torch", "• two pens", "", "Then sign the book."])
+    )
     assert document.text == "Bring along:\n- a torch\n- two pens\n\nThen sign the book."
 
 
@@ -70,7 +95,9 @@ def test_a_ruled_table_becomes_markdown_in_its_place(tmp_path: Path) -> None:
     assert [(document.text[t.start : t.end], t.rows, t.columns) for t in document.tables] == [(table, 3, 2)]
 
 
-def test_after_many_pages_with_tables_the_rest_is_left_as_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_many_pages_with_tables_the_rest_is_left_as_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def draw(canvas: Canvas) -> None:
         for page in range(3):
             canvas.grid([LEFT, LEFT + 150, LEFT + 300], [TOP + 15 - 20 * n for n in range(3)])
@@ -89,7 +116,9 @@ def test_after_many_pages_with_tables_the_rest_is_left_as_lines(tmp_path: Path, 
 def test_aligned_figures_without_rules_are_a_table(tmp_path: Path) -> None:
     def draw(canvas: Canvas) -> None:
         canvas.setFont("Helvetica", 10)
-        for r, row in enumerate([("Year", "Beds", "Staff"), ("2021", "310", "1,204"), ("2022", "315", "1,230"), ("2023", "322", "1,251")]):
+        for r, row in enumerate(
+            [("Year", "Beds", "Staff"), ("2021", "310", "1,204"), ("2022", "315", "1,230"), ("2023", "322", "1,251")]
+        ):
             for c, cell in enumerate(row):
                 canvas.drawString(LEFT + 100 * c, TOP - 14 * r, cell)
 
@@ -109,13 +138,17 @@ def test_a_frame_around_text_is_no_table(tmp_path: Path) -> None:
 def test_two_columns_are_read_one_after_the_other(tmp_path: Path) -> None:
     def draw(canvas: Canvas) -> None:
         canvas.setFont("Helvetica", 10)
-        canvas.drawString(LEFT, TOP, "A line that runs across both columns of this page from the left to the right side")
+        canvas.drawString(
+            LEFT, TOP, "A line that runs across both columns of this page from the left to the right side"
+        )
         for n in range(12):  # drawn row by row, as some programs write columns
             canvas.drawString(LEFT, TOP - 30 - 13 * n, f"left {n} holds words enough to be prose")
             canvas.drawString(LEFT + 260, TOP - 30 - 13 * n, f"right {n} holds words enough to be prose")
 
     words = read(make_pdf(tmp_path / "a.pdf", draw)).text.split()
-    numbers = [(word, words[n + 1]) for n, word in enumerate(words) if word in ("left", "right") and words[n + 1].isdigit()]
+    numbers = [
+        (word, words[n + 1]) for n, word in enumerate(words) if word in ("left", "right") and words[n + 1].isdigit()
+    ]
     assert numbers == [(side, str(n)) for side in ("left", "right") for n in range(12)]
 
 
@@ -153,7 +186,9 @@ def test_a_file_under_a_password_is_refused(tmp_path: Path) -> None:
     assert refusal(lines_pdf(tmp_path / "a.pdf", [PROSE], password="sesame")) == "encrypted"
 
 
-@pytest.mark.parametrize("content", [b"%PDF-1.7\nnothing else", b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>"])
+@pytest.mark.parametrize(
+    "content", [b"%PDF-1.7\nnothing else", b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>"]
+)
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pdf").write_bytes(content)
     assert refusal(tmp_path / "a.pdf") == "broken"

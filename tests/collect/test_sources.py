@@ -35,8 +35,13 @@ def test_files_are_named_by_their_path_below_the_source_in_order(tmp_path: Path)
 
 
 def test_patterns_take_and_leave_out_files_and_folders(tmp_path: Path) -> None:
-    write(tmp_path, "keep.md", "keep.txt", ".hidden.md", "~$lock.docx", ".git/config.md", "drafts/old.md", "deep/new.md")
-    assert [f.uri for f in find(tmp_path, include=["*.md"], exclude=[".*", "drafts"]).files] == ["deep/new.md", "keep.md"]
+    write(
+        tmp_path, "keep.md", "keep.txt", ".hidden.md", "~$lock.docx", ".git/config.md", "drafts/old.md", "deep/new.md"
+    )
+    assert [f.uri for f in find(tmp_path, include=["*.md"], exclude=[".*", "drafts"]).files] == [
+        "deep/new.md",
+        "keep.md",
+    ]
 
 
 def test_a_single_file_and_a_glob_pattern_are_sources_too(tmp_path: Path) -> None:
@@ -74,7 +79,12 @@ def test_links_that_lead_out_of_the_source_are_refused_and_those_within_are_read
     (tmp_path / "docs/in.txt").symlink_to(tmp_path / "docs/real.txt")
     (tmp_path / "docs/broken.txt").symlink_to(tmp_path / "nowhere")
     found = find(tmp_path / "docs")
-    assert reasons(found) == {"out.txt": "symlink_outside", "folder": "symlink_outside", "again": "symlink_folder", "broken.txt": "unreadable"}
+    assert reasons(found) == {
+        "out.txt": "symlink_outside",
+        "folder": "symlink_outside",
+        "again": "symlink_folder",
+        "broken.txt": "unreadable",
+    }
     assert [f.uri for f in found.files] == ["in.txt", "real.txt", "sub/x.txt"]
 
 
@@ -112,7 +122,11 @@ def test_files_without_permission_are_refused(tmp_path: Path) -> None:
 def test_control_characters_and_broken_bytes_in_names_are_shown(tmp_path: Path) -> None:
     write(tmp_path, "two\nlines\x1b[31m.txt", "turned\u202egpj.txt")
     (tmp_path / os.fsdecode(b"latin-\xe9.txt")).write_text("x")
-    assert [f.uri for f in find(tmp_path).files] == ["latin-\\udce9.txt", "turned\\u202egpj.txt", "two\\nlines\\x1b[31m.txt"]
+    assert [f.uri for f in find(tmp_path).files] == [
+        "latin-\\udce9.txt",
+        "turned\\u202egpj.txt",
+        "two\\nlines\\x1b[31m.txt",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +137,9 @@ def test_control_characters_and_broken_bytes_in_names_are_shown(tmp_path: Path) 
         ([".hidden.md"], r"holds no files that match, found 1 \*.md"),
     ],
 )
-def test_a_folder_with_nothing_to_read_is_an_error_that_says_what_was_found(tmp_path: Path, make: list[str], message: str) -> None:
+def test_a_folder_with_nothing_to_read_is_an_error_that_says_what_was_found(
+    tmp_path: Path, make: list[str], message: str
+) -> None:
     write(tmp_path / "docs", *make, text="\x00\x01binary")
     (tmp_path / "docs").mkdir(exist_ok=True)
     with pytest.raises(DatasetError, match=message):

@@ -17,7 +17,10 @@ from fieldwise.interfaces import Generation, Piece, Sampling
 from fieldwise.records import Message
 from fieldwise.release.gguf import convert
 
-CONVERSATION = (Message(role="system", content="Be brief."), Message(role="user", content="When is the deposit paid back [1]?"))
+CONVERSATION = (
+    Message(role="system", content="Be brief."),
+    Message(role="user", content="When is the deposit paid back [1]?"),
+)
 LONG = "The tenant may end the lease with notice. " * 12
 
 
@@ -139,7 +142,9 @@ def test_a_long_context_must_be_asked_for(weights: Path, tmp_path: Path) -> None
         assert engine.context_tokens == 9000
 
 
-@pytest.mark.parametrize(("prompt", "message"), [([], "empty"), ([700], "not in the vocabulary"), ([-1], "not in the vocabulary")])
+@pytest.mark.parametrize(
+    ("prompt", "message"), [([], "empty"), ([700], "not in the vocabulary"), ([-1], "not in the vocabulary")]
+)
 def test_prompts_that_make_no_sense_are_refused(exact: LlamaCppEngine, prompt: list[int], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         exact.generate([prompt], Sampling())
@@ -179,7 +184,9 @@ def test_a_request_can_be_cancelled_while_it_waits(gguf_file: Path) -> None:
     with LlamaCppEngine(gguf_file, threads=1, parallel=1) as engine:
         running = engine.stream([5, 6, 7], Sampling(max_tokens=900))
         next(running)
-        assert [piece.finish_reason for piece in engine.stream([8], Sampling(max_tokens=9), lambda: True)] == ["cancelled"]
+        assert [piece.finish_reason for piece in engine.stream([8], Sampling(max_tokens=9), lambda: True)] == [
+            "cancelled"
+        ]
         running.close()  # type: ignore[attr-defined]
 
 
@@ -213,20 +220,27 @@ def test_the_same_seed_gives_the_same_reply_and_another_seed_another(exact: Llam
     assert draw(3) != draw(4)
 
 
-def test_a_reply_ends_at_any_of_the_end_tokens_of_the_weights(weights: Path, exact: LlamaCppEngine, tmp_path: Path) -> None:
+def test_a_reply_ends_at_any_of_the_end_tokens_of_the_weights(
+    weights: Path, exact: LlamaCppEngine, tmp_path: Path
+) -> None:
     prompt = exact.tokenize(SENTENCES[2])
     free = exact.generate([prompt], Sampling(max_tokens=12))[0]
     end = free.token_ids[7]
     folder = shutil.copytree(weights, tmp_path / "model")
     edit_json(folder / "generation_config.json", eos_token_id=[2, end])
-    with LlamaCppEngine(convert(folder, tmp_path / "model.gguf").path, threads=1, exact=True) as engine, TransformersEngine(folder) as other:
+    with (
+        LlamaCppEngine(convert(folder, tmp_path / "model.gguf").path, threads=1, exact=True) as engine,
+        TransformersEngine(folder) as other,
+    ):
         reply = engine.generate([prompt], Sampling(max_tokens=12))[0]
         assert reply == other.generate([prompt], Sampling(max_tokens=12))[0]
     assert reply.finish_reason == "stop"
     assert reply.token_ids == free.token_ids[: free.token_ids.index(end)]
 
 
-def test_a_prompt_that_begins_like_the_last_one_reuses_what_was_computed(gguf_file: Path, exact: LlamaCppEngine) -> None:
+def test_a_prompt_that_begins_like_the_last_one_reuses_what_was_computed(
+    gguf_file: Path, exact: LlamaCppEngine
+) -> None:
     shared = exact.tokenize(LONG)
     questions = [shared + exact.tokenize(text) for text in SENTENCES[:4]]
     with LlamaCppEngine(gguf_file, threads=1, parallel=1, exact=True) as engine:
@@ -271,7 +285,12 @@ def test_a_closed_engine_says_so(gguf_file: Path) -> None:
     engine = LlamaCppEngine(gguf_file, threads=1)
     engine.close()
     engine.close()
-    for use in (lambda: engine.tokenize("a"), lambda: engine.generate([[5]], Sampling()), lambda: list(engine.stream([5], Sampling())), lambda: engine.logits([5])):
+    for use in (
+        lambda: engine.tokenize("a"),
+        lambda: engine.generate([[5]], Sampling()),
+        lambda: list(engine.stream([5], Sampling())),
+        lambda: engine.logits([5]),
+    ):
         with pytest.raises(ModelError, match="closed"):
             use()
 

@@ -74,7 +74,14 @@ def test_a_damaged_quantiser_is_found_out() -> None:
 
 def test_llama_cpp_writes_nothing_to_the_terminal(gguf_file: Path, tmp_path: Path) -> None:
     program = f"from pathlib import Path; from fieldwise.engine.llama_cpp import LlamaCppEngine; LlamaCppEngine(Path({str(gguf_file)!r}), threads=1).close()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+        cwd=tmp_path,
+    )
     assert (done.stdout, done.stderr) == ("", "")
 
 

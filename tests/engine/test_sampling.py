@@ -58,7 +58,17 @@ def test_tokens_come_as_often_as_their_probability_says() -> None:
     assert counts == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.03)  # four standard errors of 0.5
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.2}, {"top_k": -1}, {"max_tokens": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"top_p": 0.0},
+        {"top_p": 1.2},
+        {"top_k": -1},
+        {"max_tokens": -1},
+    ],
+)
 def test_settings_out_of_range_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         Sampler(Sampling(**wrong))  # type: ignore[arg-type]

@@ -59,7 +59,11 @@ def test_the_earliest_of_several_stop_strings_counts() -> None:
     assert stream.feed("one\n\ntwo STOP") == "one"
 
 
-@given(st.text(alphabet="ab<", max_size=30), st.lists(st.text(alphabet="ab<", min_size=1, max_size=4), max_size=3), st.integers(1, 5))
+@given(
+    st.text(alphabet="ab<", max_size=30),
+    st.lists(st.text(alphabet="ab<", min_size=1, max_size=4), max_size=3),
+    st.integers(1, 5),
+)
 def test_streaming_shows_what_stands_before_the_first_stop_string(text: str, stops: list[str], size: int) -> None:
     stream = StopStream(stops)
     shown = "".join(stream.feed(text[n : n + size]) for n in range(0, len(text), size))
@@ -73,7 +77,13 @@ def test_streaming_shows_what_stands_before_the_first_stop_string(text: str, sto
 
 def make_reply(*, max_tokens: int = 10, prompt: int = 3, context: int = 100, stop: tuple[str, ...] = ()) -> Reply:
     letters = ByteCharacters(lambda token: bytes([97 + token]))
-    return Reply([0] * prompt, Sampling(max_tokens=max_tokens, stop=stop), context_tokens=context, is_end=lambda token: token == 9, characters=letters)
+    return Reply(
+        [0] * prompt,
+        Sampling(max_tokens=max_tokens, stop=stop),
+        context_tokens=context,
+        is_end=lambda token: token == 9,
+        characters=letters,
+    )
 
 
 def one_hot(token: int) -> np.ndarray:
@@ -88,8 +98,12 @@ def test_the_end_token_ends_a_reply_and_is_not_part_of_it() -> None:
     assert reply.generation().text == "b"
 
 
-@pytest.mark.parametrize(("max_tokens", "prompt", "context", "length"), [(2, 3, 100, 2), (50, 97, 100, 4), (50, 100, 100, 1)])
-def test_a_reply_ends_at_its_limit_or_where_the_context_ends(max_tokens: int, prompt: int, context: int, length: int) -> None:
+@pytest.mark.parametrize(
+    ("max_tokens", "prompt", "context", "length"), [(2, 3, 100, 2), (50, 97, 100, 4), (50, 100, 100, 1)]
+)
+def test_a_reply_ends_at_its_limit_or_where_the_context_ends(
+    max_tokens: int, prompt: int, context: int, length: int
+) -> None:
     reply = make_reply(max_tokens=max_tokens, prompt=prompt, context=context)
     while reply.finish_reason is None:
         reply.take(one_hot(1))

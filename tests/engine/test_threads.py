@@ -18,7 +18,10 @@ def test_zero_takes_no_more_threads_than_this_process_may_use() -> None:
 
 def test_two_threads_of_one_core_count_once(tmp_path: Path) -> None:
     first = min(os.sched_getaffinity(0))
-    blocks = [f"processor\t: {number}\nphysical id\t: 0\ncore id\t: {core}" for number, core in ((first, 0), (first, 0), (999999, 1))]
+    blocks = [
+        f"processor\t: {number}\nphysical id\t: 0\ncore id\t: {core}"
+        for number, core in ((first, 0), (first, 0), (999999, 1))
+    ]
     (tmp_path / "cpuinfo").write_text("\n\n".join(blocks), encoding="utf-8")
     assert _physical_cores(tmp_path / "cpuinfo") == 1
 

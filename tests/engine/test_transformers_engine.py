@@ -37,7 +37,9 @@ def test_greedy_replies_equal_those_of_transformers_generate(torch_engine: Trans
     assert list(torch_engine.generate([prompt], Sampling(max_tokens=20))[0].token_ids) == theirs
 
 
-def test_replies_that_end_early_leave_the_others_as_they_are(weights: Path, torch_engine: TransformersEngine, tmp_path: Path) -> None:
+def test_replies_that_end_early_leave_the_others_as_they_are(
+    weights: Path, torch_engine: TransformersEngine, tmp_path: Path
+) -> None:
     prompts = [torch_engine.tokenize(text) for text in SENTENCES]
     free = torch_engine.generate(prompts, Sampling(max_tokens=14))
     end = free[2].token_ids[4]
@@ -60,7 +62,9 @@ def test_sampled_replies_depend_on_the_seed_and_not_on_the_company(torch_engine:
     sampling = Sampling(max_tokens=12, temperature=1.0, top_k=50, top_p=0.9, seed=5)
     together = torch_engine.generate(prompts, sampling)
     assert together == [torch_engine.generate([prompt], sampling)[0] for prompt in prompts]
-    assert together != torch_engine.generate(prompts, Sampling(max_tokens=12, temperature=1.0, top_k=50, top_p=0.9, seed=6))
+    assert together != torch_engine.generate(
+        prompts, Sampling(max_tokens=12, temperature=1.0, top_k=50, top_p=0.9, seed=6)
+    )
 
 
 def test_a_stream_says_what_generate_says(torch_engine: TransformersEngine) -> None:
@@ -102,7 +106,9 @@ def test_logprobs_follow_from_logits(torch_engine: TransformersEngine) -> None:
     assert torch_engine.logprobs(tokens) == pytest.approx(expected)
 
 
-def test_an_adapter_changes_the_replies_and_can_be_switched_off(weights: Path, torch_engine: TransformersEngine, adapter: Path) -> None:
+def test_an_adapter_changes_the_replies_and_can_be_switched_off(
+    weights: Path, torch_engine: TransformersEngine, adapter: Path
+) -> None:
     prompt = torch_engine.render(CONVERSATION)
     base = torch_engine.generate([prompt], Sampling(max_tokens=12))
     with TransformersEngine(weights, adapter, attention="eager") as engine:

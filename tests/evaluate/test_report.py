@@ -68,8 +68,16 @@ def test_a_level_is_compared_with_the_interval_not_with_the_mean(level: float, v
 
 
 def test_a_missing_metric_or_system_fails() -> None:
-    assert judge(GateSettings(metric="no_such", system="sft"), scored("sft", [1.0] * 50), names(50), 200, 0).verdict == "FAIL"
-    assert judge(GateSettings(metric="exact_match", system="rag_base"), scored("sft", [1.0] * 50), names(50), 200, 0).verdict == "FAIL"
+    assert (
+        judge(GateSettings(metric="no_such", system="sft"), scored("sft", [1.0] * 50), names(50), 200, 0).verdict
+        == "FAIL"
+    )
+    assert (
+        judge(
+            GateSettings(metric="exact_match", system="rag_base"), scored("sft", [1.0] * 50), names(50), 200, 0
+        ).verdict
+        == "FAIL"
+    )
     assert judge(BETTER, scored("sft", [1.0] * 50), names(50), 200, 0).verdict == "FAIL"
 
 
@@ -79,11 +87,21 @@ def test_nothing_scored_has_no_value() -> None:
 
 
 def report() -> EvalReport:
-    questions = [Question(id=str(i), question="?", answer="14 days" if i % 4 else None, document=f"d{i % 5}") for i in range(80)]
-    right = [Answer(text="14 days", answer="14 days", model="m") if q.answer else Answer(text=NOT_STATED, answer=NOT_STATED, model="m", is_declined=True) for q in questions]
+    questions = [
+        Question(id=str(i), question="?", answer="14 days" if i % 4 else None, document=f"d{i % 5}") for i in range(80)
+    ]
+    right = [
+        Answer(text="14 days", answer="14 days", model="m")
+        if q.answer
+        else Answer(text=NOT_STATED, answer=NOT_STATED, model="m", is_declined=True)
+        for q in questions
+    ]
     wrong = [Answer(text="red", answer="red", model="m") for _ in questions]
     scores = {"base": score_system("base", wrong, questions), "sft_dpo": score_system("sft_dpo", right, questions)}
-    settings = EvaluateSettings(gates=(GateSettings(metric="token_f1", system="sft_dpo"), GateSettings(metric="abstention", system="sft_dpo")), bootstrap_samples=200)
+    settings = EvaluateSettings(
+        gates=(GateSettings(metric="token_f1", system="sft_dpo"), GateSettings(metric="abstention", system="sft_dpo")),
+        bootstrap_samples=200,
+    )
     assert cluster_names(questions)[1] == "d1"
     return build_report(scores, questions, settings, 0)
 

@@ -8,7 +8,10 @@ from fieldwise.generate.english import Clause, base_form, parse, question, sente
     [
         ("The pharmacy opens at 08:00", Clause("The pharmacy", "does", "open at 08:00")),
         ("Champions wear a teal lanyard", Clause("Champions", "do", "wear a teal lanyard")),
-        ("The charge nurse must sign the log within 2 hours", Clause("The charge nurse", "must", "sign the log within 2 hours")),
+        (
+            "The charge nurse must sign the log within 2 hours",
+            Clause("The charge nurse", "must", "sign the log within 2 hours"),
+        ),
         ("Used sharps are kept in yellow bins", Clause("Used sharps", "are", "kept in yellow bins")),
         ("It opens at 08:00", None),
         ("Then the ward closes", None),
@@ -22,11 +25,16 @@ def test_plain_statements_are_taken_apart_and_unsafe_ones_left(sentence: str, cl
 
 
 def test_a_question_is_put_together() -> None:
-    assert question("How soon", Clause("The nurse", "must", ""), "sign the log") == "How soon must the nurse sign the log?"
+    assert (
+        question("How soon", Clause("The nurse", "must", ""), "sign the log") == "How soon must the nurse sign the log?"
+    )
     assert question("Where", Clause("PHA-06", "is", ""), "kept") == "Where is PHA-06 kept?"
 
 
-@pytest.mark.parametrize(("verb", "base"), [("opens", "open"), ("carries", "carry"), ("goes", "go"), ("washes", "wash"), ("news", None), ("bus", None)])
+@pytest.mark.parametrize(
+    ("verb", "base"),
+    [("opens", "open"), ("carries", "carry"), ("goes", "go"), ("washes", "wash"), ("news", None), ("bus", None)],
+)
 def test_third_person_forms(verb: str, base: str | None) -> None:
     assert base_form(verb) == base
 

@@ -91,7 +91,9 @@ def test_near_duplicates_stay_on_one_side_and_the_shares_are_kept(documents: int
         by_group.setdefault(groups[document], set()).add(side)
     assert all(len(found) == 1 for found in by_group.values())
     if documents == 55:
-        assert [list(sides.values()).count(s) for s in ("train", "validation", "test")] == [43, 6, 6] or abs(list(sides.values()).count("test") - 5.5) <= 1
+        assert [list(sides.values()).count(s) for s in ("train", "validation", "test")] == [43, 6, 6] or abs(
+            list(sides.values()).count("test") - 5.5
+        ) <= 1
     assert split_documents(dict(reversed(groups.items())), SplitSettings(), 7) == sides
 
 
@@ -110,7 +112,13 @@ def examples() -> list[Example]:
 def test_every_rejected_answer_has_one_named_fault() -> None:
     pairs = preference_pairs(examples(), random.Random(0), 50)
     reasons = {p.reason for p in pairs}
-    assert {"declines although a passage answers", "gives no citation", "cites the wrong passage", "changes a number", "answers what the passages do not say"} <= reasons
+    assert {
+        "declines although a passage answers",
+        "gives no citation",
+        "cites the wrong passage",
+        "changes a number",
+        "answers what the passages do not say",
+    } <= reasons
     for pair in pairs:
         assert pair.chosen != pair.rejected
         if pair.reason == "gives no citation":

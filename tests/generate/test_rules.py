@@ -19,7 +19,12 @@ def only(sentence: str, kind: str) -> list[tuple[str, str]]:
     ("sentence", "kind", "answer", "words"),
     [
         ("A grey tag means that the pump is out of order.", "definition", "the pump is out of order", "grey tag"),
-        ("If the display shows more than 8 degrees, ring the helpdesk.", "condition", "ring the helpdesk", "if the display shows more than 8 degrees"),
+        (
+            "If the display shows more than 8 degrees, ring the helpdesk.",
+            "condition",
+            "ring the helpdesk",
+            "if the display shows more than 8 degrees",
+        ),
         ("The charge nurse must sign the log within 2 hours.", "deadline", "2 hours", "charge nurse sign the log"),
         ("Weights are repeated every 3 days.", "frequency", "every 3 days", "How often are Weights repeated"),
         ("The fridge log is kept for 14 days.", "duration", "14 days", "fridge log kept"),
@@ -28,18 +33,33 @@ def only(sentence: str, kind: str) -> list[tuple[str, str]]:
         ("The list is signed by the ward manager.", "agent", "the ward manager", "By whom is the list signed"),
         ("The duty manager must check every room.", "duty", "check every room", "What must the duty manager do"),
         ("The duty manager must check every room.", "subject", "The duty manager", "Who must check every room"),
-        ("The side gate closes at night because deer come in.", "reason", "deer come in", "Why does the side gate close at night"),
+        (
+            "The side gate closes at night because deer come in.",
+            "reason",
+            "deer come in",
+            "Why does the side gate close at night",
+        ),
         ("Ring the Estates helpdesk (4945) about leaks.", "contact", "4945", "Estates helpdesk"),
-        ("Gil Marchbanks, deputy chief pharmacist, keeps the list.", "person", "Gil Marchbanks", "Who is the deputy chief pharmacist"),
+        (
+            "Gil Marchbanks, deputy chief pharmacist, keeps the list.",
+            "person",
+            "Gil Marchbanks",
+            "Who is the deputy chief pharmacist",
+        ),
     ],
 )
-def test_each_shape_gives_its_question_and_the_words_of_the_source(sentence: str, kind: str, answer: str, words: str) -> None:
+def test_each_shape_gives_its_question_and_the_words_of_the_source(
+    sentence: str, kind: str, answer: str, words: str
+) -> None:
     found = only(sentence, kind)
     assert [a for _, a in found] == [answer]
     assert words in found[0][0]
 
 
-@pytest.mark.parametrize("sentence", ["It is kept for 14 days.", "They must sign.", "Is it open?", 'He said "no.', "Yes.", "*PHA-06, 5 August 2024*"])
+@pytest.mark.parametrize(
+    "sentence",
+    ["It is kept for 14 days.", "They must sign.", "Is it open?", 'He said "no.', "Yes.", "*PHA-06, 5 August 2024*"],
+)
 def test_what_is_not_clear_on_its_own_gives_no_question_but_perhaps_a_gap(sentence: str) -> None:
     assert [p for p in from_sentence(sentence, random.Random(0)) if p.kind != "gap"] == []
 
@@ -48,14 +68,17 @@ def test_every_cell_of_a_table_is_asked_by_row_and_column() -> None:
     table = "| Box | Colour | Where |\n| --- | --- | --- |\n| Anaphylaxis | Yellow | Resuscitation trolley |\n| Eclampsia | Turquoise | - |"
     pairs = list(from_table(table, "Boxes", random.Random(0)))
     assert {p.answer for p in pairs} == {"Yellow", "Turquoise", "Resuscitation trolley"}
-    assert "Where is Anaphylaxis?" in {p.question for p in pairs} or "Where is the Anaphylaxis box?" in {p.question for p in pairs}
+    assert "Where is Anaphylaxis?" in {p.question for p in pairs} or "Where is the Anaphylaxis box?" in {
+        p.question for p in pairs
+    }
     assert all(p.answer in p.quote for p in pairs)
 
 
 def test_numbered_steps_are_asked_by_their_lead_in() -> None:
     text = "If the display shows more than 8 degrees:\n\n1. Close the door.\n2. Ring the helpdesk.\n"
     assert [(p.question, p.answer) for p in from_lists(text, random.Random(0))] == [
-        ("What is step 1 if the display shows more than 8 degrees?", "Close the door"), ("What is step 2 if the display shows more than 8 degrees?", "Ring the helpdesk"),
+        ("What is step 1 if the display shows more than 8 degrees?", "Close the door"),
+        ("What is step 2 if the display shows more than 8 degrees?", "Ring the helpdesk"),
     ]
 
 
@@ -63,9 +86,15 @@ def test_numbered_steps_are_asked_by_their_lead_in() -> None:
     ("pair", "reason"),
     [
         (Pair("How long is the log kept?", "14 days", "duration", "The log is kept for 14 days"), None),
-        (Pair("How long is the log kept?", "15 days", "duration", "The log is kept for 14 days"), "answer_not_in_quote"),
+        (
+            Pair("How long is the log kept?", "15 days", "duration", "The log is kept for 14 days"),
+            "answer_not_in_quote",
+        ),
         (Pair("How long is the log kept?", "14 days", "duration", "Kept for 14 days elsewhere"), "quote_not_in_chunk"),
-        (Pair("Is the log kept for 14 days?", "14 days", "duration", "The log is kept for 14 days"), "question_gives_answer_away"),
+        (
+            Pair("Is the log kept for 14 days?", "14 days", "duration", "The log is kept for 14 days"),
+            "question_gives_answer_away",
+        ),
         (Pair("Log?", "14 days", "duration", "The log is kept for 14 days"), "question_length"),
         (Pair("How long is it kept?", "14 days", "duration", "The log is kept for 14 days"), "question_unclear"),
     ],
@@ -85,7 +114,9 @@ def test_every_answer_of_a_real_handbook_page_stands_in_its_quote_and_its_chunk(
 
 
 def test_the_same_seed_gives_the_same_pairs() -> None:
-    document = Document.make(title="T", text="The log is kept for 14 days. The nurse must sign.", source=Source(uri="m"))
+    document = Document.make(
+        title="T", text="The log is kept for 14 days. The nurse must sign.", source=Source(uri="m")
+    )
     chunk = Chunk.make(document, 0, len(document.text))
     assert pairs_of_chunk(chunk, random.Random(5)) == pairs_of_chunk(chunk, random.Random(5))
 

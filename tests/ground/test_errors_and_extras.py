@@ -20,7 +20,9 @@ def test_exit_codes(error: FieldwiseError, code: int) -> None:
 
 
 def test_a_missing_library_names_the_extra_to_install() -> None:
-    with pytest.raises(MissingExtra, match=r"needed to read tea leaves\. Install it with: pip install 'fieldwise\[tea\]'"):
+    with pytest.raises(
+        MissingExtra, match=r"needed to read tea leaves\. Install it with: pip install 'fieldwise\[tea\]'"
+    ):
         require("no_such_library_anywhere", extra="tea", to="read tea leaves")
 
 

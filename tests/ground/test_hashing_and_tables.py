@@ -31,15 +31,33 @@ def test_the_hash_of_files_knows_names_and_contents(tmp_path: Path) -> None:
 
 
 def _document() -> Document:
-    return Document.make(title="T", text="Kopf\nText ä €", source=Source(uri="a.md", bytes=3, licence="CC0"), pages=(PageSpan(number=1, start=0, end=12),), headings=(Heading(level=1, text="Kopf", start=0, end=4),), notes=("one", "two"))
+    return Document.make(
+        title="T",
+        text="Kopf\nText ä €",
+        source=Source(uri="a.md", bytes=3, licence="CC0"),
+        pages=(PageSpan(number=1, start=0, end=12),),
+        headings=(Heading(level=1, text="Kopf", start=0, end=4),),
+        notes=("one", "two"),
+    )
 
 
 def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
     document = _document()
     assert write_records(tmp_path / "d.parquet", [document], Document) == 1
     assert list(read_records(tmp_path / "d.parquet", Document)) == [document]
-    conversation = (Message(role="user", content="?"), Message(role="assistant", content="", tool_calls=(ToolCall(name="f", arguments={"a": [1, None]}),)))
-    example = Example.make(question="?", answer="!", kind="fact", conversation=conversation, evidence=(Evidence(chunk_id="chk_1", quote="!"),), chunk_ids=("chk_1",), difficulty=0.25)
+    conversation = (
+        Message(role="user", content="?"),
+        Message(role="assistant", content="", tool_calls=(ToolCall(name="f", arguments={"a": [1, None]}),)),
+    )
+    example = Example.make(
+        question="?",
+        answer="!",
+        kind="fact",
+        conversation=conversation,
+        evidence=(Evidence(chunk_id="chk_1", quote="!"),),
+        chunk_ids=("chk_1",),
+        difficulty=0.25,
+    )
     write_records(tmp_path / "e.parquet", [example] * 3000, Example)
     assert list(read_records(tmp_path / "e.parquet", Example)) == [example] * 3000
 

@@ -31,7 +31,9 @@ def document(build: str, *, uri: str = "a.md", media_type: str = "text/markdown"
     return builder.document(Source(uri=uri, media_type=media_type), "A title")
 
 
-def raw_document(text: str, *, uri: str = "a.txt", media_type: str = "text/plain", pages: tuple[PageSpan, ...] = ()) -> Document:
+def raw_document(
+    text: str, *, uri: str = "a.txt", media_type: str = "text/plain", pages: tuple[PageSpan, ...] = ()
+) -> Document:
     """A document with exactly this text."""
     return Document.make(title="A title", text=text, source=Source(uri=uri, media_type=media_type), pages=pages)
 

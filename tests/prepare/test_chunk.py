@@ -26,9 +26,16 @@ def words(n: int, stem: str = "w") -> str:
 
 
 def test_a_heading_belongs_to_the_chunk_that_follows_it_and_names_its_path() -> None:
-    chunks = chunks_of(f"# Rules\n\n{words(8)}.\n\n## Visits\n\n{words(9)}.\n\n### Children\n\n{words(10)}.\n\n## Keys\n\n{words(7)}.")
+    chunks = chunks_of(
+        f"# Rules\n\n{words(8)}.\n\n## Visits\n\n{words(9)}.\n\n### Children\n\n{words(10)}.\n\n## Keys\n\n{words(7)}."
+    )
     assert [c.text.split("\n")[0] for c in chunks] == ["Rules", "Visits", "Children", "Keys"]
-    assert [c.heading_path for c in chunks] == [("Rules",), ("Rules", "Visits"), ("Rules", "Visits", "Children"), ("Rules", "Keys")]
+    assert [c.heading_path for c in chunks] == [
+        ("Rules",),
+        ("Rules", "Visits"),
+        ("Rules", "Visits", "Children"),
+        ("Rules", "Keys"),
+    ]
     assert [c.tokens for c in chunks] == [9, 10, 11, 8]
 
 
@@ -40,7 +47,9 @@ def test_headings_that_follow_each_other_open_one_chunk() -> None:
 
 
 def test_sections_too_small_to_stand_alone_join_their_neighbour_under_the_same_parent() -> None:
-    chunks = chunks_of(f"# Rules\n\n## A\n\n{words(2)}\n\n## B\n\n{words(8)}\n\n# Other\n\n{words(2)}\n\n# Third\n\n{words(9)}")
+    chunks = chunks_of(
+        f"# Rules\n\n## A\n\n{words(2)}\n\n## B\n\n{words(8)}\n\n# Other\n\n{words(2)}\n\n# Third\n\n{words(9)}"
+    )
     assert [(c.text.split("\n")[0], c.heading_path) for c in chunks] == [("Rules", ("Rules",)), ("Other", ())]
 
 
@@ -94,7 +103,9 @@ TABLE = "| Drug | Keep in |\n| --- | --- |\n" + "\n".join(f"| drug{n} | shelf nu
 
 
 def test_a_table_that_fits_is_one_chunk_of_its_kind() -> None:
-    chunks = chunks_of(f"{words(9)}.\n\n{TABLE}\n\n{words(9)}.", ChunkSettings(min_tokens=5, target_tokens=80, max_tokens=120))
+    chunks = chunks_of(
+        f"{words(9)}.\n\n{TABLE}\n\n{words(9)}.", ChunkSettings(min_tokens=5, target_tokens=80, max_tokens=120)
+    )
     assert [(c.kind, c.text.startswith("|")) for c in chunks] == [("text", False), ("table", True), ("text", False)]
 
 
@@ -141,10 +152,17 @@ block = st.one_of(
     st.tuples(st.integers(1, 4), word).map(lambda t: f"{'#' * t[0]} h{t[1]}"),
     st.lists(line, min_size=1, max_size=6).map("\n".join),
     st.lists(line, min_size=1, max_size=6).map(lambda items: "\n".join(f"- {s}" for s in items)),
-    st.lists(st.tuples(word, word), min_size=1, max_size=9).map(lambda rows: "| a | b |\n| --- | --- |\n" + "\n".join(f"| {a.replace('|', '')} | {b.replace('|', '')} |" for a, b in rows)),
+    st.lists(st.tuples(word, word), min_size=1, max_size=9).map(
+        lambda rows: (
+            "| a | b |\n| --- | --- |\n"
+            + "\n".join(f"| {a.replace('|', '')} | {b.replace('|', '')} |" for a, b in rows)
+        )
+    ),
     st.just("%"),
 )
-sizes = st.tuples(st.integers(1, 6), st.integers(16, 24), st.integers(32, 40)).map(lambda t: ChunkSettings(min_tokens=t[0], target_tokens=t[1], max_tokens=t[2]))
+sizes = st.tuples(st.integers(1, 6), st.integers(16, 24), st.integers(32, 40)).map(
+    lambda t: ChunkSettings(min_tokens=t[0], target_tokens=t[1], max_tokens=t[2])
+)
 
 
 @settings(max_examples=250, deadline=None)
@@ -181,4 +199,10 @@ def test_no_chunk_crosses_a_heading_unless_a_part_is_small(blocks: list[str]) ->
         inner = [s for s in starts if chunk.start < s < chunk.end]
         bounds = [chunk.start, *inner, chunk.end]
         parts = [count_words(source.text[a:b]) for a, b in pairwise(bounds)]
-        assert all(min(a, b) < SIZES.min_tokens or sum(parts[:n]) < SIZES.min_tokens for n, (a, b) in enumerate(pairwise(parts), 1)) or not inner
+        assert (
+            all(
+                min(a, b) < SIZES.min_tokens or sum(parts[:n]) < SIZES.min_tokens
+                for n, (a, b) in enumerate(pairwise(parts), 1)
+            )
+            or not inner
+        )

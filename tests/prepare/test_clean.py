@@ -39,10 +39,16 @@ def test_text_that_was_right_stays_as_it_is() -> None:
 
 
 def test_odd_blanks_and_invisible_characters_go() -> None:
-    assert cleaned(document("two\u00a0words,\u2009thin soft\u00adhyphen zero\u200bwidth")) == "two words, thin softhyphen zerowidth"
+    assert (
+        cleaned(document("two\u00a0words,\u2009thin soft\u00adhyphen zero\u200bwidth"))
+        == "two words, thin softhyphen zerowidth"
+    )
 
 
-PAGES = "\n\n".join(f"House rules, edition {n}\n\nWords of page {n} that are its own.\n\nRiver Hospital   Page {n} of 4\n\n%" for n in (1, 2, 3, 4)).removesuffix("\n\n%")
+PAGES = "\n\n".join(
+    f"House rules, edition {n}\n\nWords of page {n} that are its own.\n\nRiver Hospital   Page {n} of 4\n\n%"
+    for n in (1, 2, 3, 4)
+).removesuffix("\n\n%")
 
 
 def test_headers_and_footers_that_differ_only_in_numbers_go_from_every_page() -> None:
@@ -53,13 +59,19 @@ def test_headers_and_footers_that_differ_only_in_numbers_go_from_every_page() ->
 
 
 def test_headers_that_alternate_between_even_and_odd_pages_go() -> None:
-    text = "\n\n%\n\n".join(f"{'Left' if n % 2 else 'Right'} header\n\nThis is what page number {'abcdef'[n]} says.\n\nAnd {'abcdef'[n]} once more." for n in range(6))
+    text = "\n\n%\n\n".join(
+        f"{'Left' if n % 2 else 'Right'} header\n\nThis is what page number {'abcdef'[n]} says.\n\nAnd {'abcdef'[n]} once more."
+        for n in range(6)
+    )
     assert "header" not in cleaned(document(text, media_type=PDF))
 
 
 def test_lines_repeated_in_the_middle_of_pages_and_headings_stay() -> None:
     body = "\n\n".join(f"Line {'abcdefgh'[n]} of this page." for n in range(3))
-    text = "\n\n%\n\n".join(f"# Notice\n\nopening {'xyz'[n]}\n\n{body}\n\nDo not run.\n\n{body.replace('Line', 'More').replace('page', 'leaf ' + 'xyz'[n])}" for n in range(3))
+    text = "\n\n%\n\n".join(
+        f"# Notice\n\nopening {'xyz'[n]}\n\n{body}\n\nDo not run.\n\n{body.replace('Line', 'More').replace('page', 'leaf ' + 'xyz'[n])}"
+        for n in range(3)
+    )
     result = cleaned(document(text, media_type=PDF))
     assert result.count("Do not run.") == 3
     assert result.count("Notice") == 3
@@ -74,13 +86,22 @@ def test_lines_with_nothing_but_a_page_number_go(line: str) -> None:
 
 @pytest.mark.parametrize("line", ["7 wards", "Room 7", "2024 was good", "Page left blank", "I"])
 def test_other_short_lines_stay(line: str) -> None:
-    source = document(f"Some words to keep.\n\n{line}\n\nMore words.\n\nAnd more.\n\nAnd more again.\n\nThe end of it.", media_type=PDF)
+    source = document(
+        f"Some words to keep.\n\n{line}\n\nMore words.\n\nAnd more.\n\nAnd more again.\n\nThe end of it.",
+        media_type=PDF,
+    )
     assert line in cleaned(source)
 
 
 def test_lines_wrapped_by_the_page_become_running_text_and_structure_stays() -> None:
-    source = document(f"# A heading\n\n{LONG}\nshelf. {LONG}\nwall.\n\nBring:\n- a torch that is\n  not too large\n- two pens\n\nMill Lane 4\nEastmarle\n\n| a | b |\n| --- | --- |\n| c | d |", media_type=PDF)
-    assert cleaned(source) == f"A heading\n\n{LONG} shelf. {LONG} wall.\n\nBring:\n- a torch that is not too large\n- two pens\n\nMill Lane 4\nEastmarle\n\n| a | b |\n| --- | --- |\n| c | d |"
+    source = document(
+        f"# A heading\n\n{LONG}\nshelf. {LONG}\nwall.\n\nBring:\n- a torch that is\n  not too large\n- two pens\n\nMill Lane 4\nEastmarle\n\n| a | b |\n| --- | --- |\n| c | d |",
+        media_type=PDF,
+    )
+    assert (
+        cleaned(source)
+        == f"A heading\n\n{LONG} shelf. {LONG} wall.\n\nBring:\n- a torch that is not too large\n- two pens\n\nMill Lane 4\nEastmarle\n\n| a | b |\n| --- | --- |\n| c | d |"
+    )
 
 
 def test_lines_of_formats_without_page_width_stay() -> None:
@@ -88,7 +109,9 @@ def test_lines_of_formats_without_page_width_stay() -> None:
 
 
 def test_a_paragraph_cut_by_a_page_is_made_whole_and_a_new_one_is_not() -> None:
-    result = clean_document(document(f"{LONG}\n\n%\n\nshelf, every day.\n\n{LONG} wall.\n\n%\n\nNobody else may.", media_type=PDF), ALL).document
+    result = clean_document(
+        document(f"{LONG}\n\n%\n\nshelf, every day.\n\n{LONG} wall.\n\n%\n\nNobody else may.", media_type=PDF), ALL
+    ).document
     assert result.text == f"{LONG} shelf, every day.\n\n{LONG} wall.\n\nNobody else may."
     assert pages_of(result) == [LONG, f"shelf, every day.\n\n{LONG} wall.", "Nobody else may."]
 
@@ -111,11 +134,18 @@ def test_words_broken_at_a_line_end_are_joined_with_care(broken: str, whole: str
 
 
 def test_words_stay_broken_when_hyphenation_is_off() -> None:
-    assert "pharma-cist" in cleaned(document(f"{LONG} shelf of the pharma-\ncist", media_type=PDF), CleanSettings(hyphenation=False))
+    assert "pharma-cist" in cleaned(
+        document(f"{LONG} shelf of the pharma-\ncist", media_type=PDF), CleanSettings(hyphenation=False)
+    )
 
 
 def test_leaders_and_runs_of_blanks_shrink_outside_tables() -> None:
-    assert cleaned(raw_document("Contents\n\nParking ............ 12\nName: ____________\nWide    gap   \n\n\n\nend... yes\n")) == "Contents\n\nParking 12\nName: ____\nWide gap\n\nend... yes"
+    assert (
+        cleaned(
+            raw_document("Contents\n\nParking ............ 12\nName: ____________\nWide    gap   \n\n\n\nend... yes\n")
+        )
+        == "Contents\n\nParking 12\nName: ____\nWide gap\n\nend... yes"
+    )
     table = "| a    b | c |\n| --- | --- |\n| .......... | x |"
     assert cleaned(document(table)) == table
 
@@ -133,7 +163,9 @@ blocks = st.one_of(
     words.map(lambda s: "# " + s.strip()),
     st.lists(words, min_size=1, max_size=4).map("\n".join),
     st.lists(words, min_size=1, max_size=3).map(lambda items: "\n".join(f"- {s}" for s in items)),
-    st.lists(words.map(lambda s: s.replace("|", "")), min_size=2, max_size=3).map(lambda c: f"| {c[0]} | {c[1]} |\n| --- | --- |\n| {c[-1]} | x |"),
+    st.lists(words.map(lambda s: s.replace("|", "")), min_size=2, max_size=3).map(
+        lambda c: f"| {c[0]} | {c[1]} |\n| --- | --- |\n| {c[-1]} | x |"
+    ),
     st.just("%"),
 )
 documents = st.lists(blocks, min_size=1, max_size=12).map(lambda parts: document("\n\n".join(parts), media_type=PDF))
@@ -144,7 +176,12 @@ documents = st.lists(blocks, min_size=1, max_size=12).map(lambda parts: document
 def test_after_cleaning_every_span_stands_where_it_says(source: Document) -> None:
     result = clean_document(source, ALL).document
     assert [result.text[h.start : h.end] for h in result.headings] == [h.text for h in result.headings]
-    assert all(result.text[t.start] == "|" and result.text[t.end - 1] in "|x" and result.text[t.start : t.end].count("\n") == t.rows for t in result.tables)
+    assert all(
+        result.text[t.start] == "|"
+        and result.text[t.end - 1] in "|x"
+        and result.text[t.start : t.end].count("\n") == t.rows
+        for t in result.tables
+    )
     assert len(result.tables) == len(source.tables)
     assert [p.number for p in result.pages] == [p.number for p in source.pages]
     assert all(a.end <= b.start for a, b in zip(result.pages, result.pages[1:], strict=False))

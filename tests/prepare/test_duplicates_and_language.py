@@ -41,7 +41,13 @@ def test_the_same_words_in_other_dress_are_an_exact_duplicate() -> None:
 
 
 def test_nearly_equal_documents_share_a_group_and_different_ones_do_not() -> None:
-    texts = {"a": text(1), "b": text(2), "a2": changed(text(1), 0.03), "c": text(3), "a3": changed(text(1), 0.03, seed=8)}
+    texts = {
+        "a": text(1),
+        "b": text(2),
+        "a2": changed(text(1), 0.03),
+        "c": text(3),
+        "a3": changed(text(1), 0.03, seed=8),
+    }
     seen = finder(texts)
     near = {name: [(p.first, p.second) for p in seen.add(name, words).near] for name, words in texts.items()}
     assert near["a2"] == [("a", "a2")]
@@ -96,7 +102,14 @@ def test_the_language_of_a_text_is_told_or_left_open(sample: str, language: str 
 def test_counting_word_by_word_gives_what_the_tokenizer_gives(tokenizer_path: Path) -> None:
     counter = TokenCounter.from_file(tokenizer_path)
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
-    for sample in ("", "word", " leading", "Two  blanks\n\n- and a list\n  - deeper", "Größe 36,5 °C (bleep 210).\n| a | b |", "x" * 500 + " end"):
+    for sample in (
+        "",
+        "word",
+        " leading",
+        "Two  blanks\n\n- and a list\n  - deeper",
+        "Größe 36,5 °C (bleep 210).\n| a | b |",
+        "x" * 500 + " end",
+    ):
         assert counter.count(sample) == len(tokenizer.encode(sample).ids), sample
         assert counter.count(sample) == len(tokenizer.encode(sample).ids), sample
 

@@ -42,7 +42,11 @@ def test_a_heading_says_what_stands_in_its_place() -> None:
 def edited_documents(draw: st.DrawFn) -> tuple[Document, list[Edit]]:
     text = draw(st.text("abc xyz\n", min_size=1, max_size=80))
     cuts = sorted(draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=8)))
-    spans = [(a, b) for a, b in zip(cuts[::2], cuts[1::2], strict=False) if a < b and not text[a].isspace() and not text[b - 1].isspace()]
+    spans = [
+        (a, b)
+        for a, b in zip(cuts[::2], cuts[1::2], strict=False)
+        if a < b and not text[a].isspace() and not text[b - 1].isspace()
+    ]
     marks = sorted(draw(st.lists(st.integers(0, len(text)), max_size=10, unique=True)))
     edits = [Edit(a, b, draw(st.text("NEW ", max_size=4))) for a, b in zip(marks[::2], marks[1::2], strict=False)]
     headings = tuple(Heading(level=1, text=text[a:b], start=a, end=b) for a, b in spans)

@@ -31,7 +31,9 @@ class Ran:
         self.folder, self.facts = folder, facts
         self.documents = list(read_records(folder / "2_chunks/documents.parquet", Document))
         self.chunks = list(read_records(folder / "2_chunks/chunks.parquet", Chunk))
-        self.rejected = [json.loads(line) for line in (folder / "2_chunks/rejected.jsonl").read_text(encoding="utf-8").splitlines()]
+        self.rejected = [
+            json.loads(line) for line in (folder / "2_chunks/rejected.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         self.groups = json.loads((folder / "2_chunks/groups.json").read_text(encoding="utf-8"))
         self.quality = json.loads((folder / "2_chunks/quality.json").read_text(encoding="utf-8"))
 
@@ -50,7 +52,9 @@ def reasons(ran: Ran) -> dict[str, str]:
     return {row["item"]: row["reason"] for row in ran.rejected}
 
 
-def test_a_document_keeps_its_id_and_its_chunks_point_into_its_cleaned_text(tmp_path: Path, tokenizer_path: Path) -> None:
+def test_a_document_keeps_its_id_and_its_chunks_point_into_its_cleaned_text(
+    tmp_path: Path, tokenizer_path: Path
+) -> None:
     raw = document(f"# Rules\n\n{ENGLISH}\u00a0\u00a0Twice.", uri="a.md")
     ran = prepare(tmp_path, tokenizer_path, [raw])
     assert [d.id for d in ran.documents] == [raw.id]
@@ -59,8 +63,18 @@ def test_a_document_keeps_its_id_and_its_chunks_point_into_its_cleaned_text(tmp_
     assert all(c.document_id == raw.id and c.text == ran.documents[0].text[c.start : c.end] for c in ran.chunks)
 
 
-def test_of_exact_duplicates_the_first_by_name_stays_and_both_share_a_group(tmp_path: Path, tokenizer_path: Path) -> None:
-    ran = prepare(tmp_path, tokenizer_path, [document(ENGLISH, uri="b.md"), document(ENGLISH.upper(), uri="a.md"), document(ENGLISH.replace("nurse", "porter"), uri="c.md")])
+def test_of_exact_duplicates_the_first_by_name_stays_and_both_share_a_group(
+    tmp_path: Path, tokenizer_path: Path
+) -> None:
+    ran = prepare(
+        tmp_path,
+        tokenizer_path,
+        [
+            document(ENGLISH, uri="b.md"),
+            document(ENGLISH.upper(), uri="a.md"),
+            document(ENGLISH.replace("nurse", "porter"), uri="c.md"),
+        ],
+    )
     assert reasons(ran) == {"b.md": "exact_duplicate"}
     kept = ran.documents[0]
     assert (kept.source.uri, ran.rejected[0]["detail"]) == ("a.md", f"The same text as a.md ({kept.id}).")
@@ -77,8 +91,15 @@ def test_near_duplicates_share_a_group_and_are_dropped_on_request(tmp_path: Path
     assert reasons(prepare(tmp_path, tokenizer_path, duplicates={"drop_near": True})) == {"b.md": "near_duplicate"}
 
 
-def test_other_languages_and_short_documents_are_left_out_with_their_reason(tmp_path: Path, tokenizer_path: Path) -> None:
-    ran = prepare(tmp_path, tokenizer_path, [document(ENGLISH, uri="a.md"), document(GERMAN, uri="b.md"), document("Too short.", uri="c.md")], languages=["en"])
+def test_other_languages_and_short_documents_are_left_out_with_their_reason(
+    tmp_path: Path, tokenizer_path: Path
+) -> None:
+    ran = prepare(
+        tmp_path,
+        tokenizer_path,
+        [document(ENGLISH, uri="a.md"), document(GERMAN, uri="b.md"), document("Too short.", uri="c.md")],
+        languages=["en"],
+    )
     assert reasons(ran) == {"b.md": "language", "c.md": "too_short"}
     assert ran.quality["documents"] == {"read": 3, "kept": 1, "rejected": {"language": 1, "too_short": 1}}
     assert ran.quality["languages"] == {"en": 1}
@@ -94,7 +115,9 @@ def test_without_documents_the_error_names_the_stage_to_run(tmp_path: Path, toke
         prepare(tmp_path, tokenizer_path)
 
 
-def test_work_is_remembered_until_something_that_shapes_it_changes(tmp_path: Path, tokenizer_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_remembered_until_something_that_shapes_it_changes(
+    tmp_path: Path, tokenizer_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cleaned: list[str] = []
     clean = stage.clean_document
 
@@ -126,12 +149,17 @@ def examples(tmp_path_factory: pytest.TempPathFactory, tokenizer_path: Path) -> 
 def run_examples(folder: Path, tokenizer_path: Path) -> Ran:
     run = RunFolder(folder)
     with StepRun(run, "1_collect", "0" * 64, 42) as step:
-        run.publish("1_collect", "0" * 64, {}, step.staging, collect(CollectSettings(sources=(str(EXAMPLES),)), step), 0.0)
+        run.publish(
+            "1_collect", "0" * 64, {}, step.staging, collect(CollectSettings(sources=(str(EXAMPLES),)), step), 0.0
+        )
     return prepare(folder, tokenizer_path)
 
 
 def test_all_examples_but_the_scan_and_one_copy_become_chunks(examples: Ran) -> None:
-    rejected = [json.loads(line) for line in (examples.folder / "1_documents/rejected.jsonl").read_text(encoding="utf-8").splitlines()]
+    rejected = [
+        json.loads(line)
+        for line in (examples.folder / "1_documents/rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [(r["item"], r["reason"]) for r in rejected] == [("laundry-notice-scanned.pdf", "no_text_layer")]
     assert reasons(examples) == {"interpreter-service.html": "exact_duplicate"}
     assert len(examples.documents) == 53
@@ -144,7 +172,11 @@ def test_older_versions_of_a_rule_share_a_group_with_the_newer_one(examples: Ran
     for member, group in examples.groups.items():
         groups.setdefault(group, set()).add(names.get(member, "rejected"))
     shared = sorted(sorted(group) for group in groups.values() if len(group) > 1)
-    assert shared == [["infection-control-hand-hygiene-v4.docx", "infection-control-hand-hygiene.pdf"], ["interpreter-service.docx", "rejected"], ["visitor-rules-2022.md", "visitor-rules.html"]]
+    assert shared == [
+        ["infection-control-hand-hygiene-v4.docx", "infection-control-hand-hygiene.pdf"],
+        ["interpreter-service.docx", "rejected"],
+        ["visitor-rules-2022.md", "visitor-rules.html"],
+    ]
 
 
 def test_the_sentence_that_answers_each_example_question_stands_in_the_cleaned_text(examples: Ran) -> None:
@@ -153,7 +185,10 @@ def test_the_sentence_that_answers_each_example_question_stands_in_the_cleaned_t
 
     texts = {d.source.uri: plain(d.text) for d in examples.documents}
     texts["interpreter-service.html"] = texts["interpreter-service.docx"]
-    rows = [json.loads(line) for line in (EXAMPLES.parents[1] / "questions/healthcare.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (EXAMPLES.parents[1] / "questions/healthcare.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     answered = [row for row in rows if row["quote"] and row["document"] != "laundry-notice-scanned.pdf"]
     missing = [row["id"] for row in answered if plain(row["quote"]) not in texts[row["document"]]]
     assert len(answered) > 200
@@ -166,7 +201,9 @@ def test_running_headers_and_footers_of_the_example_pdfs_are_gone(examples: Ran)
     assert not re.search(r"Page \d of \d", text)
 
 
-def test_chunks_of_the_examples_keep_their_limits_and_rebuild_each_document(examples: Ran, tokenizer_path: Path) -> None:
+def test_chunks_of_the_examples_keep_their_limits_and_rebuild_each_document(
+    examples: Ran, tokenizer_path: Path
+) -> None:
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
     limit = PrepareSettings().chunk.max_tokens
     for source in examples.documents:
@@ -189,5 +226,11 @@ def test_chunks_of_pdfs_know_their_page_and_all_know_their_headings(examples: Ra
 
 def test_two_runs_over_the_examples_give_the_same_bytes(examples: Ran, tokenizer_path: Path, tmp_path: Path) -> None:
     again = run_examples(tmp_path, tokenizer_path)
-    for name in ("1_documents/documents.parquet", "2_chunks/documents.parquet", "2_chunks/chunks.parquet", "2_chunks/groups.json", "2_chunks/quality.json"):
+    for name in (
+        "1_documents/documents.parquet",
+        "2_chunks/documents.parquet",
+        "2_chunks/chunks.parquet",
+        "2_chunks/groups.json",
+        "2_chunks/quality.json",
+    ):
         assert (again.folder / name).read_bytes() == (examples.folder / name).read_bytes(), name

@@ -16,7 +16,13 @@ def test_the_header_is_that_of_the_reference_reader(gguf_file: Path) -> None:
     reference = gguf.GGUFReader(gguf_file)
     file = read_gguf(gguf_file)
     assert {tensor.name: (tensor.shape, tensor.type_name, tensor.offset, tensor.bytes) for tensor in file.tensors} == {
-        tensor.name: (tuple(int(n) for n in reversed(tensor.shape)), tensor.tensor_type.name, int(tensor.data_offset), int(tensor.n_bytes)) for tensor in reference.tensors
+        tensor.name: (
+            tuple(int(n) for n in reversed(tensor.shape)),
+            tensor.tensor_type.name,
+            int(tensor.data_offset),
+            int(tensor.n_bytes),
+        )
+        for tensor in reference.tensors
     }
     for name, value in file.values.items():
         field = reference.fields[name]
@@ -33,7 +39,15 @@ def test_a_file_cut_off_anywhere_is_refused(gguf_file: Path, tmp_path: Path, sha
         read_gguf(tmp_path / "cut.gguf")
 
 
-@pytest.mark.parametrize(("place", "value", "message"), [(0, b"GGML", "not a GGUF"), (4, struct.pack("<I", 2), "version"), (16, struct.pack("<Q", 10**12), "header"), (24, struct.pack("<Q", 2**62), "header")])
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, b"GGML", "not a GGUF"),
+        (4, struct.pack("<I", 2), "version"),
+        (16, struct.pack("<Q", 10**12), "header"),
+        (24, struct.pack("<Q", 2**62), "header"),
+    ],
+)
 def test_a_damaged_header_is_refused(gguf_file: Path, tmp_path: Path, place: int, value: bytes, message: str) -> None:
     content = bytearray(gguf_file.read_bytes())
     content[place : place + len(value)] = value

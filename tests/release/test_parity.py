@@ -42,7 +42,16 @@ def test_the_report_can_be_written_as_json(report: ParityReport) -> None:
 
 def test_coarser_files_lose_more(weights: Path, gguf_file: Path, tmp_path: Path) -> None:
     kinds = ("q8_0", "q4_k_m", "q2_k")
-    fine, middle, coarse = (check(weights, quantise(gguf_file, tmp_path / f"{kind}.gguf", kind, threads=1).path, PROMPTS, reference=gguf_file, threads=1) for kind in kinds)
+    fine, middle, coarse = (
+        check(
+            weights,
+            quantise(gguf_file, tmp_path / f"{kind}.gguf", kind, threads=1).path,
+            PROMPTS,
+            reference=gguf_file,
+            threads=1,
+        )
+        for kind in kinds
+    )
     assert 0 < fine.kl_divergence < middle.kl_divergence < coarse.kl_divergence
     assert fine.top1_agreement > coarse.top1_agreement
     assert fine.reference == "tiny-f32.gguf"
@@ -70,7 +79,9 @@ def test_other_weights_are_found_out(gguf_file: Path, tmp_path: Path) -> None:
     assert report.kl_divergence > 0.1
 
 
-def test_weights_whose_queries_were_not_reordered_are_found_out(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_whose_queries_were_not_reordered_are_found_out(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from fieldwise.release import gguf_metadata
 
     monkeypatch.setattr(gguf_metadata, "_interleaved", lambda numbers, heads: numbers)
@@ -84,7 +95,10 @@ def test_a_difference_that_is_no_number_is_a_problem(report: ParityReport) -> No
 
 def test_divergence_and_surprise_of_known_distributions() -> None:
     # p = (1/2, 1/2), q = (1/4, 3/4): KL = 1/2 ln 2 + 1/2 ln(2/3) = 0.1438 nats; q gives token 1 the surprise ln(4/3)
-    expected, found = np.log(np.array([[0.5, 0.5]], dtype=np.float32)), np.log(np.array([[0.25, 0.75]], dtype=np.float32))
+    expected, found = (
+        np.log(np.array([[0.5, 0.5]], dtype=np.float32)),
+        np.log(np.array([[0.25, 0.75]], dtype=np.float32)),
+    )
     result = _difference(expected, found, np.array([1]))
     assert result.divergence == pytest.approx(0.1438, abs=1e-4)
     assert result.surprise == pytest.approx(np.log(4 / 3), abs=1e-6)

@@ -20,11 +20,28 @@ from fieldwise.release.settings import Quantisation
 KINDS: tuple[Quantisation, ...] = get_args(Quantisation)
 # SHA-256 (first 16 digits) of what llama.cpp's quantize_q2_K, ..., quantize_q8_0 write for `known_numbers`
 REFERENCE = {
-    "Q2_K": "3734a76fd976916b", "Q3_K": "6883d24ff644a04b", "Q4_K": "559444efe6387656", "Q5_K": "6fac7c5e9522d615", "Q6_K": "9e24177979a2638f",
-    "Q4_0": "154d15803fc594a7", "Q5_0": "926a791c67a3eb7c", "Q5_1": "2919025656af4eea", "Q8_0": "f87e2c3bad2f4b12",
+    "Q2_K": "3734a76fd976916b",
+    "Q3_K": "6883d24ff644a04b",
+    "Q4_K": "559444efe6387656",
+    "Q5_K": "6fac7c5e9522d615",
+    "Q6_K": "9e24177979a2638f",
+    "Q4_0": "154d15803fc594a7",
+    "Q5_0": "926a791c67a3eb7c",
+    "Q5_1": "2919025656af4eea",
+    "Q8_0": "f87e2c3bad2f4b12",
 }
 # root mean square error over that of the numbers themselves
-ERRORS = {"Q2_K": 0.5, "Q3_K": 0.2, "Q4_K": 0.1, "Q5_K": 0.05, "Q6_K": 0.03, "Q4_0": 0.13, "Q5_0": 0.07, "Q5_1": 0.06, "Q8_0": 0.01}
+ERRORS = {
+    "Q2_K": 0.5,
+    "Q3_K": 0.2,
+    "Q4_K": 0.1,
+    "Q5_K": 0.05,
+    "Q6_K": 0.03,
+    "Q4_0": 0.13,
+    "Q5_0": 0.07,
+    "Q5_1": 0.06,
+    "Q8_0": 0.01,
+}
 
 
 def known_numbers(rows: int = 8, columns: int = 512) -> np.ndarray:
@@ -68,7 +85,9 @@ def test_blocks_read_by_another_implementation_come_near_the_numbers(name: str) 
         ("q8_0", {"Q8_0": 15, "F32": 5}),
     ],
 )
-def test_tensors_get_the_types_llama_cpp_gives_them(gguf_file: Path, tmp_path: Path, kind: Quantisation, types: dict[str, int]) -> None:
+def test_tensors_get_the_types_llama_cpp_gives_them(
+    gguf_file: Path, tmp_path: Path, kind: Quantisation, types: dict[str, int]
+) -> None:
     info = quantise(gguf_file, tmp_path / "a.gguf", kind, threads=1)
     assert info.tensor_types == types == tensor_types(info.path)
     assert (info.actual, info.fallbacks, info.warning()) == (kind, (), None)
@@ -86,7 +105,9 @@ def test_tensors_get_the_types_llama_cpp_gives_them(gguf_file: Path, tmp_path: P
         ("q8_0", {"Q8_0": 15, "F32": 5}, "q8_0"),
     ],
 )
-def test_rows_that_do_not_divide_by_256_fall_back_and_say_so(odd_file: Path, tmp_path: Path, kind: Quantisation, types: dict[str, int], actual: str) -> None:
+def test_rows_that_do_not_divide_by_256_fall_back_and_say_so(
+    odd_file: Path, tmp_path: Path, kind: Quantisation, types: dict[str, int], actual: str
+) -> None:
     info = quantise(odd_file, tmp_path / "a.gguf", kind, threads=1)
     assert (info.tensor_types, info.actual) == (types, actual)
     fallen = {"q4_0": 1, "q8_0": 0}.get(kind, 15)
@@ -131,7 +152,9 @@ def test_everything_but_the_tensors_is_copied(gguf_file: Path, tmp_path: Path) -
 
 
 def test_the_file_type_of_a_fallback_is_that_of_most_weights(odd_file: Path, tmp_path: Path) -> None:
-    assert read_gguf(quantise(odd_file, tmp_path / "a.gguf", "q4_k_m", threads=1).path).values["general.file_type"] == 8  # q5_0
+    assert (
+        read_gguf(quantise(odd_file, tmp_path / "a.gguf", "q4_k_m", threads=1).path).values["general.file_type"] == 8
+    )  # q5_0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,13 @@ from fieldwise.errors import ModelError
 from fieldwise.interfaces import Generation, Piece, Sampling
 from fieldwise.prompts import cited_numbers, is_declined, without_marks
 from fieldwise.records import NOT_STATED, Answer, Chunk, Conversation, Document, Message, RetrievedPassage, Source
-from fieldwise.retrieve.grounded import ClosedAnswerer, GroundedAnswerer, StreamedText, cite, find_words, sentence_around
+from fieldwise.retrieve.grounded import (
+    ClosedAnswerer,
+    GroundedAnswerer,
+    StreamedText,
+    cite,
+    find_words,
+)
 from fieldwise.retrieve.settings import RetrieveSettings
 
 TEXT = "Visitors leave at 20:00. Children may\nstay until 18:30 with a parent."
@@ -83,13 +89,21 @@ def test_a_declined_answer_cites_nothing() -> None:
 
 def test_passages_that_do_not_fit_are_left_out_whole() -> None:
     engine = Scripted("x [1]", context_tokens=150)
-    answerer = GroundedAnswerer("rag", engine, Shelf(chunk("word " * 40), chunk("word " * 40), chunk("word " * 40)), RetrieveSettings(context_share=0.7), Sampling())
+    answerer = GroundedAnswerer(
+        "rag",
+        engine,
+        Shelf(chunk("word " * 40), chunk("word " * 40), chunk("word " * 40)),
+        RetrieveSettings(context_share=0.7),
+        Sampling(),
+    )
     passages, prompt = answerer.pack((Message(role="user", content="When?"),))
     assert len(passages) == 1 and len(prompt) <= 105
 
 
 def test_a_question_longer_than_the_context_is_refused_with_both_counts() -> None:
-    answerer = GroundedAnswerer("rag", Scripted("x", context_tokens=100), Shelf(chunk()), RetrieveSettings(), Sampling())
+    answerer = GroundedAnswerer(
+        "rag", Scripted("x", context_tokens=100), Shelf(chunk()), RetrieveSettings(), Sampling()
+    )
     with pytest.raises(ModelError, match=r"found \d+ tokens, the context holds 100"):
         answerer.pack((Message(role="user", content="why " * 400),))
 
@@ -97,7 +111,13 @@ def test_a_question_longer_than_the_context_is_refused_with_both_counts() -> Non
 def test_a_short_follow_up_is_searched_with_the_question_before_it() -> None:
     shelf = Shelf(chunk())
     answerer = GroundedAnswerer("rag", Scripted("x"), shelf, RetrieveSettings(), Sampling())
-    answerer.pack((Message(role="user", content="When do visitors leave?"), Message(role="assistant", content="20:00 [1]"), Message(role="user", content="And children?")))
+    answerer.pack(
+        (
+            Message(role="user", content="When do visitors leave?"),
+            Message(role="assistant", content="20:00 [1]"),
+            Message(role="user", content="And children?"),
+        )
+    )
     assert shelf.queries == ["When do visitors leave? And children?"]
 
 
@@ -116,12 +136,27 @@ def test_the_closed_answerer_shows_no_passage() -> None:
     assert "Passages" not in engine.shown[0][-1].content
 
 
-@pytest.mark.parametrize(("words", "text", "span"), [("14  Days", "kept for 14 days.", (9, 16)), ("4 days", "kept for 14 days", None), ("a.b", "xa.b", None), ("(x)", "see (x) here", (4, 7)), ("", "x", None), ("may stay", "may\nstay", (0, 8))])
+@pytest.mark.parametrize(
+    ("words", "text", "span"),
+    [
+        ("14  Days", "kept for 14 days.", (9, 16)),
+        ("4 days", "kept for 14 days", None),
+        ("a.b", "xa.b", None),
+        ("(x)", "see (x) here", (4, 7)),
+        ("", "x", None),
+        ("may stay", "may\nstay", (0, 8)),
+    ],
+)
 def test_words_are_found_whole(words: str, text: str, span: tuple[int, int] | None) -> None:
     assert find_words(words, text) == span
 
 
-@given(st.lists(st.sampled_from(["fridge", "14", "days.", "Keep", "A-7", "(cold)", "no", "2:30"]), min_size=1, max_size=20), st.data())
+@given(
+    st.lists(
+        st.sampled_from(["fridge", "14", "days.", "Keep", "A-7", "(cold)", "no", "2:30"]), min_size=1, max_size=20
+    ),
+    st.data(),
+)
 def test_any_words_of_a_text_are_found_in_it(parts: list[str], data: st.DataObject) -> None:
     begin = data.draw(st.integers(0, len(parts) - 1))
     words = " ".join(parts[begin : data.draw(st.integers(begin + 1, len(parts)))])
@@ -134,11 +169,23 @@ def test_citations_are_cut_to_the_passages_shown() -> None:
     assert [c.mark for c in cite("18:30", [2, 1], [chunk(), chunk("Until 18:30.")])] == [2, 1]
 
 
-@pytest.mark.parametrize(("text", "numbers", "plain"), [("14 days [2][1] [2]", [2, 1], "14 days"), ("[1] a", [1], "a"), ("a [12] b", [], "a [12] b"), ("", [], "")])
+@pytest.mark.parametrize(
+    ("text", "numbers", "plain"),
+    [("14 days [2][1] [2]", [2, 1], "14 days"), ("[1] a", [1], "a"), ("a [12] b", [], "a [12] b"), ("", [], "")],
+)
 def test_marks_are_read_and_removed(text: str, numbers: list[int], plain: str) -> None:
     assert (cited_numbers(text), without_marks(text)) == (numbers, plain)
 
 
-@pytest.mark.parametrize(("text", "declined"), [(NOT_STATED, True), ("not stated in the documents", True), (f" {NOT_STATED} [1]", True), ("", True), ("14 days", False)])
+@pytest.mark.parametrize(
+    ("text", "declined"),
+    [
+        (NOT_STATED, True),
+        ("not stated in the documents", True),
+        (f" {NOT_STATED} [1]", True),
+        ("", True),
+        ("14 days", False),
+    ],
+)
 def test_declining_is_recognised(text: str, declined: bool) -> None:
     assert is_declined(text) is declined

@@ -14,8 +14,12 @@ from fieldwise.retrieve.search import fuse
 from fieldwise.retrieve.settings import RetrieveSettings
 
 TEXTS = (
-    "Visitors may stay until 20:00 on weekdays.", "Used needles go into the yellow container beside the bed.", "The on-call pharmacist answers extension 4411.",
-    "Fridges are kept between 2 and 8 degrees.", "A grey tag means that the pump is out of order.", "Staff park on level 3 of the north garage.",
+    "Visitors may stay until 20:00 on weekdays.",
+    "Used needles go into the yellow container beside the bed.",
+    "The on-call pharmacist answers extension 4411.",
+    "Fridges are kept between 2 and 8 degrees.",
+    "A grey tag means that the pump is out of order.",
+    "Staff park on level 3 of the north garage.",
 )
 
 
@@ -56,9 +60,18 @@ def test_vectors_do_not_depend_on_their_company(embedder: MiniLmEmbedder) -> Non
 
 @pytest.mark.parametrize(
     ("query", "row"),
-    [("When do guests have to leave?", 0), ("Where do I throw away a syringe?", 1), ("phone of the pharmacist", 2), ("How cold is the refrigerator?", 3), ("What does a grey tag mean?", 4), ("car park for employees", 5)],
+    [
+        ("When do guests have to leave?", 0),
+        ("Where do I throw away a syringe?", 1),
+        ("phone of the pharmacist", 2),
+        ("How cold is the refrigerator?", 3),
+        ("What does a grey tag mean?", 4),
+        ("car park for employees", 5),
+    ],
 )
-def test_the_right_passage_comes_first_also_in_other_words(chunks: list[Chunk], tmp_path_factory: pytest.TempPathFactory, query: str, row: int) -> None:
+def test_the_right_passage_comes_first_also_in_other_words(
+    chunks: list[Chunk], tmp_path_factory: pytest.TempPathFactory, query: str, row: int
+) -> None:
     folder = tmp_path_factory.getbasetemp() / "index"
     if not folder.exists():
         build(chunks, folder, RetrieveSettings())
@@ -117,7 +130,10 @@ def test_the_same_chunks_give_the_same_index(chunks: list[Chunk], tmp_path) -> N
     for name in ("a", "b"):
         build(chunks, tmp_path / name, RetrieveSettings())
     assert (tmp_path / "a/vectors.npy").read_bytes() == (tmp_path / "b/vectors.npy").read_bytes()
-    assert build(shuffled, tmp_path / "c", RetrieveSettings())["content"] != build(chunks, tmp_path / "d", RetrieveSettings())["content"]
+    assert (
+        build(shuffled, tmp_path / "c", RetrieveSettings())["content"]
+        != build(chunks, tmp_path / "d", RetrieveSettings())["content"]
+    )
 
 
 def test_a_passage_shows_its_title_once() -> None:

@@ -21,7 +21,20 @@ _RATIO_FROM_BYTES = 8_000_000  # a small file that packs well is no bomb
 _BLOCK_BYTES = 1 << 18
 _XML_ENDINGS = (".xml", ".rels", ".vml", ".opf", ".ncx", ".xhtml")
 _DECLARATIONS = ("<!DOCTYPE", "<!ENTITY")
-ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError, KeyError, IndexError, OverflowError)
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    OverflowError,
+)
 """What reading a damaged archive may raise."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -38,28 +51,58 @@ def check_archive(path: Path, max_unpacked_mb: float, *, allow_doctype: bool = F
             for member in members:
                 _check_name(member.filename)
                 if member.flag_bits & 1:
-                    raise DocumentError("a part of the file is protected by a password", reason="encrypted", found=member.filename, fix="Save a copy without a password.")
+                    raise DocumentError(
+                        "a part of the file is protected by a password",
+                        reason="encrypted",
+                        found=member.filename,
+                        fix="Save a copy without a password.",
+                    )
             for member in members:
                 if member.filename.lower().endswith(_XML_ENDINGS):
                     _check_declarations(archive, member, _DECLARATIONS[1:] if allow_doctype else _DECLARATIONS)
     except ZIP_ERRORS as error:
-        raise DocumentError("the file is damaged", reason="broken", found=str(error)[:120], fix="Save it again from the program that made it.") from error
+        raise DocumentError(
+            "the file is damaged",
+            reason="broken",
+            found=str(error)[:120],
+            fix="Save it again from the program that made it.",
+        ) from error
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], packed_bytes: int, max_unpacked_mb: float) -> None:
     unpacked = sum(member.file_size for member in members)
     if len(members) > _MAX_MEMBERS:
-        raise DocumentError("the file has too many parts", reason="zip_bomb", found=f"{len(members)} parts, at most {_MAX_MEMBERS} are read", fix="Save it again from the program that made it.")
+        raise DocumentError(
+            "the file has too many parts",
+            reason="zip_bomb",
+            found=f"{len(members)} parts, at most {_MAX_MEMBERS} are read",
+            fix="Save it again from the program that made it.",
+        )
     if unpacked > max_unpacked_mb * 1e6:
-        raise DocumentError("the file unpacks to too much", reason="zip_bomb", found=f"{unpacked / 1e6:.0f} MB, at most {max_unpacked_mb:.0f} MB are read", fix="If you trust it, raise collect.max_unpacked_mb.")
+        raise DocumentError(
+            "the file unpacks to too much",
+            reason="zip_bomb",
+            found=f"{unpacked / 1e6:.0f} MB, at most {max_unpacked_mb:.0f} MB are read",
+            fix="If you trust it, raise collect.max_unpacked_mb.",
+        )
     if unpacked > _RATIO_FROM_BYTES and unpacked > _MAX_RATIO * packed_bytes:
-        raise DocumentError("the file is packed like a zip bomb", reason="zip_bomb", found=f"{unpacked / 1e6:.0f} MB from {packed_bytes / 1e3:.0f} KB", fix="Save it again from the program that made it.")
+        raise DocumentError(
+            "the file is packed like a zip bomb",
+            reason="zip_bomb",
+            found=f"{unpacked / 1e6:.0f} MB from {packed_bytes / 1e3:.0f} KB",
+            fix="Save it again from the program that made it.",
+        )
 
 
 def _check_name(name: str) -> None:
     parts = name.replace("\\", "/").split("/")
     if ".." in parts or name.startswith(("/", "\\")) or _DRIVE.match(name):
-        raise DocumentError("a part of the file would be unpacked outside of it", reason="path_traversal", found=repr(name[:80]), fix="Do not trust this file; save it again from the program that made it.")
+        raise DocumentError(
+            "a part of the file would be unpacked outside of it",
+            reason="path_traversal",
+            found=repr(name[:80]),
+            fix="Do not trust this file; save it again from the program that made it.",
+        )
 
 
 def _check_declarations(archive: zipfile.ZipFile, member: zipfile.ZipInfo, forbidden: tuple[str, ...]) -> None:
@@ -71,7 +114,12 @@ def _check_declarations(archive: zipfile.ZipFile, member: zipfile.ZipInfo, forbi
         while block := stream.read(_BLOCK_BYTES):
             window = tail + block
             if b"<" in window and any(needle in window for needle in needles):
-                raise DocumentError("a part of the file declares XML entities", reason="xml_entities", found=member.filename[:80], fix="Do not trust this file; save it again from the program that made it.")
+                raise DocumentError(
+                    "a part of the file declares XML entities",
+                    reason="xml_entities",
+                    found=member.filename[:80],
+                    fix="Do not trust this file; save it again from the program that made it.",
+                )
             tail = window[-longest:]
 
 
@@ -105,7 +153,9 @@ class Package:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._archive.close()
 
     def read(self, name: str) -> bytes | None:
@@ -118,11 +168,23 @@ class Package:
         content = self.read(name)
         if content is None:
             return None
-        parser = self._etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=True, remove_comments=True, remove_pis=True)
+        parser = self._etree.XMLParser(
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=True,
+            remove_comments=True,
+            remove_pis=True,
+        )
         try:
             return self._etree.fromstring(content, parser)
         except self._etree.XMLSyntaxError as error:
-            raise DocumentError("a part of the file is not valid XML", reason="broken", found=f"{name}: {str(error)[:100]}", fix="Save it again from the program that made it.") from error
+            raise DocumentError(
+                "a part of the file is not valid XML",
+                reason="broken",
+                found=f"{name}: {str(error)[:100]}",
+                fix="Save it again from the program that made it.",
+            ) from error
 
     def relations(self, part: str) -> dict[str, Relation]:
         """Return the links of a part by their id, targets as names in the archive; outside links are left out."""

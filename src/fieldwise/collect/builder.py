@@ -20,7 +20,7 @@ _MAX_HEADING_LEVEL = 9
 
 
 def printable(text: str) -> str:
-    """Return the text with `\\n` as the only line end and without control characters and lone surrogates."""
+    r"""Return the text with `\\n` as the only line end and without control characters and lone surrogates."""
     return _CONTROL.sub("", _LINE_END.sub("\n", text))
 
 
@@ -57,7 +57,9 @@ class TextBuilder:
             self.paragraph(line)
         elif line:
             start = self._append(line, "\n\n")
-            self.headings.append(Heading(level=max(1, min(level, _MAX_HEADING_LEVEL)), text=line, start=start, end=self._length))
+            self.headings.append(
+                Heading(level=max(1, min(level, _MAX_HEADING_LEVEL)), text=line, start=start, end=self._length)
+            )
 
     def paragraph(self, text: str) -> None:
         """Add a block of text; its line breaks are kept. A line with a typed bullet is a list item."""
@@ -103,8 +105,13 @@ class TextBuilder:
         self._end_page()
         name = one_line(title) or (self.headings[0].text if self.headings else "")
         return Document.make(
-            title=name[:_MAX_HEADING_CHARS], text="".join(self._parts), source=source, pages=tuple(self._pages),
-            headings=tuple(self.headings), tables=tuple(self._tables), notes=tuple(self._notes),
+            title=name[:_MAX_HEADING_CHARS],
+            text="".join(self._parts),
+            source=source,
+            pages=tuple(self._pages),
+            headings=tuple(self.headings),
+            tables=tuple(self._tables),
+            notes=tuple(self._notes),
         )
 
     def _append(self, text: str, gap: str) -> int:

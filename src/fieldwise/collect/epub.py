@@ -24,7 +24,12 @@ def read_epub(path: Path, source: Source) -> Document:
         main = str(rootfile.get("full-path")) if rootfile is not None else ""
         book = package.xml(main)
         if book is None:
-            raise DocumentError("the file holds no book", reason="broken", found=main or None, fix="Save it again from the program that made it.")
+            raise DocumentError(
+                "the file holds no book",
+                reason="broken",
+                found=main or None,
+                fix="Save it again from the program that made it.",
+            )
         places = {item.get("id"): item.get("href") for item in book.iter("{*}item")}
         builder = TextBuilder()
         for number, entry in enumerate(book.iter("{*}itemref"), 1):

@@ -21,8 +21,25 @@ from fieldwise.records import Document, Source
 
 _START_SECONDS = 120.0
 _MAX_LOG_BYTES = 1_000_000
-_KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
-_MEMORY_WORDS = (b"MemoryError", b"bad_alloc", b"Cannot allocate memory", b"out of memory", b"Out of memory", b"failed to map segment")
+_KEPT_VARIABLES = (
+    "PATH",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "SYSTEMROOT",
+    "VIRTUAL_ENV",
+)
+_MEMORY_WORDS = (
+    b"MemoryError",
+    b"bad_alloc",
+    b"Cannot allocate memory",
+    b"out of memory",
+    b"Out of memory",
+    b"failed to map segment",
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +65,9 @@ class ExtractionWorker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def extract(self, path: Path, source: Source) -> Document:
@@ -56,7 +75,13 @@ class ExtractionWorker:
 
         Raises DocumentError, among others with reason `timeout`, `out_of_memory` or `crashed`, and MissingExtra.
         """
-        job = {"path": str(path), "media_type": source.media_type, "uri": source.uri, "max_unpacked_mb": self._limits.max_unpacked_mb, "timeout_seconds": self._limits.timeout_seconds}
+        job = {
+            "path": str(path),
+            "media_type": source.media_type,
+            "uri": source.uri,
+            "max_unpacked_mb": self._limits.max_unpacked_mb,
+            "timeout_seconds": self._limits.timeout_seconds,
+        }
         process = self._started()
         try:
             assert process.stdin is not None
@@ -65,7 +90,12 @@ class ExtractionWorker:
             line = self._read_line(self._limits.timeout_seconds)
         except TimeoutError as error:
             self.close()
-            raise DocumentError("reading the file took too long", reason="timeout", found=f"more than {self._limits.timeout_seconds:g} s", fix="Raise collect.timeout_seconds and run the stage again with --force.") from error
+            raise DocumentError(
+                "reading the file took too long",
+                reason="timeout",
+                found=f"more than {self._limits.timeout_seconds:g} s",
+                fix="Raise collect.timeout_seconds and run the stage again with --force.",
+            ) from error
         except (BrokenPipeError, EOFError) as error:
             raise self._died() from error
         answer: dict[str, Any] = json.loads(line)
@@ -104,16 +134,32 @@ class ExtractionWorker:
         self._log = Path(name).open("ab+")  # noqa: SIM115  closed in close()
         Path(name).unlink()
         environment = {name: value for name in _KEPT_VARIABLES if (value := os.environ.get(name)) is not None}
-        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8"}
+        environment |= {
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0",
+            "PYTHONIOENCODING": "utf-8",
+        }
         command = [sys.executable, "-m", "fieldwise.collect.worker", str(self._limits.memory_mb), *self._modules]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, env=environment, start_new_session=True)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+            start_new_session=True,
+        )
         self.starts += 1
         try:
             self._read_line(_START_SECONDS)
         except (TimeoutError, EOFError) as error:
             log = self._log_tail()
             self.close()
-            raise RunError("the process that reads files does not start", found=log[-300:] or None, fix=f"Check collect.memory_mb ({self._limits.memory_mb}) and the installation: fieldwise doctor") from error
+            raise RunError(
+                "the process that reads files does not start",
+                found=log[-300:] or None,
+                fix=f"Check collect.memory_mb ({self._limits.memory_mb}) and the installation: fieldwise doctor",
+            ) from error
         return self._process
 
     def _read_line(self, seconds: float) -> bytes:
@@ -144,10 +190,20 @@ class ExtractionWorker:
         if any(word in log.encode() for word in _MEMORY_WORDS):
             return self._out_of_memory()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return DocumentError("the process that read the file died", reason="crashed", found=f"{how} {log[-160:]}".strip(), fix="Save the file again from the program that made it, or leave it out with collect.exclude.")
+        return DocumentError(
+            "the process that read the file died",
+            reason="crashed",
+            found=f"{how} {log[-160:]}".strip(),
+            fix="Save the file again from the program that made it, or leave it out with collect.exclude.",
+        )
 
     def _out_of_memory(self) -> DocumentError:
-        return DocumentError("reading the file took too much memory", reason="out_of_memory", found=f"more than {self._limits.memory_mb} MB", fix="Raise collect.memory_mb and run the stage again with --force.")
+        return DocumentError(
+            "reading the file took too much memory",
+            reason="out_of_memory",
+            found=f"more than {self._limits.memory_mb} MB",
+            fix="Raise collect.memory_mb and run the stage again with --force.",
+        )
 
     def _log_tail(self) -> str:
         if self._log is None:

@@ -21,7 +21,9 @@ def read_mail(path: Path, source: Source) -> Document:
     """Return an .eml file as a document titled with its subject."""
     message = BytesParser(policy=policy.default).parsebytes(path.read_bytes())
     if not isinstance(message, EmailMessage) or not message.keys():
-        raise DocumentError("the file holds no e-mail", reason="broken", fix="Save the message again from the mail program.")
+        raise DocumentError(
+            "the file holds no e-mail", reason="broken", fix="Save the message again from the mail program."
+        )
     builder = TextBuilder()
     subject = _field(message, "Subject")
     builder.heading(subject, 1)

@@ -76,7 +76,11 @@ def _split_front_matter(text: str) -> _FrontMatter:
     if lines[0].strip() == "---":
         for end, line in enumerate(lines[1:200], 1):
             if line.strip() in ("---", "..."):
-                titles = (match[1].strip().strip("\"'") for line in lines[1:end] if (match := _TITLE_LINE.fullmatch(line.rstrip())))
+                titles = (
+                    match[1].strip().strip("\"'")
+                    for line in lines[1:end]
+                    if (match := _TITLE_LINE.fullmatch(line.rstrip()))
+                )
                 return _FrontMatter(next(titles, ""), "\n".join(lines[end + 1 :]))
     return _FrontMatter("", text)
 
@@ -102,7 +106,13 @@ class _Blocks:
         line = lines[at] = _QUOTE.sub("", lines[at]).expandtabs(4)
         if (fence := _FENCE.match(line)) is not None:
             return self._code(lines, at + 1, fence[1])
-        if "|" in line and at + 1 < len(lines) and "-" in lines[at + 1] and _TABLE_RULE.match(_QUOTE.sub("", lines[at + 1])) and not self._item:
+        if (
+            "|" in line
+            and at + 1 < len(lines)
+            and "-" in lines[at + 1]
+            and _TABLE_RULE.match(_QUOTE.sub("", lines[at + 1]))
+            and not self._item
+        ):
             return self._table(lines, at)
         if (heading := _HEADING.match(line)) is not None:
             self._flush()

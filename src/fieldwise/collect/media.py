@@ -23,9 +23,24 @@ CSV = "text/csv"
 MAIL = "message/rfc822"
 
 BY_EXTENSION = {
-    ".pdf": PDF, ".docx": DOCX, ".docm": DOCX, ".pptx": PPTX, ".pptm": PPTX, ".xlsx": XLSX, ".xlsm": XLSX, ".epub": EPUB,
-    ".html": HTML, ".htm": HTML, ".xhtml": HTML, ".md": MARKDOWN, ".markdown": MARKDOWN, ".txt": PLAIN, ".text": PLAIN,
-    ".csv": CSV, ".tsv": CSV, ".eml": MAIL,
+    ".pdf": PDF,
+    ".docx": DOCX,
+    ".docm": DOCX,
+    ".pptx": PPTX,
+    ".pptm": PPTX,
+    ".xlsx": XLSX,
+    ".xlsm": XLSX,
+    ".epub": EPUB,
+    ".html": HTML,
+    ".htm": HTML,
+    ".xhtml": HTML,
+    ".md": MARKDOWN,
+    ".markdown": MARKDOWN,
+    ".txt": PLAIN,
+    ".text": PLAIN,
+    ".csv": CSV,
+    ".tsv": CSV,
+    ".eml": MAIL,
 }
 _TEXT_TYPES = {HTML, MARKDOWN, PLAIN, CSV, MAIL}
 _OOXML_MAIN = ((b"wordprocessingml.document.main", DOCX), (b"ms-word.document.macroenabled.main", DOCX), (b"presentationml.presentation.main", PPTX), (b"presentationml.slideshow.main", PPTX),
@@ -33,9 +48,14 @@ _OOXML_MAIN = ((b"wordprocessingml.document.main", DOCX), (b"ms-word.document.ma
 _MAGIC = ((b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"), (b"GIF8", "a GIF picture"), (b"II*\x00", "a TIFF picture"), (b"MM\x00*", "a TIFF picture"), (b"BM", "a bitmap picture"),
           (b"RIFF", "a RIFF media file"), (b"{\\rtf", "an RTF file"), (b"\xffWPC", "a WordPerfect file"), (b"\x1f\x8b", "a gzip archive"), (b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"),
           (b"%!PS", "a PostScript file"), (b"SQLite format 3", "a SQLite database"), (b"PAR1", "a Parquet file"), (b"\x7fELF", "a program"), (b"ID3", "a sound file"))  # fmt: skip
-_HTML_START = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+_HTML_START = re.compile(
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
 _XML_START = re.compile(r"\s*<(?:\?xml|!DOCTYPE)\b", re.IGNORECASE)
-_MAIL_FIELD = re.compile(r"(?:Return-Path|Received|Delivered-To|MIME-Version|Message-ID|Date|From|To|Subject|Content-Type|X-[\w-]+):\s", re.IGNORECASE)
+_MAIL_FIELD = re.compile(
+    r"(?:Return-Path|Received|Delivered-To|MIME-Version|Message-ID|Date|From|To|Subject|Content-Type|X-[\w-]+):\s",
+    re.IGNORECASE,
+)
 _HEAD_BYTES = 8192
 _MAX_CONTENT_TYPES_BYTES = 4_000_000
 
@@ -56,7 +76,11 @@ def detect(path: Path, name: str) -> Detected:
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     if len(head) < _HEAD_BYTES and not head.strip(b"\0 \t\r\n"):
-        raise DocumentError("nothing in it but blanks" if head else "the file is empty", reason="empty", fix="Remove it, or save it again from the program that made it.")
+        raise DocumentError(
+            "nothing in it but blanks" if head else "the file is empty",
+            reason="empty",
+            fix="Remove it, or save it again from the program that made it.",
+        )
     extension = PurePosixPath(name).suffix.lower()
     named = BY_EXTENSION.get(extension)
     if b"%PDF-" in head[:1024]:
@@ -78,7 +102,12 @@ def _compare(seen: Detected, named: str | None, extension: str) -> Detected:
     if named is None or seen.media_type == named:
         return seen
     if seen.media_type is None:
-        raise DocumentError("the content is not what the name says", reason="mislabelled", found=f"{seen.found} named *{extension}", fix="Give it its right name, or save it again in a format that can be read.")
+        raise DocumentError(
+            "the content is not what the name says",
+            reason="mislabelled",
+            found=f"{seen.found} named *{extension}",
+            fix="Give it its right name, or save it again in a format that can be read.",
+        )
     return seen._replace(note=f"named *{extension}, read as {seen.found}")
 
 
@@ -90,13 +119,29 @@ def _detect_zip(path: Path, named: str | None) -> Detected:
                 if archive.getinfo("[Content_Types].xml").file_size > _MAX_CONTENT_TYPES_BYTES:
                     raise DocumentError("its table of contents is absurdly large", reason="zip_bomb")
                 types = archive.read("[Content_Types].xml").lower()
-                return next((Detected(t, f"an Office file ({t.rpartition('.')[2]})") for main, t in _OOXML_MAIN if main in types), Detected(None, "an Office file of another kind"))
+                return next(
+                    (
+                        Detected(t, f"an Office file ({t.rpartition('.')[2]})")
+                        for main, t in _OOXML_MAIN
+                        if main in types
+                    ),
+                    Detected(None, "an Office file of another kind"),
+                )
             if "mimetype" in names and archive.getinfo("mimetype").file_size < 200:
                 inside = archive.read("mimetype").decode("ascii", "replace").strip()
-                return Detected(EPUB, "an EPUB book") if inside == EPUB else Detected(None, f"a file of type {inside[:80]}")
+                return (
+                    Detected(EPUB, "an EPUB book")
+                    if inside == EPUB
+                    else Detected(None, f"a file of type {inside[:80]}")
+                )
     except ZIP_ERRORS as error:
         if named is not None:
-            raise DocumentError("the file is damaged", reason="broken", found=str(error)[:120], fix="Save it again from the program that made it.") from error
+            raise DocumentError(
+                "the file is damaged",
+                reason="broken",
+                found=str(error)[:120],
+                fix="Save it again from the program that made it.",
+            ) from error
         return Detected(None, "a damaged zip archive")
     return Detected(None, "a zip archive")
 
@@ -105,7 +150,9 @@ def _detect_ole(path: Path) -> Detected:
     with path.open("rb") as stream:
         content = stream.read(1 << 20)
     if "EncryptedPackage".encode("utf-16-le") in content:
-        raise DocumentError("the file is protected by a password", reason="encrypted", fix="Save a copy without a password.")
+        raise DocumentError(
+            "the file is protected by a password", reason="encrypted", fix="Save a copy without a password."
+        )
     return Detected(None, "an Office file in the format before 2007 (doc, xls, ppt, msg)")
 
 
@@ -128,4 +175,8 @@ def _detect_text(head: bytes, extension: str, named: str | None) -> Detected:
         return Detected(None, "an XML file")
     if named in _TEXT_TYPES and named != MAIL:
         return Detected(named, f"text ({named})")
-    return Detected(PLAIN, "plain text") if named is not None or extension == "" else Detected(None, f"text named *{extension}")
+    return (
+        Detected(PLAIN, "plain text")
+        if named is not None or extension == ""
+        else Detected(None, f"text named *{extension}")
+    )

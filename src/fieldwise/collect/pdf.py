@@ -17,7 +17,10 @@ from fieldwise.records import Document, Source
 MIN_PAGE_CHARS = 20
 _STAMP_CHARS = 200  # courts and scanners stamp a line on pages that are pictures
 _PASSWORD_ERROR = 4
-_NO_TITLE = re.compile(r"(?:untitled|untitled document|document\d*|scan\w*|\(?unspecified\)?|title|.*\.(?:docx?|od[tsp]|rtf|indd|qxd|pdf|tmp|dvi|xlsx?|pptx?|wpd|ps|tif)|microsoft word - .*|powerpoint presentation|slide \d+|\W*)", re.IGNORECASE)
+_NO_TITLE = re.compile(
+    r"(?:untitled|untitled document|document\d*|scan\w*|\(?unspecified\)?|title|.*\.(?:docx?|od[tsp]|rtf|indd|qxd|pdf|tmp|dvi|xlsx?|pptx?|wpd|ps|tif)|microsoft word - .*|powerpoint presentation|slide \d+|\W*)",
+    re.IGNORECASE,
+)
 _PRIVATE = re.compile("[\ue000-\uf8ff\ufffd]")
 
 
@@ -50,19 +53,33 @@ def read_pdf(path: Path, source: Source) -> Document:
         file = pdfium.PdfDocument(path)
     except pdfium.PdfiumError as error:
         if getattr(error, "err_code", None) == _PASSWORD_ERROR:
-            raise DocumentError("the file is protected by a password", reason="encrypted", fix="Save a copy without a password.") from error
-        raise DocumentError("the file is damaged", reason="broken", found=str(error)[:120], fix="Print it to a new PDF, or get it again.") from error
+            raise DocumentError(
+                "the file is protected by a password", reason="encrypted", fix="Save a copy without a password."
+            ) from error
+        raise DocumentError(
+            "the file is damaged",
+            reason="broken",
+            found=str(error)[:120],
+            fix="Print it to a new PDF, or get it again.",
+        ) from error
     builder = TextBuilder()
     with RuledTables(path) as ruled:
         try:
             if len(file) == 0:
-                raise DocumentError("the file has no pages", reason="broken", fix="Print it to a new PDF, or get it again.")
+                raise DocumentError(
+                    "the file has no pages", reason="broken", fix="Print it to a new PDF, or get it again."
+                )
             pages = [_read_page(file, n, ruled, builder) for n in range(len(file))]
             title = one_line(file.get_metadata_value("Title") or "")
         finally:
             file.close()
     if all(page.chars < MIN_PAGE_CHARS for page in pages):
-        raise DocumentError("no page has a text layer: it is a scan", reason="no_text_layer", found=f"{len(pages)} page{'s' if len(pages) > 1 else ''} of pictures", fix="Run it through a text recognition program (OCR), or supply the text.")
+        raise DocumentError(
+            "no page has a text layer: it is a scan",
+            reason="no_text_layer",
+            found=f"{len(pages)} page{'s' if len(pages) > 1 else ''} of pictures",
+            fix="Run it through a text recognition program (OCR), or supply the text.",
+        )
     _write(builder, pages)
     return builder.document(source, "" if _NO_TITLE.fullmatch(title) else title)
 
@@ -162,5 +179,3 @@ def _write_block(builder: TextBuilder, block: Block, follower: Block | None, rul
 def _write_raw(builder: TextBuilder, text: str) -> None:
     for block in re.split(r"\n\s*\n", printable(text)):
         builder.paragraph(block)
-
-

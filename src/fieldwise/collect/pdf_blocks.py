@@ -31,10 +31,14 @@ class Block:
 
     @property
     def text(self) -> str:
-        return "\n".join(_BULLET.sub("- ", line.text, count=1) if _BULLET.match(line.text) else line.text for line in self.lines)
+        """The lines as they stand, bullets evened out."""
+        return "\n".join(
+            _BULLET.sub("- ", line.text, count=1) if _BULLET.match(line.text) else line.text for line in self.lines
+        )
 
     @property
     def one_line(self) -> str:
+        """The lines joined by blanks."""
         return " ".join(line.text for line in self.lines)
 
 
@@ -53,7 +57,11 @@ def split_blocks(lines: Sequence[Line]) -> list[Block]:
 
 def _usual_leading(lines: Sequence[Line]) -> float:
     """Distance of lines within paragraphs, in multiples of their size."""
-    gaps = [(a.y - b.y) / b.size for a, b in pairwise(lines) if abs(a.size - b.size) < 0.5 and 0.8 < (a.y - b.y) / b.size < _MAX_LEADING]
+    gaps = [
+        (a.y - b.y) / b.size
+        for a, b in pairwise(lines)
+        if abs(a.size - b.size) < 0.5 and 0.8 < (a.y - b.y) / b.size < _MAX_LEADING
+    ]
     # the lower half: on pages of short paragraphs the gaps between them would pass for the usual distance
     return statistics.median(sorted(gaps)[: len(gaps) // 2 + 1]) if gaps else 1.2
 
@@ -69,7 +77,11 @@ def _begins_block(line: Line, block: list[Line], leading: float, right: float) -
     if gap < 0:  # next column: the paragraph goes on unless it has ended
         return bool(_SENTENCE_END.search(before.text))
     if gap > _PARAGRAPH_GAP * leading * line.size:
-        return not (is_item and gap < 2 * leading * line.size and (_BULLET.match(before.text) or _ITEM.match(before.text) or _in_item(block)))
+        return not (
+            is_item
+            and gap < 2 * leading * line.size
+            and (_BULLET.match(before.text) or _ITEM.match(before.text) or _in_item(block))
+        )
     if is_item:
         return False
     return _ends_paragraph(line, before, right)
@@ -107,9 +119,18 @@ class HeadingRules:
         size = _rounded(block.lines[0].size)
         if size in self.sizes:
             return min(self.sizes.index(size) + 1, _MAX_LEVEL)
-        if not self.body_is_bold and all(line.is_bold for line in block.lines) and len(block.lines) <= 2 and not _SENTENCE_END.search(block.one_line):
+        if (
+            not self.body_is_bold
+            and all(line.is_bold for line in block.lines)
+            and len(block.lines) <= 2
+            and not _SENTENCE_END.search(block.one_line)
+        ):
             return min(len(self.sizes) + 1, _MAX_LEVEL)
-        if not self.sizes and len(block.lines) == 1 and (follower is None or heading_level(follower.lines[0].text) is None):
+        if (
+            not self.sizes
+            and len(block.lines) == 1
+            and (follower is None or heading_level(follower.lines[0].text) is None)
+        ):
             return heading_level(block.one_line)
         return None
 
@@ -139,7 +160,11 @@ def find_heading_rules(pages: Sequence[Sequence[Block]]) -> HeadingRules:
 
 def _is_short(block: Block) -> bool:
     text = block.one_line
-    return len(block.lines) <= _MAX_HEADING_LINES and len(text) <= _MAX_HEADING_CHARS and sum(c.isalpha() for c in text) >= 2
+    return (
+        len(block.lines) <= _MAX_HEADING_LINES
+        and len(text) <= _MAX_HEADING_CHARS
+        and sum(c.isalpha() for c in text) >= 2
+    )
 
 
 def _rounded(size: float) -> float:

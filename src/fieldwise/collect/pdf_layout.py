@@ -44,6 +44,7 @@ class Line:
 
     @property
     def text(self) -> str:
+        """The words of the line, wide gaps kept as blanks."""
         parts = [self.segments[0].text]
         for before, segment in zip(self.segments, self.segments[1:], strict=False):
             parts.append(segment.text if segment.x0 - before.x1 < _TOUCHING_EMS * before.size else f" {segment.text}")
@@ -51,22 +52,27 @@ class Line:
 
     @property
     def x0(self) -> float:
+        """Left edge, in points."""
         return self.segments[0].x0
 
     @property
     def x1(self) -> float:
+        """Right edge, in points."""
         return max(s.x1 for s in self.segments)
 
     @property
     def y(self) -> float:
+        """Height of the line on the page, in points."""
         return self.segments[0].y
 
     @property
     def size(self) -> float:
+        """Font size of most of the line, in points."""
         return max(self.segments, key=lambda s: len(s.text)).size
 
     @property
     def is_bold(self) -> bool:
+        """Whether all of it is bold."""
         return all(s.is_bold for s in self.segments)
 
 
@@ -114,7 +120,10 @@ def read_segments(textpage: Any) -> PageChars:
         raw.FPDFText_GetCharOrigin(handle, n, x, y)
         seen += 1
         odd += 0x590 <= code <= 0x8FF or 0xFB1D <= code <= 0xFDFF or 0xFE70 <= code <= 0xFEFC
-        if run is not None and (abs(y.value - run.y) > _SAME_LINE_EMS * run.size or not -run.size < left.value - run.x1 < _GAP_EMS * run.size):
+        if run is not None and (
+            abs(y.value - run.y) > _SAME_LINE_EMS * run.size
+            or not -run.size < left.value - run.x1 < _GAP_EMS * run.size
+        ):
             segments.append(run.segment(_is_bold(raw, handle, last)))
             run = None
         if run is None:
@@ -145,7 +154,9 @@ def _is_bold(raw: Any, handle: Any, n: int) -> bool:
     name = ctypes.create_string_buffer(128)
     raw.FPDFText_GetFontInfo(handle, n, name, 128, ctypes.c_int())
     lowered = name.value.lower()
-    return any(word in lowered for word in (b"bold", b"black", b"heavy", b"semibold")) or lowered.endswith((b"-bd", b",bd"))
+    return any(word in lowered for word in (b"bold", b"black", b"heavy", b"semibold")) or lowered.endswith(
+        (b"-bd", b",bd")
+    )
 
 
 # ---------------------------------------------------------------- segments to lines
@@ -196,13 +207,19 @@ def _find_gutter(segments: list[Segment], page_width: float) -> float | None:
     for step in range(35, 66):
         x = page_width * step / 100
         crossing = sum(s.x0 < x - 3 and s.x1 > x + 3 for s in segments)
-        if best is None or crossing < best[0] or (crossing == best[0] and abs(x - page_width / 2) < abs(best[1] - page_width / 2)):
+        if (
+            best is None
+            or crossing < best[0]
+            or (crossing == best[0] and abs(x - page_width / 2) < abs(best[1] - page_width / 2))
+        ):
             best = (crossing, x)
     if best is None or best[0] > _MAX_CROSSING_SHARE * len(segments):
         return None
     x = best[1]
     for side in ([s for s in segments if s.x1 <= x + 3], [s for s in segments if s.x0 >= x - 3]):
         prose = [s for s in side if len(s.text) >= _MIN_PROSE_CHARS and s.x1 - s.x0 >= _MIN_COLUMN_SHARE * page_width]
-        if len(prose) < _MIN_COLUMN_LINES or sum(len(s.text) for s in prose) < _MIN_PROSE_SHARE * sum(len(s.text) for s in side):
+        if len(prose) < _MIN_COLUMN_LINES or sum(len(s.text) for s in prose) < _MIN_PROSE_SHARE * sum(
+            len(s.text) for s in side
+        ):
             return None
     return x

@@ -12,7 +12,9 @@ from fieldwise.collect.grid import without_empty
 from fieldwise.collect.pdf_layout import Line, Segment
 from fieldwise.extras import require
 
-MAX_RULED_PAGES = 120  # at a quarter of a second each; a longer document must not run into the time limit for its tables
+MAX_RULED_PAGES = (
+    120  # at a quarter of a second each; a longer document must not run into the time limit for its tables
+)
 _THIN = 3.0
 _MIN_RULES = 2
 _MIN_BOXES = 4
@@ -60,7 +62,9 @@ class RuledTables:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._file is not None:
             self._file.close()
 
@@ -74,7 +78,15 @@ class RuledTables:
             if self._file is None:
                 self._file = plumber.open(self._path)
             return self._find(self._file.pages[number])
-        except (plumber.utils.exceptions.PdfminerException, ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError):
+        except (
+            plumber.utils.exceptions.PdfminerException,
+            ValueError,
+            TypeError,
+            KeyError,
+            IndexError,
+            AttributeError,
+            ArithmeticError,
+        ):
             return None  # pdfminer is less forgiving than pdfium; the text of the page is there all the same
 
     def _find(self, page: Any) -> list[FoundTable]:
@@ -93,7 +105,10 @@ def segments_in(table: FoundTable, segments: Sequence[Segment]) -> list[Segment]
     """Return the segments a table takes the place of: none if it would lose words of theirs."""
     x0, y0, x1, y1 = table.box
     inside = [s for s in segments if x0 - 1 <= (s.x0 + s.x1) / 2 <= x1 + 1 and y0 - 2 <= s.y + s.size / 3 <= y1 + 2]
-    there, here = _letters(" ".join(cell for row in table.rows for cell in row)), _letters(" ".join(s.text for s in inside))
+    there, here = (
+        _letters(" ".join(cell for row in table.rows for cell in row)),
+        _letters(" ".join(s.text for s in inside)),
+    )
     lost = sum((here - there).values())
     return inside if inside and lost <= (1 - _KEPT_SHARE) * here.total() else []
 
@@ -120,7 +135,11 @@ def find_aligned(lines: Sequence[Line]) -> list[AlignedTable]:
     at = 0
     while at < len(lines):
         end = at
-        while end < len(lines) and len(lines[end].segments) >= 2 and (end == at or 0 < lines[end - 1].y - lines[end].y < 3 * lines[end].size):
+        while (
+            end < len(lines)
+            and len(lines[end].segments) >= 2
+            and (end == at or 0 < lines[end - 1].y - lines[end].y < 3 * lines[end].size)
+        ):
             end += 1
         table = _as_table(lines, at, end) if end - at >= _MIN_ALIGNED_LINES else None
         if table is not None:

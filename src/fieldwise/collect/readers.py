@@ -41,7 +41,9 @@ class Reader:
     def version(self) -> str:
         """Return a hash of all that shapes what the reader returns: its code and the versions of its libraries."""
         sources = {name: _source_hash(name) for name in _modules(self.module)}
-        return sha256_text(canonical_json([_FORMAT_VERSION, sources, {lib: installed_version(lib) for lib in self.libraries}]))
+        return sha256_text(
+            canonical_json([_FORMAT_VERSION, sources, {lib: installed_version(lib) for lib in self.libraries}])
+        )
 
 
 @functools.cache
@@ -79,5 +81,7 @@ READERS: dict[str, Reader] = {
     media.MARKDOWN: Reader("markdown", "fieldwise.collect.markdown", "read_markdown"),
     media.PLAIN: Reader("plain", "fieldwise.collect.plain", "read_plain"),
     media.MAIL: Reader("mail", "fieldwise.collect.mail", "read_mail", ("lxml", "trafilatura")),
-    media.EPUB: Reader("epub", "fieldwise.collect.epub", "read_epub", ("lxml", "trafilatura"), is_zip=True, allows_doctype=True),
+    media.EPUB: Reader(
+        "epub", "fieldwise.collect.epub", "read_epub", ("lxml", "trafilatura"), is_zip=True, allows_doctype=True
+    ),
 }

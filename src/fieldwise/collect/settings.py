@@ -13,7 +13,9 @@ class CollectSettings(Settings):
     sources: tuple[str, ...] = Field((), description="folders, files or glob patterns; relative to the recipe file")
     include: tuple[str, ...] = Field(("*",), description="file name patterns to take")
     exclude: tuple[str, ...] = Field((".*", "~$*", "Thumbs.db"), description="file name patterns to leave out")
-    licence: str | None = Field(None, description="licence or terms under which you may use these documents; kept with each of them")
+    licence: str | None = Field(
+        None, description="licence or terms under which you may use these documents; kept with each of them"
+    )
     max_file_mb: float = Field(50, gt=0, description="larger files are rejected")
     max_unpacked_mb: float = Field(400, gt=0, description="Office files that unpack to more are rejected as zip bombs")
     timeout_seconds: float = Field(60, gt=0, description="longest time to read one file")

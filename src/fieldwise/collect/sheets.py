@@ -36,7 +36,12 @@ def read_csv(path: Path, source: Source) -> Document:
     try:
         rows = list(_bounded(csv.reader(io.StringIO(text), _dialect(text[:_SNIFF_CHARS])), builder, "the file"))
     except csv.Error as error:
-        raise DocumentError("not a readable table", reason="broken", found=str(error)[:120], fix="Save it again as CSV with quotes around cells that hold the delimiter.") from error
+        raise DocumentError(
+            "not a readable table",
+            reason="broken",
+            found=str(error)[:120],
+            fix="Save it again as CSV with quotes around cells that hold the delimiter.",
+        ) from error
     builder.table(rows)
     return builder.document(source)
 
@@ -48,7 +53,12 @@ def read_workbook(path: Path, source: Source) -> Document:
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
     except (KeyError, ValueError, TypeError, OSError) as error:
-        raise DocumentError("the workbook cannot be opened", reason="broken", found=str(error)[:120], fix="Save it again from the program that made it.") from error
+        raise DocumentError(
+            "the workbook cannot be opened",
+            reason="broken",
+            found=str(error)[:120],
+            fix="Save it again from the program that made it.",
+        ) from error
     try:
         for sheet in book.worksheets:
             if sheet.sheet_state != "visible":
@@ -87,7 +97,9 @@ def _bounded(rows: Iterable[list[str]], builder: TextBuilder, what: str) -> Iter
             builder.note(f"{what}: columns after the first {_MAX_COLUMNS} are left out")
         yield row[:_MAX_COLUMNS]
     if skipped:
-        builder.note(f"{what}: the first {MAX_ROWS} rows of {kept + skipped}{' or more' if skipped > _MAX_SKIPPED_ROWS else ''} are read")
+        builder.note(
+            f"{what}: the first {MAX_ROWS} rows of {kept + skipped}{' or more' if skipped > _MAX_SKIPPED_ROWS else ''} are read"
+        )
 
 
 def _sheet_rows(sheet: Any) -> Iterator[list[str]]:

@@ -22,7 +22,12 @@ def read_slides(path: Path, source: Source) -> Document:
         main = package.main_part("ppt/presentation.xml")
         root = package.xml(main)
         if root is None:
-            raise DocumentError("the file holds no presentation", reason="broken", found=main, fix="Save it again from the program that made it.")
+            raise DocumentError(
+                "the file holds no presentation",
+                reason="broken",
+                found=main,
+                fix="Save it again from the program that made it.",
+            )
         links = package.relations(main)
         builder = TextBuilder()
         for number, entry in enumerate(root.iterfind("{*}sldIdLst/{*}sldId"), 1):
@@ -79,7 +84,11 @@ def _add_text(builder: TextBuilder, shape: Any) -> None:
     is_list = kind in _BODIES and len(paragraphs) > 1
     for paragraph in paragraphs:
         properties = paragraph.find("{*}pPr")
-        level = int(properties.get("lvl") or 0) if properties is not None and (properties.get("lvl") or "0").isdigit() else 0
+        level = (
+            int(properties.get("lvl") or 0)
+            if properties is not None and (properties.get("lvl") or "0").isdigit()
+            else 0
+        )
         marks = {local_name(e) for e in properties} if properties is not None else set()
         if (is_list and "buNone" not in marks) or marks & {"buChar", "buAutoNum"}:
             builder.item(_paragraph_text(paragraph), "-", min(level, 4))

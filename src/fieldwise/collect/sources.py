@@ -56,7 +56,11 @@ def find_files(settings: CollectSettings) -> Found:
     Raises DatasetError for a source that is not there, matches nothing, or holds no file of a kind that can be read.
     """
     if not settings.sources:
-        raise DatasetError("no sources are named", where="collect.sources", fix="Name folders, files or patterns, such as: sources: [documents]")
+        raise DatasetError(
+            "no sources are named",
+            where="collect.sources",
+            fix="Name folders, files or patterns, such as: sources: [documents]",
+        )
     entries: list[_Entry] = []
     seen: set[str] = set()
     for number, source in enumerate(settings.sources):
@@ -76,7 +80,7 @@ def find_files(settings: CollectSettings) -> Found:
 
 
 def shown(name: str) -> str:
-    """Return a name with control characters and undecodable bytes written out.
+    r"""Return a name with control characters and undecodable bytes written out.
 
     >>> shown("a" + chr(10) + "b.txt")
     'a\\\\nb.txt'
@@ -105,19 +109,39 @@ class _Source:
             root, pattern = _split_pattern(path)
             found = [self._entry(root, p) for p in _glob(root, pattern) if self._is_wanted(root, p)]
         else:
-            raise DatasetError("the source is not there", where=f"collect.sources: {self._name}", fix="Check the spelling; places are relative to the recipe file.")
+            raise DatasetError(
+                "the source is not there",
+                where=f"collect.sources: {self._name}",
+                fix="Check the spelling; places are relative to the recipe file.",
+            )
         self._check(found, is_pattern)
         return found
 
     def _check(self, found: list[_Entry], is_pattern: bool) -> None:
         """A source that gives nothing is a mistake in the recipe, not an empty success."""
         where = f"collect.sources: {self._name}"
-        counts = ", ".join(f"{count} {ending}" for ending, count in self._seen.most_common(_SHOWN_EXTENSIONS)) or "no files"
+        counts = (
+            ", ".join(f"{count} {ending}" for ending, count in self._seen.most_common(_SHOWN_EXTENSIONS)) or "no files"
+        )
         if not found:
-            patterns = "the pattern" if is_pattern else f"{', '.join(self._settings.include)} without {', '.join(self._settings.exclude) or 'exceptions'}"
-            raise DatasetError("the source holds no files that match", where=where, found=counts, fix=f"Looked for {patterns}. Check the folder, collect.include and collect.exclude.")
+            patterns = (
+                "the pattern"
+                if is_pattern
+                else f"{', '.join(self._settings.include)} without {', '.join(self._settings.exclude) or 'exceptions'}"
+            )
+            raise DatasetError(
+                "the source holds no files that match",
+                where=where,
+                found=counts,
+                fix=f"Looked for {patterns}. Check the folder, collect.include and collect.exclude.",
+            )
         if not any(e.reason or _is_known(e) for e in found):
-            raise DatasetError("the source holds no document of a kind that can be read", where=where, found=counts, fix=f"Supply {READABLE} files.")
+            raise DatasetError(
+                "the source holds no document of a kind that can be read",
+                where=where,
+                found=counts,
+                fix=f"Supply {READABLE} files.",
+            )
 
     # ------------------------------------------------------------ walking
 
@@ -139,11 +163,18 @@ class _Source:
                     yield self._entry(root, path)
         for error in problems:
             path = Path(str(error.filename))
-            yield self._rejected(root, path, "unreadable", f"The folder cannot be opened: {error.strerror}. Give read permission and run again.")
+            yield self._rejected(
+                root,
+                path,
+                "unreadable",
+                f"The folder cannot be opened: {error.strerror}. Give read permission and run again.",
+            )
 
     def _is_wanted(self, root: Path, path: Path) -> bool:
         relative = path.relative_to(root).as_posix()
-        return any(fnmatchcase(path.name, p) or fnmatchcase(relative, p) for p in self._settings.include) and self._passes_exclude(root, path)
+        return any(
+            fnmatchcase(path.name, p) or fnmatchcase(relative, p) for p in self._settings.include
+        ) and self._passes_exclude(root, path)
 
     def _passes_exclude(self, root: Path, path: Path) -> bool:
         relative = path.relative_to(root).as_posix()
@@ -152,8 +183,18 @@ class _Source:
     def _folder_link(self, root: Path, path: Path) -> _Entry:
         target = path.resolve()
         if target.is_relative_to(root):
-            return self._rejected(root, path, "symlink_folder", "The link leads to a folder of the same source, whose files are read under their own names.")
-        return self._rejected(root, path, "symlink_outside", f"The link leads out of the source, to {shown(str(target))}. Name that folder as a source of its own, or copy it.")
+            return self._rejected(
+                root,
+                path,
+                "symlink_folder",
+                "The link leads to a folder of the same source, whose files are read under their own names.",
+            )
+        return self._rejected(
+            root,
+            path,
+            "symlink_outside",
+            f"The link leads out of the source, to {shown(str(target))}. Name that folder as a source of its own, or copy it.",
+        )
 
     def _entry(self, root: Path, path: Path, *, named: bool = False) -> _Entry:
         """Judge a path by what the file system says of it, without opening it."""
@@ -161,18 +202,37 @@ class _Source:
             self._seen[_ending(path.name)] += 1
         try:
             if path.is_symlink() and not named and not path.resolve(strict=True).is_relative_to(root):
-                return self._rejected(root, path, "symlink_outside", f"The link leads out of the source, to {shown(str(path.resolve()))}. Copy the file, or name it as a source of its own.")
+                return self._rejected(
+                    root,
+                    path,
+                    "symlink_outside",
+                    f"The link leads out of the source, to {shown(str(path.resolve()))}. Copy the file, or name it as a source of its own.",
+                )
             status = path.stat()
         except (OSError, RuntimeError) as error:
-            return self._rejected(root, path, "unreadable", f"The file cannot be opened: {getattr(error, 'strerror', None) or 'the link leads nowhere'}. Repair the link or the permission.")
+            return self._rejected(
+                root,
+                path,
+                "unreadable",
+                f"The file cannot be opened: {getattr(error, 'strerror', None) or 'the link leads nowhere'}. Repair the link or the permission.",
+            )
         if not stat.S_ISREG(status.st_mode):
             return self._rejected(root, path, "not_a_file", "It is a pipe, a socket or a device. Only files are read.")
         if status.st_size == 0:
-            return self._rejected(root, path, "empty", "The file is empty. Remove it, or save it again from the program that made it.")
+            return self._rejected(
+                root, path, "empty", "The file is empty. Remove it, or save it again from the program that made it."
+            )
         if status.st_size > self._settings.max_file_mb * 1e6:
-            return self._rejected(root, path, "too_large", f"The file has {status.st_size / 1e6:.1f} MB, at most {self._settings.max_file_mb:g} MB are read. Split it, or raise collect.max_file_mb.")
+            return self._rejected(
+                root,
+                path,
+                "too_large",
+                f"The file has {status.st_size / 1e6:.1f} MB, at most {self._settings.max_file_mb:g} MB are read. Split it, or raise collect.max_file_mb.",
+            )
         if not os.access(path, os.R_OK):
-            return self._rejected(root, path, "unreadable", "There is no permission to read the file. Give it and run again.")
+            return self._rejected(
+                root, path, "unreadable", "There is no permission to read the file. Give it and run again."
+            )
         return _Entry(self._number, root.name, path.relative_to(root).as_posix(), path, status.st_size)
 
     def _rejected(self, root: Path, path: Path, reason: str, detail: str) -> _Entry:
@@ -190,7 +250,12 @@ def _glob(root: Path, pattern: str) -> list[Path]:
     try:
         return sorted(p for p in root.glob(pattern) if not p.is_dir())
     except (ValueError, NotImplementedError) as error:
-        raise DatasetError("not a valid pattern", where=f"collect.sources: {pattern}", found=str(error), fix="Example: documents/**/*.pdf") from error
+        raise DatasetError(
+            "not a valid pattern",
+            where=f"collect.sources: {pattern}",
+            found=str(error),
+            fix="Example: documents/**/*.pdf",
+        ) from error
 
 
 def _ending(name: str) -> str:

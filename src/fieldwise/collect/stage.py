@@ -46,7 +46,12 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
         collector = _Collector(settings, step, worker, record)
         write_records(step.out(f"{FOLDER}/documents.parquet"), collector.documents(found), Document)
     if not record.documents:
-        raise DatasetError("no file could be read", where=f"collect.sources: {', '.join(settings.sources)}", found=_listed(record), fix=f"Supply {READABLE} files with text in them.")
+        raise DatasetError(
+            "no file could be read",
+            where=f"collect.sources: {', '.join(settings.sources)}",
+            found=_listed(record),
+            fix=f"Supply {READABLE} files with text in them.",
+        )
     rejected = sorted(record.rejected, key=lambda r: (r.item, r.reason))
     write_jsonl(step.out(f"{FOLDER}/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
     write_json(step.out(f"{FOLDER}/provenance.json"), record.provenance)
@@ -83,7 +88,14 @@ class _Record:
 
     def add(self, document: Document, reader: Reader) -> None:
         source = document.source
-        self.provenance[source.uri] = {"media_type": source.media_type, "sha256": source.sha256, "bytes": source.bytes, "licence": source.licence, "reader": reader.name, "warnings": list(document.notes)}
+        self.provenance[source.uri] = {
+            "media_type": source.media_type,
+            "sha256": source.sha256,
+            "bytes": source.bytes,
+            "licence": source.licence,
+            "reader": reader.name,
+            "warnings": list(document.notes),
+        }
         self.types[reader.name] += 1
         self.documents += 1
         self.pages += len(document.pages)
@@ -94,8 +106,13 @@ class _Record:
     def facts(self) -> dict[str, JsonValue]:
         reasons = Counter(r.reason for r in self.rejected)
         return {
-            "documents": self.documents, "types": dict(sorted(self.types.items())), "rejected": dict(sorted(reasons.items())), "pages": self.pages,
-            "pages_without_text": self.pages_without_text, "tables": self.tables, "characters": self.characters,
+            "documents": self.documents,
+            "types": dict(sorted(self.types.items())),
+            "rejected": dict(sorted(reasons.items())),
+            "pages": self.pages,
+            "pages_without_text": self.pages_without_text,
+            "tables": self.tables,
+            "characters": self.characters,
         }
 
 
@@ -129,7 +146,9 @@ class _Collector:
             try:
                 yield self._collect(file)
             except DocumentError as error:
-                self._record.rejected.append(Rejection(stage="collect", item=file.uri, reason=error.reason, detail=str(error)))
+                self._record.rejected.append(
+                    Rejection(stage="collect", item=file.uri, reason=error.reason, detail=str(error))
+                )
 
     def _collect(self, file: FoundFile) -> Document:
         """Read a copy, so that nothing changes under the reader; the copy stays as the original of this run."""
@@ -137,7 +156,12 @@ class _Collector:
         try:
             detected = detect(original, file.uri)
             if detected.media_type is None:
-                raise DocumentError("files of this kind are not read", reason="unknown_type", found=detected.found, fix=f"Convert it to one of {READABLE}.")
+                raise DocumentError(
+                    "files of this kind are not read",
+                    reason="unknown_type",
+                    found=detected.found,
+                    fix=f"Convert it to one of {READABLE}.",
+                )
             reader = READERS[detected.media_type]
             read = self._read(original, sha256, detected.media_type, reader)
             self._require_unchanged(file, sha256)
@@ -146,9 +170,23 @@ class _Collector:
                 original.unlink(missing_ok=True)
             raise
         self._kept.add(original)
-        source = Source(uri=file.uri, media_type=detected.media_type, sha256=sha256, bytes=original.stat().st_size, licence=self._settings.licence)
+        source = Source(
+            uri=file.uri,
+            media_type=detected.media_type,
+            sha256=sha256,
+            bytes=original.stat().st_size,
+            licence=self._settings.licence,
+        )
         notes = (*((detected.note,) if detected.note else ()), *read.notes)
-        document = Document.make(title=read.title or title_from_name(file.uri), text=read.text, source=source, pages=read.pages, headings=read.headings, tables=read.tables, notes=notes)
+        document = Document.make(
+            title=read.title or title_from_name(file.uri),
+            text=read.text,
+            source=source,
+            pages=read.pages,
+            headings=read.headings,
+            tables=read.tables,
+            notes=notes,
+        )
         self._record.add(document, reader)
         return document
 
@@ -161,7 +199,12 @@ class _Collector:
         try:
             source = file.path.open("rb")
         except OSError as error:
-            raise DocumentError("the file cannot be opened", reason="unreadable", found=error.strerror, fix="Give read permission and run again.") from error
+            raise DocumentError(
+                "the file cannot be opened",
+                reason="unreadable",
+                found=error.strerror,
+                fix="Give read permission and run again.",
+            ) from error
         try:
             with source, temporary.open("wb") as target:
                 while copied <= file.bytes and (block := _read_block(source)):
@@ -206,11 +249,21 @@ def _read_block(stream: IO[bytes]) -> bytes:
     try:
         return stream.read(_BLOCK_BYTES)
     except OSError as error:
-        raise DocumentError("the file cannot be read", reason="unreadable", found=error.strerror, fix="Check the disk or the network share and run again.") from error
+        raise DocumentError(
+            "the file cannot be read",
+            reason="unreadable",
+            found=error.strerror,
+            fix="Check the disk or the network share and run again.",
+        ) from error
 
 
 def _changed(found: str) -> DocumentError:
-    return DocumentError("the file changed while it was read", reason="changed_while_read", found=found, fix="Wait until nobody writes to it and run again.")
+    return DocumentError(
+        "the file changed while it was read",
+        reason="changed_while_read",
+        found=found,
+        fix="Wait until nobody writes to it and run again.",
+    )
 
 
 @functools.cache

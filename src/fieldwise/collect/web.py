@@ -24,7 +24,17 @@ _HIDDEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re
 _MAIN_SHARE = 0.5
 _MANY_LINKS = 0.25
 _LITTLE = 0.5
-_TRAFILATURA_TAGS = {"list": "ul", "item": "li", "row": "tr", "cell": "td", "lb": "br", "quote": "blockquote", "hi": "span", "ref": "a", "code": "code"}
+_TRAFILATURA_TAGS = {
+    "list": "ul",
+    "item": "li",
+    "row": "tr",
+    "cell": "td",
+    "lb": "br",
+    "quote": "blockquote",
+    "hi": "span",
+    "ref": "a",
+    "code": "code",
+}
 
 
 def read_html(path: Path, source: Source) -> Document:
@@ -43,11 +53,15 @@ def add_html(builder: TextBuilder, text: str) -> str:
     """Add the main content of a page; returns the page's title."""
     html: Any = require("lxml.html", extra="documents", to="read HTML files")
     etree: Any = require("lxml.etree", extra="documents", to="read HTML files")
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, huge_tree=True)  # the small tree drops what is nested deep
+    parser = html.HTMLParser(
+        encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, huge_tree=True
+    )  # the small tree drops what is nested deep
     try:
         root = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except (etree.ParserError, etree.XMLSyntaxError, ValueError, AssertionError) as error:
-        raise DocumentError("not readable as HTML", reason="broken", found=str(error)[:120], fix="Save the page again.") from error
+        raise DocumentError(
+            "not readable as HTML", reason="broken", found=str(error)[:120], fix="Save the page again."
+        ) from error
     title = _title(root)
     _drop_boilerplate(root)
     body = root.find("body") if root.find("body") is not None else root
@@ -67,9 +81,19 @@ def _title(root: Any) -> str:
 def _drop_boilerplate(root: Any) -> None:
     for element in root.xpath(" | ".join(f"//{tag}" for tag in _BOILERPLATE.split("|"))):
         element.drop_tree()
-    for element in root.xpath("//*[@hidden] | //*[@aria-hidden='true'] | //*[@role='navigation' or @role='search' or @role='contentinfo' or @role='banner'] | //*[@style]"):
-        hidden = element.get("hidden") is not None or element.get("aria-hidden") == "true" or element.get("role") in ("navigation", "search", "contentinfo", "banner")
-        if (hidden or _HIDDEN_STYLE.search(element.get("style") or "")) and element.getparent() is not None and element.tag not in ("body", "html"):
+    for element in root.xpath(
+        "//*[@hidden] | //*[@aria-hidden='true'] | //*[@role='navigation' or @role='search' or @role='contentinfo' or @role='banner'] | //*[@style]"
+    ):
+        hidden = (
+            element.get("hidden") is not None
+            or element.get("aria-hidden") == "true"
+            or element.get("role") in ("navigation", "search", "contentinfo", "banner")
+        )
+        if (
+            (hidden or _HIDDEN_STYLE.search(element.get("style") or ""))
+            and element.getparent() is not None
+            and element.tag not in ("body", "html")
+        ):
             element.drop_tree()
     for element in root.xpath("//header[not(ancestor::main or ancestor::article) and not(.//h1)]"):
         element.drop_tree()
@@ -95,7 +119,9 @@ def _chars(element: Any) -> int:
 def _main_by_trafilatura(text: str, html: Any) -> Any:
     """The main content as trafilatura sees it, in the tags of HTML; None if it finds nothing."""
     trafilatura: Any = require("trafilatura", extra="documents", to="find the main part of web pages")
-    found = trafilatura.bare_extraction(text, include_tables=True, include_comments=False, include_links=True, favor_recall=True)
+    found = trafilatura.bare_extraction(
+        text, include_tables=True, include_comments=False, include_links=True, favor_recall=True
+    )
     if found is None or found.body is None:
         return None
     for element in found.body.iter():

@@ -11,7 +11,27 @@ from fieldwise.collect.headings import heading_level
 _HEADINGS = {f"h{n}": n for n in range(1, 7)}
 _BLOCKS = {"p", "div", "section", "article", "main", "header", "body", "html", "blockquote", "figure", "figcaption", "address", "center", "form", "fieldset", "details", "summary", "tr", "td", "th", "tbody", "thead",
            "caption", "dd", "dt", "dl", "hr", "legend", "tfoot", "colgroup"}  # fmt: skip
-_SKIPPED = {"script", "style", "noscript", "template", "head", "title", "meta", "link", "input", "textarea", "select", "button", "svg", "iframe", "object", "map", "video", "audio", "canvas"}
+_SKIPPED = {
+    "script",
+    "style",
+    "noscript",
+    "template",
+    "head",
+    "title",
+    "meta",
+    "link",
+    "input",
+    "textarea",
+    "select",
+    "button",
+    "svg",
+    "iframe",
+    "object",
+    "map",
+    "video",
+    "audio",
+    "canvas",
+}
 _BOLD_TAGS = {"b", "strong"}
 _BOLD_STYLE = re.compile(r"font-weight\s*:\s*(?:bold|[6-9]00)", re.IGNORECASE)
 _MAX_BOLD_HEADING_CHARS = 120
@@ -38,7 +58,9 @@ class HtmlBlocks:
         self._say(element.text, bold)
         for child in element:
             if isinstance(child.tag, str):
-                self._element(child, bold or child.tag in _BOLD_TAGS or bool(_BOLD_STYLE.search(child.get("style") or "")))
+                self._element(
+                    child, bold or child.tag in _BOLD_TAGS or bool(_BOLD_STYLE.search(child.get("style") or ""))
+                )
             self._say(child.tail, bold)
 
     def _element(self, element: Any, bold: bool) -> None:
@@ -96,7 +118,13 @@ class HtmlBlocks:
             return None
         if (level := heading_level(text)) is not None:
             return level
-        if is_bold and len(text) <= _MAX_BOLD_HEADING_CHARS and text[-1] not in ".,;:" and text[0].isalnum() and any(c.isalpha() for c in text):
+        if (
+            is_bold
+            and len(text) <= _MAX_BOLD_HEADING_CHARS
+            and text[-1] not in ".,;:"
+            and text[0].isalnum()
+            and any(c.isalpha() for c in text)
+        ):
             return 3
         return None
 
@@ -158,7 +186,10 @@ class HtmlBlocks:
     def _layout(self, cells: list[list[Any]]) -> None:
         """A single row of short cells, such as "Item 1." beside its title, is one line; else each cell stands for itself."""
         texts = [" ".join(_cell_words(cell).split()) for row in cells for cell in row]
-        if len([row for row in cells if any(one_line(c.text_content()) for c in row)]) == 1 and max(map(len, texts)) <= _MAX_BOLD_HEADING_CHARS:
+        if (
+            len([row for row in cells if any(one_line(c.text_content()) for c in row)]) == 1
+            and max(map(len, texts)) <= _MAX_BOLD_HEADING_CHARS
+        ):
             is_bold = all(_is_bold(cell) for row in cells for cell in row if one_line(cell.text_content()))
             self._say(" ".join(texts), is_bold)
             self._flush()
@@ -170,7 +201,9 @@ class HtmlBlocks:
 
 
 def _is_bold(cell: Any) -> bool:
-    return cell.tag == "th" or any(e.tag in _BOLD_TAGS or _BOLD_STYLE.search(e.get("style") or "") for e in cell.iter() if isinstance(e.tag, str))
+    return cell.tag == "th" or any(
+        e.tag in _BOLD_TAGS or _BOLD_STYLE.search(e.get("style") or "") for e in cell.iter() if isinstance(e.tag, str)
+    )
 
 
 def _gather(element: Any, words: list[str], inner: list[Any]) -> None:

@@ -17,7 +17,21 @@ from fieldwise.collect.word_numbering import Numbering
 from fieldwise.errors import DocumentError
 from fieldwise.records import Document, Source
 
-_SKIPPED = {"del", "moveFrom", "delText", "instrText", "Fallback", "pPr", "rPr", "tblPr", "tcPr", "trPr", "sectPr", "sdtPr", "sdtEndPr"}
+_SKIPPED = {
+    "del",
+    "moveFrom",
+    "delText",
+    "instrText",
+    "Fallback",
+    "pPr",
+    "rPr",
+    "tblPr",
+    "tcPr",
+    "trPr",
+    "sectPr",
+    "sdtPr",
+    "sdtEndPr",
+}
 _BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 _FORMULAS = {"f": "({})/({})", "sSup": "{}^{}", "sSub": "{}_{}", "sSubSup": "{}_{}^{}", "d": "({})"}
 _OPERANDS = {"num", "den", "e", "sub", "sup"}
@@ -42,11 +56,23 @@ def read_word(path: Path, source: Source) -> Document:
         root = package.xml(main)
         body = next(iter(root.iter("{*}body")), None) if root is not None else None
         if body is None:
-            raise DocumentError("the file holds no document body", reason="broken", found=main, fix="Save it again from the program that made it.")
+            raise DocumentError(
+                "the file holds no document body",
+                reason="broken",
+                found=main,
+                fix="Save it again from the program that made it.",
+            )
         folder = main.rpartition("/")[0]
         builder = TextBuilder()
-        _Body(builder, _read_styles(package.xml(f"{folder}/styles.xml")), Numbering(package.xml(f"{folder}/numbering.xml"))).add(body)
-        if any(package.read(f"{folder}/{part}") and body.find(".//{*}" + part[:-5] + "Reference") is not None for part in _NOTE_PARTS):
+        _Body(
+            builder,
+            _read_styles(package.xml(f"{folder}/styles.xml")),
+            Numbering(package.xml(f"{folder}/numbering.xml")),
+        ).add(body)
+        if any(
+            package.read(f"{folder}/{part}") and body.find(".//{*}" + part[:-5] + "Reference") is not None
+            for part in _NOTE_PARTS
+        ):
             builder.note("footnotes are left out")
         return builder.document(source, package.title())
 
@@ -91,7 +117,12 @@ def _read_styles(root: Any) -> dict[str, _Style]:
         if (match := _HEADING_NAME.match(name)) is not None:
             level = int(match[1])
         number = _number(properties)
-        found = _Style(name, level if level is not None else base.level, number if number[0] is not None else base.number, name in ("title", "titel", "titre") or base.is_title)
+        found = _Style(
+            name,
+            level if level is not None else base.level,
+            number if number[0] is not None else base.number,
+            name in ("title", "titel", "titre") or base.is_title,
+        )
         resolved[style_id] = found
         return found
 
@@ -138,7 +169,9 @@ class _Body:
             self.add(box)
 
     def _add_text(self, text: str, properties: Any) -> None:
-        style = self._styles.get(attribute(properties.find("{*}pStyle")) or "" if properties is not None else "", _NO_STYLE)
+        style = self._styles.get(
+            attribute(properties.find("{*}pStyle")) or "" if properties is not None else "", _NO_STYLE
+        )
         own = _outline_level(properties)
         level = style.level if own is None else own
         number, depth = _number(properties)
@@ -146,7 +179,9 @@ class _Body:
             number, depth = style.number[0], style.number[1] if style.level is None else style.level - 1
         mark = self._numbering.mark(number, depth) if number is not None else None
         if style.is_title or level is not None:
-            self._builder.heading(f"{mark} {text}" if mark and mark != "-" else text, 1 if style.is_title else level or 1)
+            self._builder.heading(
+                f"{mark} {text}" if mark and mark != "-" else text, 1 if style.is_title else level or 1
+            )
         elif mark is not None:
             self._builder.item(text, mark, min(depth, 4))
         elif style.name.startswith(("list bullet", "list number")):
@@ -162,9 +197,20 @@ class _Body:
                 yield box
 
     def _table(self, table: Any) -> None:
-        rows = [[self._cell(cell) for cell in _cells(row)] for row in table.iter("{*}tr") if next(row.iterancestors("{*}tbl"), None) is table]
-        spans = [[_span(cell) for cell in _cells(row)] for row in table.iter("{*}tr") if next(row.iterancestors("{*}tbl"), None) is table]
-        wide = [[text for texts, n in zip(row, widths, strict=True) for text in (texts, *[""] * (n - 1))] for row, widths in zip(rows, spans, strict=True)]
+        rows = [
+            [self._cell(cell) for cell in _cells(row)]
+            for row in table.iter("{*}tr")
+            if next(row.iterancestors("{*}tbl"), None) is table
+        ]
+        spans = [
+            [_span(cell) for cell in _cells(row)]
+            for row in table.iter("{*}tr")
+            if next(row.iterancestors("{*}tbl"), None) is table
+        ]
+        wide = [
+            [text for texts, n in zip(row, widths, strict=True) for text in (texts, *[""] * (n - 1))]
+            for row, widths in zip(rows, spans, strict=True)
+        ]
         if all(len([c for c in row if c.strip()]) <= 1 for row in wide):  # a frame around text, not a table
             for row in wide:
                 for cell in row:

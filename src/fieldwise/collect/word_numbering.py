@@ -7,7 +7,21 @@ from typing import Any, NamedTuple
 
 from fieldwise.collect.archive import attribute
 
-_ROMAN = ((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))
+_ROMAN = (
+    (1000, "m"),
+    (900, "cm"),
+    (500, "d"),
+    (400, "cd"),
+    (100, "c"),
+    (90, "xc"),
+    (50, "l"),
+    (40, "xl"),
+    (10, "x"),
+    (9, "ix"),
+    (5, "v"),
+    (4, "iv"),
+    (1, "i"),
+)
 
 
 class _Level(NamedTuple):
@@ -28,7 +42,9 @@ class Numbering:
         self._lists: dict[str, str] = {}
         self._starts: dict[tuple[str, int], int] = {}
         for element in root.iter("{*}abstractNum") if root is not None else ():
-            abstract[attribute(element, "abstractNumId") or ""] = {_whole(attribute(level, "ilvl"), 0): _read_level(level) for level in element.iter("{*}lvl")}
+            abstract[attribute(element, "abstractNumId") or ""] = {
+                _whole(attribute(level, "ilvl"), 0): _read_level(level) for level in element.iter("{*}lvl")
+            }
         for element in root.iter("{*}num") if root is not None else ():
             number = attribute(element, "numId") or ""
             self._lists[number] = attribute(element.find("{*}abstractNumId")) or ""
@@ -70,7 +86,11 @@ class Numbering:
 
 
 def _read_level(element: Any) -> _Level:
-    return _Level(attribute(element.find("{*}numFmt")) or "decimal", attribute(element.find("{*}lvlText")) or "", _whole(attribute(element.find("{*}start")), 1))
+    return _Level(
+        attribute(element.find("{*}numFmt")) or "decimal",
+        attribute(element.find("{*}lvlText")) or "",
+        _whole(attribute(element.find("{*}start")), 1),
+    )
 
 
 def _in_form(n: int, form: str) -> str:

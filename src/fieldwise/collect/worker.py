@@ -58,7 +58,9 @@ def read(job: dict[str, JsonValue], readers: dict[str, Reader]) -> dict[str, Jso
             check_archive(path, float(str(job["max_unpacked_mb"])), allow_doctype=reader.allows_doctype)
         document = reader.load()(path, Source(uri=str(job["uri"])))
         if not document.text.strip():
-            raise DocumentError("there is no text in it", reason="no_text", fix="If its content is pictures, supply the text.")
+            raise DocumentError(
+                "there is no text in it", reason="no_text", fix="If its content is pictures, supply the text."
+            )
         return {"document": document.model_dump(mode="json")}
     except DocumentError as error:
         return {"reason": error.reason, "detail": str(error)}
@@ -66,8 +68,11 @@ def read(job: dict[str, JsonValue], readers: dict[str, Reader]) -> dict[str, Jso
         return {"missing": error.what, "fix": error.fix}
     except MemoryError:
         raise
-    except Exception as error:  # the border of one document: libraries raise whatever they like
-        return {"reason": "broken", "detail": f"The file cannot be read, found {type(error).__name__}: {str(error)[:200]}. Save it again from the program that made it."}
+    except Exception as error:  # noqa: BLE001  the border of one document: libraries raise whatever they like
+        return {
+            "reason": "broken",
+            "detail": f"The file cannot be read, found {type(error).__name__}: {str(error)[:200]}. Save it again from the program that made it.",
+        }
 
 
 def main(arguments: list[str]) -> None:

@@ -27,12 +27,27 @@ def resolve(model: str, revision: str | None = None) -> BaseWeights:
     elif Path(model).expanduser().is_dir():
         folder, licence = Path(model).expanduser(), None
     elif model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ModelError("the folder of the base model is not there", where="base.model", found=model, fix="Name an existing folder, a Hugging Face id such as HuggingFaceTB/SmolLM2-135M-Instruct, or fieldwise-nano.")
+        raise ModelError(
+            "the folder of the base model is not there",
+            where="base.model",
+            found=model,
+            fix="Name an existing folder, a Hugging Face id such as HuggingFaceTB/SmolLM2-135M-Instruct, or fieldwise-nano.",
+        )
     else:
         folder, licence = _from_hub(model, revision), None
     _check(folder, model)
-    files = [p for p in folder.iterdir() if p.is_file() and p.suffix in (".json", ".safetensors", ".jinja", ".model") and p.name != "card.json"]
-    return BaseWeights(model=model, revision=revision, path=str(folder.resolve()), sha256=sha256_of_files(files, folder), licence=licence)
+    files = [
+        p
+        for p in folder.iterdir()
+        if p.is_file() and p.suffix in (".json", ".safetensors", ".jinja", ".model") and p.name != "card.json"
+    ]
+    return BaseWeights(
+        model=model,
+        revision=revision,
+        path=str(folder.resolve()),
+        sha256=sha256_of_files(files, folder),
+        licence=licence,
+    )
 
 
 def _embedded(size: str | None) -> Path:
@@ -47,10 +62,20 @@ def _embedded(size: str | None) -> Path:
 def _from_hub(model: str, revision: str | None) -> Path:
     hub = require("huggingface_hub", extra="train", to="fetch a model from the Hugging Face hub")
     try:
-        return Path(hub.snapshot_download(model, revision=revision, allow_patterns=_KEPT_PATTERNS, token=os.environ.get("HF_TOKEN"), tqdm_class=_shown_progress()))
+        return Path(
+            hub.snapshot_download(
+                model,
+                revision=revision,
+                allow_patterns=_KEPT_PATTERNS,
+                token=os.environ.get("HF_TOKEN"),
+                tqdm_class=_shown_progress(),
+            )
+        )
     except Exception as error:  # the hub client raises many kinds; each means that the model could not be had
         raise ModelError(
-            "the base model could not be fetched", where="base.model", found=f"{model}: {type(error).__name__}",
+            "the base model could not be fetched",
+            where="base.model",
+            found=f"{model}: {type(error).__name__}",
             fix="Check the id and the network (HF_HUB_OFFLINE must not be set), set HF_TOKEN for a gated model, or download it elsewhere and name its folder.",
         ) from error
 
@@ -59,7 +84,7 @@ def _shown_progress() -> Any:
     """A download of gigabytes shows how far it is, although the bars of libraries are off."""
     tqdm = require("tqdm", extra="train", to="show the progress of a download").tqdm
 
-    class Shown(tqdm):  # type: ignore[misc]
+    class Shown(tqdm):  # type: ignore[misc,valid-type]
         """A bar that is never switched off."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -71,15 +96,33 @@ def _shown_progress() -> Any:
 def _check(folder: Path, model: str) -> None:
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
     if missing:
-        raise ModelError(f"the base model lacks {' and '.join(missing)}", where=folder, fix="Name a folder saved with save_pretrained, tokenizer included.")
+        raise ModelError(
+            f"the base model lacks {' and '.join(missing)}",
+            where=folder,
+            fix="Name a folder saved with save_pretrained, tokenizer included.",
+        )
     if not list(folder.glob("*.safetensors")):
         others = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
-        raise ModelError("the base model has no safetensors file", where=folder, found=", ".join(others) or "no weights", fix="Convert the weights to safetensors; other formats can run code when loaded.")
+        raise ModelError(
+            "the base model has no safetensors file",
+            where=folder,
+            found=", ".join(others) or "no weights",
+            fix="Convert the weights to safetensors; other formats can run code when loaded.",
+        )
     config = _json(folder / "config.json")
     if config.get("model_type") is None:
-        raise ModelError("config.json does not name a model_type", where=folder / "config.json", fix="Use a folder saved by transformers.")
+        raise ModelError(
+            "config.json does not name a model_type",
+            where=folder / "config.json",
+            fix="Use a folder saved by transformers.",
+        )
     if chat_template(folder) is None:
-        raise ModelError("the base model has no chat template", where=folder, found=model, fix="Use an instruct model, or put a chat_template.jinja into a copy of the folder.")
+        raise ModelError(
+            "the base model has no chat template",
+            where=folder,
+            found=model,
+            fix="Use an instruct model, or put a chat_template.jinja into a copy of the folder.",
+        )
 
 
 def chat_template(folder: Path) -> str | None:
@@ -98,12 +141,18 @@ def _json(path: Path) -> dict[str, object]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError("not valid JSON", where=path, found=str(error), fix="The download may be incomplete: fetch the model again.") from error
+        raise ModelError(
+            "not valid JSON", where=path, found=str(error), fix="The download may be incomplete: fetch the model again."
+        ) from error
     return value if isinstance(value, dict) else {}
 
 
 def check_k_quants(folder: Path) -> str | None:
     """Return why K-quants (q4_k_m and the like) do not fit these weights, or None if they do."""
     config = _json(folder / "config.json")
-    bad = {name: config[name] for name in ("hidden_size", "intermediate_size") if isinstance(config.get(name), int) and int(str(config[name])) % 256}
+    bad = {
+        name: config[name]
+        for name in ("hidden_size", "intermediate_size")
+        if isinstance(config.get(name), int) and int(str(config[name])) % 256
+    }
     return None if not bad else ", ".join(f"{name} {value} is not a multiple of 256" for name, value in bad.items())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fieldwise.engine.llama_model import LlamaContext, LlamaModel
 from fieldwise.engine.reply import Reply, check_prompt, log_softmax_at
 from fieldwise.engine.scheduler import EngineStats, Request, Scheduler
-from fieldwise.engine.template import render
+from fieldwise.engine.template import render, without_control
 from fieldwise.engine.text_stream import ByteCharacters
 from fieldwise.engine.threads import thread_count
 from fieldwise.errors import ModelError
@@ -39,13 +39,28 @@ class LlamaCppEngine:
     company a request has in its batch, so nearly equal tokens may swap.
     """
 
-    def __init__(self, path: Path, *, context_tokens: int = 0, parallel: int = 1, threads: int = 0, exact: bool = False, model_id: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        context_tokens: int = 0,
+        parallel: int = 1,
+        threads: int = 0,
+        exact: bool = False,
+        model_id: str | None = None,
+    ) -> None:
         self._model = LlamaModel(path)
         self.model_id = model_id or path.stem
         self.context_tokens = min(self._model.context_tokens, context_tokens or _CONTEXT_IF_UNSAID)
         self.vocabulary_size = self._model.vocabulary_size
         try:
-            context = LlamaContext(self._model, context_tokens=self.context_tokens, sequences=parallel, threads=thread_count(threads), exact=exact)
+            context = LlamaContext(
+                self._model,
+                context_tokens=self.context_tokens,
+                sequences=parallel,
+                threads=thread_count(threads),
+                exact=exact,
+            )
         except ModelError:
             self._model.close()
             raise
@@ -68,8 +83,15 @@ class LlamaCppEngine:
     def render(self, conversation: Conversation, *, tools: Sequence[dict[str, object]] = ()) -> list[int]:
         """Return the prompt of a conversation, ending where the assistant begins to speak."""
         if self._model.chat_template is None:
-            raise ModelError("the GGUF file has no chat template", where=self._model.path, fix="Convert the weights again with a chat_template.jinja in their folder.")
-        return self.tokenize(render(self._model.chat_template, conversation, tools=tools, special_tokens=self._model.special_tokens))
+            raise ModelError(
+                "the GGUF file has no chat template",
+                where=self._model.path,
+                fix="Convert the weights again with a chat_template.jinja in their folder.",
+            )
+        safe = without_control(conversation, self._model.control_tokens)
+        return self.tokenize(
+            render(self._model.chat_template, safe, tools=tools, special_tokens=self._model.special_tokens)
+        )
 
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
         """Continue every prompt, as many at once as there are slots; each uses the same seed."""
@@ -82,7 +104,9 @@ class LlamaCppEngine:
             for request in requests:
                 request.cancelled.set()
 
-    def stream(self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[Piece]:
+    def stream(
+        self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[Piece]:
         """Continue one prompt piece by piece; wrong arguments raise here, before the first piece.
 
         Closing the iterator, or `is_cancelled` turning true, frees the slot with the next batch.
@@ -113,12 +137,22 @@ class LlamaCppEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _request(self, prompt: Sequence[int], sampling: Sampling) -> Request:
         check_prompt(prompt, context_tokens=self.context_tokens, vocabulary_size=self.vocabulary_size)
-        return Request(Reply(prompt, sampling, context_tokens=self.context_tokens, is_end=self._model.is_end, characters=ByteCharacters(self._model.piece)))
+        return Request(
+            Reply(
+                prompt,
+                sampling,
+                context_tokens=self.context_tokens,
+                is_end=self._model.is_end,
+                characters=ByteCharacters(self._model.piece),
+            )
+        )
 
     def _pieces(self, request: Request, is_cancelled: Callable[[], bool]) -> Iterator[Piece]:
         self._scheduler.submit(request)
@@ -146,7 +180,9 @@ class LlamaCppEngine:
             if piece.finish_reason is not None:
                 return request.reply.generation()
 
-    def _logit_chunks(self, token_ids: Sequence[int], use: Callable[[NDArray[np.float32]], NDArray[T]]) -> list[NDArray[T]]:
+    def _logit_chunks(
+        self, token_ids: Sequence[int], use: Callable[[NDArray[np.float32]], NDArray[T]]
+    ) -> list[NDArray[T]]:
         check_prompt(token_ids, context_tokens=self.context_tokens, vocabulary_size=self.vocabulary_size)
         tokens = list(token_ids)
 

@@ -25,9 +25,16 @@ class LlamaModel:
         self.path = path
         self._library = load()
         take_log()
-        handle = self._library.llama_model_load_from_file(str(path).encode(), self._library.llama_model_default_params())
+        handle = self._library.llama_model_load_from_file(
+            str(path).encode(), self._library.llama_model_default_params()
+        )
         if not handle:
-            raise ModelError("the GGUF file cannot be loaded", where=path, found=take_log() or None, fix="The file is incomplete or of an unknown kind: make it again with fieldwise run --stage 5, or download it again.")
+            raise ModelError(
+                "the GGUF file cannot be loaded",
+                where=path,
+                found=take_log() or None,
+                fix="The file is incomplete or of an unknown kind: make it again with fieldwise run --stage 5, or download it again.",
+            )
         self.handle: int | None = handle
         self._lock = threading.Lock()
         self._vocabulary = self._library.llama_model_get_vocab(handle)
@@ -37,6 +44,7 @@ class LlamaModel:
         template = self._library.llama_model_chat_template(handle, None)
         self.chat_template: str | None = template.decode("utf-8", "replace") if template else None
         self.special_tokens = self._special_tokens()
+        self.control_tokens = self._control_tokens()
         if self._library.llama_model_has_encoder(handle):
             self.close()
             raise ModelError("only decoder models can be run", where=path, fix="Use a causal language model.")
@@ -97,13 +105,30 @@ class LlamaModel:
                 return buffer.raw[:length]
             room = -length
 
+    def _control_tokens(self) -> frozenset[str]:
+        """Tokens that shape a conversation and must never come from its content."""
+        library, vocabulary = self._library, self._vocabulary
+        found = (
+            library.llama_vocab_get_text(vocabulary, n).decode("utf-8", "replace")
+            for n in range(self.vocabulary_size)
+            if library.llama_vocab_is_control(vocabulary, n)
+        )
+        return frozenset(text for text in found if len(text) > 1)
+
     def _special_tokens(self) -> dict[str, str]:
         # from the header: for a byte-level vocabulary without them llama.cpp itself would name token 11
         found = {}
-        for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")):
+        for name, key in (
+            ("bos_token", "bos"),
+            ("eos_token", "eos"),
+            ("unk_token", "unknown"),
+            ("pad_token", "padding"),
+        ):
             token = self.metadata(f"tokenizer.ggml.{key}_token_id")
             if token is not None and int(token) < self.vocabulary_size:
-                found[name] = self._library.llama_vocab_get_text(self._vocabulary, int(token)).decode("utf-8", "replace")
+                found[name] = self._library.llama_vocab_get_text(self._vocabulary, int(token)).decode(
+                    "utf-8", "replace"
+                )
         return found
 
 
@@ -123,24 +148,41 @@ class LlamaContext:
         take_log()
         handle = self._library.llama_init_from_model(model.handle, params)
         if not handle:
-            raise ModelError("llama.cpp cannot set up its memory", where=model.path, found=take_log() or None, fix="Ask for a shorter context or fewer parallel requests.")
+            raise ModelError(
+                "llama.cpp cannot set up its memory",
+                where=model.path,
+                found=take_log() or None,
+                fix="Ask for a shorter context or fewer parallel requests.",
+            )
         self._handle: int | None = handle
         self._memory = self._library.llama_get_memory(handle)
         self.batch_tokens = int(self._library.llama_n_batch(handle))
         self._allocate(self.batch_tokens)
 
-    def decode(self, tokens: Sequence[int], positions: Sequence[int], sequences: Sequence[int], wanted: Sequence[bool]) -> NDArray[np.float32]:
+    def decode(
+        self, tokens: Sequence[int], positions: Sequence[int], sequences: Sequence[int], wanted: Sequence[bool]
+    ) -> NDArray[np.float32]:
         """Compute up to `batch_tokens` tokens; returns the logits of those that are wanted, one row each, in order.
 
         The rows are a view of llama.cpp's memory and hold until the next call.
         """
         count = len(tokens)
-        self._token[:count], self._position[:count], self._sequence[:count], self._wanted[:count] = tokens, positions, sequences, wanted
+        self._token[:count], self._position[:count], self._sequence[:count], self._wanted[:count] = (
+            tokens,
+            positions,
+            sequences,
+            wanted,
+        )
         self._batch.n_tokens = count
         take_log()
         status = self._library.llama_decode(self._handle, self._batch)
         if status != 0:
-            raise ModelError("llama.cpp could not compute a batch", where=self._model.path, found=f"status {status} for {count} tokens; {take_log()}", fix="Start again with a shorter context; if it stays, report it with this message.")
+            raise ModelError(
+                "llama.cpp could not compute a batch",
+                where=self._model.path,
+                found=f"status {status} for {count} tokens; {take_log()}",
+                fix="Start again with a shorter context; if it stays, report it with this message.",
+            )
         rows = int(self._wanted[:count].sum())
         if rows == 0:
             return np.empty((0, self._model.vocabulary_size), dtype=np.float32)
@@ -176,8 +218,13 @@ class LlamaContext:
         self._pointers = self._sequence.ctypes.data + 4 * np.arange(room, dtype=np.uint64)
         whole, byte = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_int8)
         self._batch = Batch(
-            n_tokens=0, token=self._token.ctypes.data_as(whole), embd=None, pos=self._position.ctypes.data_as(whole), n_seq_id=self._one.ctypes.data_as(whole),
-            seq_id=self._pointers.ctypes.data_as(ctypes.POINTER(whole)), logits=self._wanted.ctypes.data_as(byte),
+            n_tokens=0,
+            token=self._token.ctypes.data_as(whole),
+            embd=None,
+            pos=self._position.ctypes.data_as(whole),
+            n_seq_id=self._one.ctypes.data_as(whole),
+            seq_id=self._pointers.ctypes.data_as(ctypes.POINTER(whole)),
+            logits=self._wanted.ctypes.data_as(byte),
         )
 
 
@@ -187,8 +234,15 @@ def _padded(tokens: int) -> int:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise ModelError("the GGUF file is not there", where=path, fix="Name a .gguf file, or make one with fieldwise run --stage 5.")
+        raise ModelError(
+            "the GGUF file is not there", where=path, fix="Name a .gguf file, or make one with fieldwise run --stage 5."
+        )
     with path.open("rb") as stream:
         magic = stream.read(4)
     if magic != _MAGIC:
-        raise ModelError("not a GGUF file", where=path, found=repr(magic), fix="Name a .gguf file; a folder with safetensors runs on the transformers engine.")
+        raise ModelError(
+            "not a GGUF file",
+            where=path,
+            found=repr(magic),
+            fix="Name a .gguf file; a folder with safetensors runs on the transformers engine.",
+        )

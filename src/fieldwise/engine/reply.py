@@ -29,7 +29,15 @@ class Characters(Protocol):
 class Reply:
     """The state of one reply: its tokens so far and, once it has ended, why."""
 
-    def __init__(self, prompt: Sequence[int], sampling: Sampling, *, context_tokens: int, is_end: Callable[[int], bool], characters: Characters) -> None:
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        *,
+        context_tokens: int,
+        is_end: Callable[[int], bool],
+        characters: Characters,
+    ) -> None:
         self.prompt = list(prompt)
         self.tokens: list[int] = []
         self.finish_reason: FinishReason | None = None
@@ -73,10 +81,18 @@ def check_prompt(prompt: Sequence[int], *, context_tokens: int, vocabulary_size:
     if not prompt:
         raise ModelError("the prompt is empty", fix="Give at least one token.")
     if len(prompt) > context_tokens:
-        raise ModelError("the prompt is longer than the context", found=f"{len(prompt)} tokens for a context of {context_tokens}", fix="Shorten the question or show fewer passages.")
+        raise ModelError(
+            "the prompt is longer than the context",
+            found=f"{len(prompt)} tokens for a context of {context_tokens}",
+            fix="Shorten the question or show fewer passages.",
+        )
     strange = [token for token in prompt if not 0 <= token < vocabulary_size]
     if strange:
-        raise ModelError("the prompt has tokens that are not in the vocabulary", found=f"{strange[0]} of {vocabulary_size}", fix="Make the prompt with this engine's tokenize or render.")
+        raise ModelError(
+            "the prompt has tokens that are not in the vocabulary",
+            found=f"{strange[0]} of {vocabulary_size}",
+            fix="Make the prompt with this engine's tokenize or render.",
+        )
 
 
 def log_softmax_at(logits: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.float64]:

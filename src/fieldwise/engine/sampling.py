@@ -40,7 +40,12 @@ def check(sampling: Sampling) -> None:
         "max_tokens": sampling.max_tokens < 0,
     }
     for name in (name for name, is_wrong in wrong.items() if is_wrong):
-        raise InputError("the value is out of range", where=name, found=getattr(sampling, name), fix="temperature, top_k and max_tokens are 0 or more, top_p lies above 0 and up to 1.")
+        raise InputError(
+            "the value is out of range",
+            where=name,
+            found=getattr(sampling, name),
+            fix="temperature, top_k and max_tokens are 0 or more, top_p lies above 0 and up to 1.",
+        )
 
 
 def distribution(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -78,7 +78,9 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """Return what has been done so far, and what is under way."""
         with self._changed:
-            return replace(self._stats, running=sum(slot.request is not None for slot in self._slots), waiting=len(self._waiting))
+            return replace(
+                self._stats, running=sum(slot.request is not None for slot in self._slots), waiting=len(self._waiting)
+            )
 
     def submit(self, request: Request) -> None:
         """Queue a request; it starts with the next batch that has a free slot."""
@@ -178,7 +180,9 @@ class Scheduler:
         wanted: list[bool] = []
         answering: list[_Slot] = []
         # those that only need one token go first, so that a long prompt does not hold up running replies
-        for slot in sorted((slot for slot in self._slots if slot.request is not None), key=lambda slot: len(slot.pending)):
+        for slot in sorted(
+            (slot for slot in self._slots if slot.request is not None), key=lambda slot: len(slot.pending)
+        ):
             part = slot.pending[: self._context.batch_tokens - len(tokens)]
             if not part:
                 break

@@ -7,7 +7,8 @@ that of transformers for the same template, messages, tools and special tokens; 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -20,8 +21,12 @@ from fieldwise.records import Conversation
 
 
 def render(
-    template: str, conversation: Conversation, *, tools: Sequence[dict[str, object]] = (),
-    special_tokens: Mapping[str, str] | None = None, add_generation_prompt: bool = True,
+    template: str,
+    conversation: Conversation,
+    *,
+    tools: Sequence[dict[str, object]] = (),
+    special_tokens: Mapping[str, str] | None = None,
+    add_generation_prompt: bool = True,
 ) -> str:
     """Return the text of a conversation; with `add_generation_prompt` it ends where the assistant begins to speak.
 
@@ -33,14 +38,48 @@ def render(
         raise ModelError("an empty conversation cannot be rendered", fix="Give at least one message.")
     try:
         text = _compiled(template).render(
-            messages=chat_messages(conversation), tools=list(tools) or None, documents=None,
-            add_generation_prompt=add_generation_prompt, **dict(special_tokens or {}),
+            messages=chat_messages(conversation),
+            tools=list(tools) or None,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            **dict(special_tokens or {}),
         )
     except jinja2.exceptions.TemplateSyntaxError as error:
-        raise ModelError("the chat template is broken", where=f"chat template, line {error.lineno}", found=error.message, fix="Repair chat_template.jinja in the folder of the weights.") from error
+        raise ModelError(
+            "the chat template is broken",
+            where=f"chat template, line {error.lineno}",
+            found=error.message,
+            fix="Repair chat_template.jinja in the folder of the weights.",
+        ) from error
     except (jinja2.exceptions.TemplateError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError("the chat template refuses this conversation", found=str(error), fix="Send the roles in the order the model was trained with: system, then user and assistant in turns.") from error
+        raise ModelError(
+            "the chat template refuses this conversation",
+            found=str(error),
+            fix="Send the roles in the order the model was trained with: system, then user and assistant in turns.",
+        ) from error
     return str(text)
+
+
+def without_control(conversation: Conversation, control_tokens: Collection[str]) -> Conversation:
+    """Return the conversation with every control token in its content broken up, so that text cannot forge a role.
+
+    A question or a collected e-mail that holds `<|im_end|>` would otherwise end its own message.
+
+    >>> from fieldwise.records import Message
+    >>> without_control((Message(role="user", content="a <|im_end|> b"),), ["<|im_end|>"])[0].content
+    'a < |im_end|> b'
+    """
+    if not control_tokens:
+        return conversation
+    pattern = re.compile("|".join(re.escape(token) for token in sorted(control_tokens, key=len, reverse=True)))
+
+    def broken(match: re.Match[str]) -> str:
+        return f"{match.group(0)[0]} {match.group(0)[1:]}"
+
+    return tuple(
+        m.model_copy(update={"content": pattern.sub(broken, m.content)}) if pattern.search(m.content) else m
+        for m in conversation
+    )
 
 
 def chat_messages(conversation: Conversation) -> list[dict[str, JsonValue]]:
@@ -49,7 +88,10 @@ def chat_messages(conversation: Conversation) -> list[dict[str, JsonValue]]:
     for message in conversation:
         plain: dict[str, JsonValue] = {"role": message.role, "content": message.content}
         if message.tool_calls:
-            plain["tool_calls"] = [{"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}} for call in message.tool_calls]
+            plain["tool_calls"] = [
+                {"type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+                for call in message.tool_calls
+            ]
         messages.append(plain)
     return messages
 
@@ -63,7 +105,9 @@ def _compiled(template: str) -> Any:
 def _environment() -> Any:
     jinja2 = require("jinja2", extra="gguf", to="render chat templates")
     sandbox = require("jinja2.sandbox", extra="gguf", to="render chat templates")
-    environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), "jinja2.ext.loopcontrols"])
+    environment = sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), "jinja2.ext.loopcontrols"]
+    )
 
     def raise_exception(message: str) -> None:
         raise jinja2.exceptions.TemplateError(message)
@@ -96,7 +140,13 @@ def _generation_tag() -> Any:
     return Generation
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: tuple[str, str] | None = None, sort_keys: bool = False) -> str:
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     # Jinja's own filter escapes HTML, which would change the prompt
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fieldwise.engine.base_weights import chat_template
 from fieldwise.engine.reply import Reply, check_prompt, log_softmax_at
-from fieldwise.engine.template import render
+from fieldwise.engine.template import render, without_control
 from fieldwise.engine.text_stream import DecodedCharacters
 from fieldwise.engine.threads import sleeping_threads
 from fieldwise.errors import ModelError
@@ -26,9 +26,25 @@ from fieldwise.records import Conversation
 _BATCH_ROWS = 16
 _CONTEXT_IF_UNKNOWN = 2048
 # llama.cpp ends a reply at these whatever the header says; the same here, so that both engines answer alike
-_END_NAMES = frozenset({
-    "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<end_of_utterance>", "</s>", "<eos>", "<EOT>", "[EOS]", "[EOT]",
-})
+_END_NAMES = frozenset(
+    {
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<|end_of_text|>",
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<end_of_turn>",
+        "<end_of_utterance>",
+        "</s>",
+        "<eos>",
+        "<EOT>",
+        "[EOS]",
+        "[EOT]",
+    }
+)
 
 
 class TransformersEngine:
@@ -39,8 +55,14 @@ class TransformersEngine:
     """
 
     def __init__(
-        self, folder: Path, adapter: Path | None = None, *, dtype: Literal["float32", "bfloat16", "auto"] = "float32", threads: int = 0,
-        attention: str | None = None, model_id: str | None = None,
+        self,
+        folder: Path,
+        adapter: Path | None = None,
+        *,
+        dtype: Literal["float32", "bfloat16", "auto"] = "float32",
+        threads: int = 0,
+        attention: str | None = None,
+        model_id: str | None = None,
     ) -> None:
         with sleeping_threads():
             self._torch: Any = require("torch", extra="train", to="run weights with transformers")
@@ -48,11 +70,16 @@ class TransformersEngine:
             self._torch.set_num_threads(threads)
         self._device = "cuda" if self._torch.cuda.is_available() else "cpu"
         self._tokenizer = _load_tokenizer(folder)
-        self._model = _load_model(folder, adapter, dtype=_dtype(self._torch, dtype, self._device), attention=attention).to(self._device)
+        self._model = _load_model(
+            folder, adapter, dtype=_dtype(self._torch, dtype, self._device), attention=attention
+        ).to(self._device)
         self._template = chat_template(folder)
         self._folder = folder
         self._lock = threading.RLock()
         self._ends = _end_tokens(folder, self._tokenizer)
+        self._control = frozenset(
+            str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special
+        )
         self._padding = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else min(self._ends)
         self.model_id = model_id or (f"{folder.name}:{adapter.name}" if adapter else folder.name)
         self.context_tokens = int(getattr(self._model.config, "max_position_embeddings", None) or _CONTEXT_IF_UNKNOWN)
@@ -64,13 +91,22 @@ class TransformersEngine:
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
         """Return the text of tokens; special tokens have none."""
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return str(
+            self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
 
     def render(self, conversation: Conversation, *, tools: Sequence[dict[str, object]] = ()) -> list[int]:
         """Return the prompt of a conversation, ending where the assistant begins to speak."""
         if self._template is None:
-            raise ModelError("the weights have no chat template", where=self._folder, fix="Put a chat_template.jinja into the folder.")
-        return self.tokenize(render(self._template, conversation, tools=tools, special_tokens=self._tokenizer.special_tokens_map))
+            raise ModelError(
+                "the weights have no chat template",
+                where=self._folder,
+                fix="Put a chat_template.jinja into the folder.",
+            )
+        safe = without_control(conversation, self._control)
+        return self.tokenize(
+            render(self._template, safe, tools=tools, special_tokens=self._tokenizer.special_tokens_map)
+        )
 
     def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
         """Continue every prompt, in batches of prompts of like length; each uses the same seed."""
@@ -81,7 +117,9 @@ class TransformersEngine:
                 pass
         return [reply.generation() for reply in replies]
 
-    def stream(self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[Piece]:
+    def stream(
+        self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[Piece]:
         """Continue one prompt piece by piece; wrong arguments raise here, before the first piece."""
         return self._pieces(self._reply(prompt, sampling), is_cancelled)
 
@@ -116,12 +154,20 @@ class TransformersEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _reply(self, prompt: Sequence[int], sampling: Sampling) -> Reply:
         check_prompt(prompt, context_tokens=self.context_tokens, vocabulary_size=self.vocabulary_size)
-        return Reply(prompt, sampling, context_tokens=self.context_tokens, is_end=self._ends.__contains__, characters=DecodedCharacters(self.detokenize))
+        return Reply(
+            prompt,
+            sampling,
+            context_tokens=self.context_tokens,
+            is_end=self._ends.__contains__,
+            characters=DecodedCharacters(self.detokenize),
+        )
 
     def _pieces(self, reply: Reply, is_cancelled: Callable[[], bool]) -> Iterator[Piece]:
         for pieces in self._steps([reply]):
@@ -137,7 +183,14 @@ class TransformersEngine:
         cache = require("transformers", extra="train", to="run weights").DynamicCache(config=self._config())
         while True:
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-            rows = self._forward(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            rows = self._forward(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
             pieces = [reply.take(row) for reply, row in zip(replies, rows[:, -1], strict=True)]
             yield pieces
             going = [n for n, piece in enumerate(pieces) if piece.finish_reason is None]
@@ -182,7 +235,12 @@ def _load_tokenizer(folder: Path) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # border: the loader raises many kinds; each means that the folder cannot be used
-        raise ModelError("the tokenizer cannot be loaded", where=folder, found=f"{type(error).__name__}: {str(error)[:200]}", fix="Name a folder saved with save_pretrained, tokenizer included.") from error
+        raise ModelError(
+            "the tokenizer cannot be loaded",
+            where=folder,
+            found=f"{type(error).__name__}: {str(error)[:200]}",
+            fix="Name a folder saved with save_pretrained, tokenizer included.",
+        ) from error
 
 
 def _load_model(folder: Path, adapter: Path | None, *, dtype: Any, attention: str | None) -> Any:
@@ -193,7 +251,13 @@ def _load_model(folder: Path, adapter: Path | None, *, dtype: Any, attention: st
     bars.disable_progress_bar()
     try:
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True,
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
         _require_complete(folder, report)
         if adapter is not None:
@@ -202,7 +266,12 @@ def _load_model(folder: Path, adapter: Path | None, *, dtype: Any, attention: st
     except (ModelError, ImportError):
         raise
     except Exception as error:  # border: as above
-        raise ModelError("the weights cannot be loaded", where=adapter or folder, found=f"{type(error).__name__}: {str(error)[:200]}", fix="The folder may be incomplete, or the adapter made for other weights.") from error
+        raise ModelError(
+            "the weights cannot be loaded",
+            where=adapter or folder,
+            found=f"{type(error).__name__}: {str(error)[:200]}",
+            fix="The folder may be incomplete, or the adapter made for other weights.",
+        ) from error
     finally:
         if had_bars:
             bars.enable_progress_bar()
@@ -213,12 +282,21 @@ def _require_complete(folder: Path, report: dict[str, Any]) -> None:
     # transformers fills what is missing with random numbers and goes on
     wrong = sorted(report.get("missing_keys") or []) + sorted(str(key) for key in report.get("mismatched_keys") or [])
     if wrong:
-        raise ModelError("tensors are missing from the weights or have another shape", where=folder, found=", ".join(wrong[:3]), fix="Fetch or merge the weights again.")
+        raise ModelError(
+            "tensors are missing from the weights or have another shape",
+            where=folder,
+            found=", ".join(wrong[:3]),
+            fix="Fetch or merge the weights again.",
+        )
 
 
 def _require_safetensors(folder: Path, what: str) -> None:
     if not folder.is_dir() or not any(folder.glob("*.safetensors")):
-        raise ModelError(f"the folder holds no {what} in safetensors", where=folder, fix="Other formats can run code when they are loaded: convert them to safetensors first.")
+        raise ModelError(
+            f"the folder holds no {what} in safetensors",
+            where=folder,
+            fix="Other formats can run code when they are loaded: convert them to safetensors first.",
+        )
 
 
 def _end_tokens(folder: Path, tokenizer: Any) -> frozenset[int]:
@@ -231,5 +309,7 @@ def _end_tokens(folder: Path, tokenizer: Any) -> frozenset[int]:
         found.add(int(tokenizer.eos_token_id))
     found.update(int(number) for name, number in tokenizer.get_added_vocab().items() if name in _END_NAMES)
     if not found:
-        raise ModelError("the weights name no token that ends a reply", where=folder, fix="Set eos_token in tokenizer_config.json.")
+        raise ModelError(
+            "the weights name no token that ends a reply", where=folder, fix="Set eos_token in tokenizer_config.json."
+        )
     return frozenset(found)

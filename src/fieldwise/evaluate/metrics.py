@@ -16,7 +16,17 @@ from fieldwise.records import Answer, Question
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
-_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation.replace(".", "").replace(",", "").replace(":", "").replace("/", "").replace("%", "").replace("-", ""), " "))
+_PUNCTUATION = str.maketrans(
+    dict.fromkeys(
+        string.punctuation.replace(".", "")
+        .replace(",", "")
+        .replace(":", "")
+        .replace("/", "")
+        .replace("%", "")
+        .replace("-", ""),
+        " ",
+    )
+)
 
 
 def normalise(text: str) -> str:
@@ -107,7 +117,12 @@ def retrieval_hit(answer: Answer, question: Question) -> float | None:
     if question.answer is None or question.document is None or not answer.passages:
         return None
     known = [normalise(k) for k in (question.answer, *question.aliases)]
-    return float(any(p.chunk.uri == question.document and any(k in normalise(p.chunk.text) for k in known) for p in answer.passages))
+    return float(
+        any(
+            p.chunk.uri == question.document and any(k in normalise(p.chunk.text) for k in known)
+            for p in answer.passages
+        )
+    )
 
 
 def abstention(answer: Answer, question: Question) -> float | None:

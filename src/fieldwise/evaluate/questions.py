@@ -19,18 +19,30 @@ def read_questions(path: Path) -> list[Question]:
     `id`, `aliases`, `document`, `quote` and `kind` are optional.
     """
     if not path.is_file():
-        raise DatasetError("the questions are not there", where="evaluate.questions", found=path, fix="Name a JSON Lines file with question and answer, or leave the key out to use the generated test split.")
+        raise DatasetError(
+            "the questions are not there",
+            where="evaluate.questions",
+            found=path,
+            fix="Name a JSON Lines file with question and answer, or leave the key out to use the generated test split.",
+        )
     questions: list[Question] = []
     for number, row in enumerate(read_jsonl(path), 1):
         try:
             questions.append(Question.model_validate({"id": f"q{number:04d}", **row}))
         except ValidationError as error:
             first = error.errors()[0]
-            raise DatasetError(f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}", where=f"{path}:{number}", found=str(row)[:80], fix='A line looks like {"question": "...", "answer": "..." or null}.') from error
+            raise DatasetError(
+                f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}",
+                where=f"{path}:{number}",
+                found=str(row)[:80],
+                fix='A line looks like {"question": "...", "answer": "..." or null}.',
+            ) from error
     ids = [q.id for q in questions]
     repeated = sorted({i for i in ids if ids.count(i) > 1})
     if repeated:
-        raise DatasetError("ids stand twice", where=path, found=", ".join(repeated[:5]), fix="Give every question an id of its own.")
+        raise DatasetError(
+            "ids stand twice", where=path, found=", ".join(repeated[:5]), fix="Give every question an id of its own."
+        )
     if not questions:
         raise DatasetError("the file holds no question", where=path)
     return questions
@@ -46,8 +58,12 @@ def from_examples(examples: Sequence[Example], uris: dict[str, str]) -> list[Que
         questions.setdefault(
             example.question.casefold(),
             Question(
-                id=example.id, question=example.question, answer=None if declined else example.answer, kind=example.kind,
-                document=uris.get(example.document_ids[0]) if example.document_ids and not declined else None, quote=example.evidence[0].quote if example.evidence else None,
+                id=example.id,
+                question=example.question,
+                answer=None if declined else example.answer,
+                kind=example.kind,
+                document=uris.get(example.document_ids[0]) if example.document_ids and not declined else None,
+                quote=example.evidence[0].quote if example.evidence else None,
             ),
         )
     return list(questions.values())

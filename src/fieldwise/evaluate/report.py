@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from fieldwise.evaluate.metrics import METRICS, Metric
 from fieldwise.evaluate.settings import GateSettings
@@ -28,7 +28,7 @@ class SystemReport(Record):
 
     system: str
     figures: dict[str, Interval]
-    differences: dict[str, Difference] = {}
+    differences: dict[str, Difference] = Field(default_factory=dict)
 
 
 class EvalReport(Record):
@@ -60,7 +60,10 @@ def overall(gates: Sequence[GateResult]) -> Literal["PASS", "FAIL", "INCONCLUSIV
 
 def score_system(system: str, answers: Sequence[Answer], questions: Sequence[Question]) -> dict[str, Scored]:
     """Score every answer by every metric."""
-    return {name: Scored(system, name, tuple(metric.score(a, q) for a, q in zip(answers, questions, strict=True))) for name, metric in METRICS.items()}
+    return {
+        name: Scored(system, name, tuple(metric.score(a, q) for a, q in zip(answers, questions, strict=True)))
+        for name, metric in METRICS.items()
+    }
 
 
 def cluster_names(questions: Sequence[Question]) -> list[str]:
@@ -77,38 +80,81 @@ def summarise(scored: Scored, clusters: Sequence[str], samples: int, seed: int) 
     values, names = [v for v, _ in kept], [c for _, c in kept]
     binary = METRICS[scored.metric].is_binary
     estimate = clustered_share(values, names) if binary else bootstrap_mean(values, names, samples, seed)
-    return Interval(value=estimate.value, low=estimate.low, high=estimate.high, n=len(kept), unscored=unscored, method="Wilson, clustered" if binary else "cluster bootstrap")
+    return Interval(
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        n=len(kept),
+        unscored=unscored,
+        method="Wilson, clustered" if binary else "cluster bootstrap",
+    )
 
 
 def compare(candidate: Scored, baseline: Scored, clusters: Sequence[str], samples: int, seed: int) -> Difference:
     """Paired difference on the items both were scored on; positive is better, also where lower values are."""
-    pairs = [(c, b, n) for c, b, n in zip(candidate.values, baseline.values, clusters, strict=True) if c is not None and b is not None]
+    pairs = [
+        (c, b, n)
+        for c, b, n in zip(candidate.values, baseline.values, clusters, strict=True)
+        if c is not None and b is not None
+    ]
     if not pairs:
-        return Difference(value=None, n=0, unscored=len(clusters), baseline=baseline.system, method="no item scored on both")
+        return Difference(
+            value=None, n=0, unscored=len(clusters), baseline=baseline.system, method="no item scored on both"
+        )
     sign = 1.0 if METRICS[candidate.metric].better == "higher" else -1.0
-    values = paired_difference([sign * c for c, _, _ in pairs], [sign * b for _, b, _ in pairs], [n for _, _, n in pairs], samples, seed)
+    values = paired_difference(
+        [sign * c for c, _, _ in pairs], [sign * b for _, b, _ in pairs], [n for _, _, n in pairs], samples, seed
+    )
     method = "paired cluster bootstrap"
     if METRICS[candidate.metric].is_binary:
         method += f", McNemar p={mcnemar([c for c, _, _ in pairs], [b for _, b, _ in pairs]):.2g}"
-    return Difference(value=values.value, low=values.low, high=values.high, n=len(pairs), unscored=len(clusters) - len(pairs), baseline=baseline.system, method=method)
+    return Difference(
+        value=values.value,
+        low=values.low,
+        high=values.high,
+        n=len(pairs),
+        unscored=len(clusters) - len(pairs),
+        baseline=baseline.system,
+        method=method,
+    )
 
 
-def judge(gate: GateSettings, scores: dict[str, dict[str, Scored]], clusters: Sequence[str], samples: int, seed: int) -> GateResult:
+def judge(
+    gate: GateSettings, scores: dict[str, dict[str, Scored]], clusters: Sequence[str], samples: int, seed: int
+) -> GateResult:
     """Decide one gate: PASS, FAIL, or INCONCLUSIVE with the number of items it would need. A missing metric fails."""
     metric = METRICS.get(gate.metric)
     candidate = scores.get(gate.system, {}).get(gate.metric)
     if metric is None or candidate is None:
-        return GateResult(metric=gate.metric, verdict="FAIL", requirement=_requirement(gate), found="not measured: add the metric's system to evaluate.systems" if metric else f"unknown metric; known: {', '.join(METRICS)}")
+        return GateResult(
+            metric=gate.metric,
+            verdict="FAIL",
+            requirement=_requirement(gate),
+            found="not measured: add the metric's system to evaluate.systems"
+            if metric
+            else f"unknown metric; known: {', '.join(METRICS)}",
+        )
     figure = summarise(candidate, clusters, samples, seed)
     if figure.value is None or figure.n < _LEAST_ITEMS:
-        return GateResult(metric=gate.metric, verdict="INCONCLUSIVE", requirement=_requirement(gate), found=f"{figure.n} scored items", need_n=_LEAST_ITEMS)
+        return GateResult(
+            metric=gate.metric,
+            verdict="INCONCLUSIVE",
+            requirement=_requirement(gate),
+            found=f"{figure.n} scored items",
+            need_n=_LEAST_ITEMS,
+        )
     if gate.at_least is not None and (verdict := _against_level(gate, figure, metric)) is not None:
         return verdict
     if gate.baseline is None:
         return GateResult(metric=gate.metric, verdict="PASS", requirement=_requirement(gate), found=_shown(figure))
     reference = scores.get(gate.baseline, {}).get(gate.metric)
     if reference is None:
-        return GateResult(metric=gate.metric, verdict="FAIL", requirement=_requirement(gate), found=f"the baseline {gate.baseline} was not measured")
+        return GateResult(
+            metric=gate.metric,
+            verdict="FAIL",
+            requirement=_requirement(gate),
+            found=f"the baseline {gate.baseline} was not measured",
+        )
     return judge_pair(gate, candidate, reference, clusters, samples, seed)
 
 
@@ -120,23 +166,47 @@ def _against_level(gate: GateSettings, figure: Interval, metric: Metric) -> Gate
     if worst >= limit:
         return None
     verdict = "FAIL" if best < limit else "INCONCLUSIVE"
-    return GateResult(metric=gate.metric, verdict=verdict, requirement=_requirement(gate), found=_shown(figure), need_n=4 * figure.n if verdict == "INCONCLUSIVE" else None)
+    return GateResult(
+        metric=gate.metric,
+        verdict=verdict,
+        requirement=_requirement(gate),
+        found=_shown(figure),
+        need_n=4 * figure.n if verdict == "INCONCLUSIVE" else None,
+    )
 
 
-def judge_pair(gate: GateSettings, candidate: Scored, reference: Scored, clusters: Sequence[str], samples: int, seed: int) -> GateResult:
+def judge_pair(
+    gate: GateSettings, candidate: Scored, reference: Scored, clusters: Sequence[str], samples: int, seed: int
+) -> GateResult:
     """Decide whether the candidate is better, or not worse by more than the margin, than the reference on the same items."""
     difference = compare(candidate, reference, clusters, samples, seed)
     requirement = _requirement(gate)
     if difference.value is None or difference.n < _LEAST_ITEMS:
-        return GateResult(metric=gate.metric, verdict="INCONCLUSIVE", requirement=requirement, found=f"{difference.n} items scored on both", need_n=_LEAST_ITEMS)
+        return GateResult(
+            metric=gate.metric,
+            verdict="INCONCLUSIVE",
+            requirement=requirement,
+            found=f"{difference.n} items scored on both",
+            need_n=_LEAST_ITEMS,
+        )
     assert difference.low is not None and difference.high is not None
     limit = -gate.margin if gate.requires == "not_worse" else gate.margin
     if difference.low > limit or (gate.requires == "not_worse" and difference.low == difference.high == 0.0):
-        return GateResult(metric=gate.metric, verdict="PASS", requirement=requirement, found=_shown(difference, sign=True))
+        return GateResult(
+            metric=gate.metric, verdict="PASS", requirement=requirement, found=_shown(difference, sign=True)
+        )
     if difference.high <= limit:
-        return GateResult(metric=gate.metric, verdict="FAIL", requirement=requirement, found=_shown(difference, sign=True))
+        return GateResult(
+            metric=gate.metric, verdict="FAIL", requirement=requirement, found=_shown(difference, sign=True)
+        )
     steps = [c - b for c, b in zip(candidate.values, reference.values, strict=True) if c is not None and b is not None]
-    return GateResult(metric=gate.metric, verdict="INCONCLUSIVE", requirement=requirement, found=_shown(difference, sign=True), need_n=needed_n(steps, abs(difference.value - limit)))
+    return GateResult(
+        metric=gate.metric,
+        verdict="INCONCLUSIVE",
+        requirement=requirement,
+        found=_shown(difference, sign=True),
+        need_n=needed_n(steps, abs(difference.value - limit)),
+    )
 
 
 def _requirement(gate: GateSettings) -> str:

@@ -18,7 +18,9 @@ class GateSettings(Settings):
     metric: str
     system: System = "rag_sft_dpo"
     baseline: System | None = Field("base", description="None compares with `at_least` alone")
-    requires: Literal["better", "not_worse"] = Field("better", description="better: the interval of the paired difference lies above 0; not_worse: above -margin")
+    requires: Literal["better", "not_worse"] = Field(
+        "better", description="better: the interval of the paired difference lies above 0; not_worse: above -margin"
+    )
     margin: float = Field(0.0, ge=0)
     at_least: float | None = Field(None, description="the lower end of the interval must reach this level")
 
@@ -26,7 +28,10 @@ class GateSettings(Settings):
 class EvaluateSettings(Settings):
     """Settings of the evaluate stage."""
 
-    questions: str | None = Field(None, description="JSON Lines file of questions that training never sees; relative to the recipe file. Without it the test split of the generated examples is used")
+    questions: str | None = Field(
+        None,
+        description="JSON Lines file of questions that training never sees; relative to the recipe file. Without it the test split of the generated examples is used",
+    )
     systems: tuple[System, ...] = Field(SYSTEMS, description="what is compared")
     max_new_tokens: int = Field(48, ge=1)
     batch_size: int = Field(16, ge=1)
@@ -35,7 +40,9 @@ class EvaluateSettings(Settings):
         (
             GateSettings(metric="token_f1", system="sft_dpo", baseline="base"),
             GateSettings(metric="token_f1", system="rag_sft_dpo", baseline="sft_dpo"),
-            GateSettings(metric="token_f1", system="rag_sft_dpo", baseline="rag_base", requires="not_worse", margin=0.05),
+            GateSettings(
+                metric="token_f1", system="rag_sft_dpo", baseline="rag_base", requires="not_worse", margin=0.05
+            ),
             GateSettings(metric="abstention", system="rag_sft_dpo", baseline="base"),
         ),
         description="every one must pass before a release",

@@ -14,7 +14,19 @@ from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.metrics import METRICS, token_f1
 from fieldwise.evaluate.questions import document_uris, from_examples, read_questions
-from fieldwise.evaluate.report import EvalReport, Scored, SystemReport, cluster_names, compare, judge, judge_pair, overall, report_json, score_system, summarise
+from fieldwise.evaluate.report import (
+    EvalReport,
+    Scored,
+    SystemReport,
+    cluster_names,
+    compare,
+    judge,
+    judge_pair,
+    overall,
+    report_json,
+    score_system,
+    summarise,
+)
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
 from fieldwise.evaluate.table import markdown, plain
 from fieldwise.files import append_jsonl, read_json, read_ledger, write_json, write_jsonl, write_text
@@ -41,19 +53,28 @@ def load_questions(settings: EvaluateSettings, run: RunFolder) -> list[Question]
     examples = list(read_records(run.require("3_examples/test.parquet", "generate"), Example))
     questions = from_examples(examples, document_uris(documents))
     if not questions:
-        raise DatasetError("there are no questions to measure on", where="evaluate.questions", found="an empty test split", fix="Name a file of questions, or raise generate.split.test.")
+        raise DatasetError(
+            "there are no questions to measure on",
+            where="evaluate.questions",
+            found="an empty test split",
+            fix="Name a file of questions, or raise generate.split.test.",
+        )
     return questions
 
 
 # ---------------------------------------------------------------- answering
 
 
-def make_answerer(system: str, engine: Engine, run: RunFolder, retrieve: RetrieveSettings, sampling: Sampling) -> Answerer:
+def make_answerer(
+    system: str, engine: Engine, run: RunFolder, retrieve: RetrieveSettings, sampling: Sampling
+) -> Answerer:
     """Return the answerer of a system over an engine that runs its weights."""
     if not system.startswith("rag"):
         return ClosedAnswerer(system, engine, sampling)
     chunks = list(read_records(run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
-    return GroundedAnswerer(system, engine, open_index(chunks, run.path / "2_chunks/index", retrieve), retrieve, sampling)
+    return GroundedAnswerer(
+        system, engine, open_index(chunks, run.path / "2_chunks/index", retrieve), retrieve, sampling
+    )
 
 
 def answer_questions(answerer: Answerer, questions: Sequence[Question], ledger: Path) -> list[Answer]:
@@ -61,13 +82,24 @@ def answer_questions(answerer: Answerer, questions: Sequence[Question], ledger: 
     known = {str(row["id"]): Answer.model_validate(row["answer"]) for row in read_ledger(ledger)}
     missing = [q for q in questions if q.id not in known]
     conversations = [(Message(role="user", content=q.question),) for q in missing]
-    for question, answer in zip(missing, track(answerer.answer_all(conversations), f"answers of {answerer.name}", total=len(missing)), strict=True):
+    for question, answer in zip(
+        missing,
+        track(answerer.answer_all(conversations), f"answers of {answerer.name}", total=len(missing)),
+        strict=True,
+    ):
         known[question.id] = answer
         append_jsonl(ledger, {"id": question.id, "answer": answer.model_dump(mode="json")})
     return [known[q.id] for q in questions]
 
 
-def _measure(system: System, weights: Path, questions: Sequence[Question], settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun) -> list[Answer]:
+def _measure(
+    system: System,
+    weights: Path,
+    questions: Sequence[Question],
+    settings: EvaluateSettings,
+    retrieve: RetrieveSettings,
+    step: StepRun,
+) -> list[Answer]:
     engine = TransformersEngine(weights, dtype="auto")
     try:
         answerer = make_answerer(system, engine, step.run, retrieve, Sampling(max_tokens=settings.max_new_tokens))
@@ -80,7 +112,16 @@ def _write_predictions(step: StepRun, system: str, answers: Sequence[Answer], qu
     """Keep every answer. Times are kept apart: they differ from run to run, the answers must not."""
     write_jsonl(
         step.out(f"5_reports/predictions/{system}.jsonl"),
-        ({"id": q.id, "question": q.question, "expected": q.answer, "answer": a.model_dump(mode="json", exclude={"timings"}), "scores": {n: m.score(a, q) for n, m in METRICS.items() if n != "seconds"}} for q, a in zip(questions, answers, strict=True)),
+        (
+            {
+                "id": q.id,
+                "question": q.question,
+                "expected": q.answer,
+                "answer": a.model_dump(mode="json", exclude={"timings"}),
+                "scores": {n: m.score(a, q) for n, m in METRICS.items() if n != "seconds"},
+            }
+            for q, a in zip(questions, answers, strict=True)
+        ),
     )
 
 
@@ -96,7 +137,9 @@ def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
 # ---------------------------------------------------------------- 4a
 
 
-def run_baseline(settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun) -> dict[str, JsonValue]:
+def run_baseline(
+    settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun
+) -> dict[str, JsonValue]:
     """Measure the base before anything is trained; returns its main figures."""
     questions = load_questions(settings, step.run)
     facts: dict[str, JsonValue] = {"questions": len(questions)}
@@ -116,10 +159,15 @@ def _keep_times(step: StepRun, times: dict[str, JsonValue]) -> None:
         write_json(step.run.path / "times" / f"{system}.json", {"seconds": values})
 
 
-def _headline(system: str, answers: Sequence[Answer], questions: Sequence[Question], settings: EvaluateSettings, seed: int) -> dict[str, JsonValue]:
+def _headline(
+    system: str, answers: Sequence[Answer], questions: Sequence[Question], settings: EvaluateSettings, seed: int
+) -> dict[str, JsonValue]:
     scores = score_system(system, answers, questions)
     names = cluster_names(questions)
-    return {m: summarise(scores[m], names, settings.bootstrap_samples, seed).model_dump(mode="json") for m in ("exact_match", "token_f1", "abstention")}
+    return {
+        m: summarise(scores[m], names, settings.bootstrap_samples, seed).model_dump(mode="json")
+        for m in ("exact_match", "token_f1", "abstention")
+    }
 
 
 # ---------------------------------------------------------------- 4c
@@ -142,7 +190,15 @@ def run_select(settings: EvaluateSettings, step: StepRun) -> dict[str, JsonValue
         values = [_task_score(reply.text, example) for reply, (example, _) in zip(replies, fitting, strict=True)]
         scores[name] = round(sum(values) / len(values), 6) if values else 0.0
     selected = max(candidates, key=lambda n: (float(str(scores[n])), n == "sft")) if candidates else "sft"
-    write_json(step.out("4_adapters/selected.json"), {"selected": selected, "metric": "mean of token F1 and right declines on validation", "items": len(examples), "scores": scores})
+    write_json(
+        step.out("4_adapters/selected.json"),
+        {
+            "selected": selected,
+            "metric": "mean of token F1 and right declines on validation",
+            "items": len(examples),
+            "scores": scores,
+        },
+    )
     say("  validation score " + ", ".join(f"{n} {scores[n]}" for n in candidates) + f": {selected} is taken")
     return {"selected": selected, "scores": scores, "items": len(examples)}
 
@@ -158,7 +214,9 @@ def _task_score(text: str, example: Example) -> float:
 # ---------------------------------------------------------------- 4d
 
 
-def run_evaluate(settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun) -> dict[str, JsonValue]:
+def run_evaluate(
+    settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun
+) -> dict[str, JsonValue]:
     """Measure the tuned systems, compare all, judge the gates, write the report."""
     questions = load_questions(settings, step.run)
     scores: dict[str, dict[str, Scored]] = {}
@@ -183,12 +241,21 @@ def run_evaluate(settings: EvaluateSettings, retrieve: RetrieveSettings, base: B
 # ---------------------------------------------------------------- 5b
 
 
-def run_served(settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun, *, serve: str, max_score_loss: float) -> dict[str, JsonValue]:
+def run_served(
+    settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun, *, serve: str, max_score_loss: float
+) -> dict[str, JsonValue]:
     """Let the file to serve answer the questions and compare it with the weights it was made from, item by item."""
     questions = load_questions(settings, step.run)
-    path = next(iter(sorted((step.run.path / "6_builds").glob(f"*-{serve}.gguf"), key=lambda p: "-base-" in p.name)), None)
+    path = next(
+        iter(sorted((step.run.path / "6_builds").glob(f"*-{serve}.gguf"), key=lambda p: "-base-" in p.name)), None
+    )
     if path is None or "-base-" in path.name:
-        raise DatasetError("the file to serve was not built", where="release.serve", found=serve, fix="Name one of release.quantisations.")
+        raise DatasetError(
+            "the file to serve was not built",
+            where="release.serve",
+            found=serve,
+            fix="Name one of release.quantisations.",
+        )
     engine = LlamaCppEngine(path, parallel=8)
     try:
         answerer = make_answerer("rag_served", engine, step.run, retrieve, Sampling(max_tokens=settings.max_new_tokens))
@@ -198,15 +265,48 @@ def run_served(settings: EvaluateSettings, retrieve: RetrieveSettings, step: Ste
     _write_predictions(step, "served", answers, questions)
     _keep_times(step, {"served": [a.timings.total_seconds for a in answers]})
     reference: System = "rag_sft_dpo"
-    gates = [GateSettings(metric=m, system=reference, baseline=reference, requires="not_worse", margin=max_score_loss) for m in ("token_f1", "abstention")]
-    scores = {"served": score_system("served", answers, questions), reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions)}
+    gates = [
+        GateSettings(metric=m, system=reference, baseline=reference, requires="not_worse", margin=max_score_loss)
+        for m in ("token_f1", "abstention")
+    ]
+    scores = {
+        "served": score_system("served", answers, questions),
+        reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions),
+    }
     names = cluster_names(questions)
-    verdicts = [judge_pair(gate, scores["served"][gate.metric], scores[reference][gate.metric], names, settings.bootstrap_samples, step.seed) for gate in gates]
+    verdicts = [
+        judge_pair(
+            gate,
+            scores["served"][gate.metric],
+            scores[reference][gate.metric],
+            names,
+            settings.bootstrap_samples,
+            step.seed,
+        )
+        for gate in gates
+    ]
     same = sum(a.text == b.text for a, b in zip(answers, _earlier_answers(step.run, reference, questions), strict=True))
-    figures: dict[str, JsonValue] = {m: summarise(s, names, settings.bootstrap_samples, step.seed).model_dump(mode="json") for m, s in scores["served"].items() if m != "seconds"}
+    figures: dict[str, JsonValue] = {
+        m: summarise(s, names, settings.bootstrap_samples, step.seed).model_dump(mode="json")
+        for m, s in scores["served"].items()
+        if m != "seconds"
+    }
     verdict = overall(verdicts)
-    write_json(step.out("5_reports/served.json"), {"file": path.name, "figures": figures, "same_replies": same, "questions": len(questions), "verdict": verdict, "gates": [v.model_dump(mode="json") for v in verdicts]})
-    say(f"  {path.name}: the same reply as the weights to {same} of {len(questions)} questions; {verdict}: " + "; ".join(f"{v.metric} {v.found}" for v in verdicts))
+    write_json(
+        step.out("5_reports/served.json"),
+        {
+            "file": path.name,
+            "figures": figures,
+            "same_replies": same,
+            "questions": len(questions),
+            "verdict": verdict,
+            "gates": [v.model_dump(mode="json") for v in verdicts],
+        },
+    )
+    say(
+        f"  {path.name}: the same reply as the weights to {same} of {len(questions)} questions; {verdict}: "
+        + "; ".join(f"{v.metric} {v.found}" for v in verdicts)
+    )
     return {"verdict": verdict, "same_replies": same, "questions": len(questions), "figures": figures}
 
 
@@ -215,23 +315,41 @@ def _earlier_answers(run: RunFolder, system: System, questions: Sequence[Questio
     rows = {str(row["id"]): Answer.model_validate(row["answer"]) for row in read_ledger(path)}
     missing = [q.id for q in questions if q.id not in rows]
     if missing:
-        raise DatasetError("the baseline was measured on other questions", where=path, found=f"{len(missing)} of {len(questions)} missing", fix="Run the baseline again: fieldwise run --stage 4a --force")
+        raise DatasetError(
+            "the baseline was measured on other questions",
+            where=path,
+            found=f"{len(missing)} of {len(questions)} missing",
+            fix="Run the baseline again: fieldwise run --stage 4a --force",
+        )
     return [rows[q.id] for q in questions]
 
 
-def build_report(scores: dict[str, dict[str, Scored]], questions: Sequence[Question], settings: EvaluateSettings, seed: int) -> EvalReport:
+def build_report(
+    scores: dict[str, dict[str, Scored]], questions: Sequence[Question], settings: EvaluateSettings, seed: int
+) -> EvalReport:
     """Put scores, intervals, differences to the first system, and gate verdicts together."""
     names, samples = cluster_names(questions), settings.bootstrap_samples
     baseline = next(iter(scores))
     systems = []
     for system, by_metric in scores.items():
         figures = {m: summarise(s, names, samples, seed) for m, s in by_metric.items()}
-        differences = {} if system == baseline else {m: compare(s, scores[baseline][m], names, samples, seed) for m, s in by_metric.items() if m != "seconds"}
+        differences = (
+            {}
+            if system == baseline
+            else {
+                m: compare(s, scores[baseline][m], names, samples, seed) for m, s in by_metric.items() if m != "seconds"
+            }
+        )
         systems.append(SystemReport(system=system, figures=figures, differences=differences))
     gates = tuple(judge(gate, scores, names, samples, seed) for gate in settings.gates)
     return EvalReport(
-        questions=len(questions), unanswerable=sum(q.answer is None for q in questions), questions_sha256=sha256_text(canonical_json([q.model_dump(mode="json") for q in questions])),
-        baseline=baseline, systems=tuple(systems), gates=gates, seed=seed,
+        questions=len(questions),
+        unanswerable=sum(q.answer is None for q in questions),
+        questions_sha256=sha256_text(canonical_json([q.model_dump(mode="json") for q in questions])),
+        baseline=baseline,
+        systems=tuple(systems),
+        gates=gates,
+        seed=seed,
     )
 
 
@@ -250,7 +368,12 @@ def with_times(report: EvalReport, run: RunFolder) -> EvalReport:
         values = read_json(path).get("seconds") if path.exists() else None
         figures = dict(system.figures)
         if isinstance(values, list) and values:
-            figures["seconds"] = summarise(Scored(system.system, "seconds", tuple(float(str(v)) for v in values)), [str(n) for n in range(len(values))], 500, 0)
+            figures["seconds"] = summarise(
+                Scored(system.system, "seconds", tuple(float(str(v)) for v in values)),
+                [str(n) for n in range(len(values))],
+                500,
+                0,
+            )
         systems.append(system.model_copy(update={"figures": figures}))
     return report.model_copy(update={"systems": tuple(systems)})
 

@@ -68,12 +68,16 @@ def bootstrap_mean(scores: Sequence[float], clusters: Sequence[str], samples: in
     return Estimate(float(values.mean()), float(low), float(high))
 
 
-def paired_difference(candidate: Sequence[float], baseline: Sequence[float], clusters: Sequence[str], samples: int, seed: int) -> Estimate:
+def paired_difference(
+    candidate: Sequence[float], baseline: Sequence[float], clusters: Sequence[str], samples: int, seed: int
+) -> Estimate:
     """Mean of candidate minus baseline on the same items, with a cluster bootstrap interval."""
     return bootstrap_mean([c - b for c, b in zip(candidate, baseline, strict=True)], clusters, samples, seed)
 
 
-def _cluster_means(values: NDArray[np.float64], clusters: Sequence[str], samples: int, seed: int) -> NDArray[np.float64]:
+def _cluster_means(
+    values: NDArray[np.float64], clusters: Sequence[str], samples: int, seed: int
+) -> NDArray[np.float64]:
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
     sums, counts = np.bincount(member, weights=values, minlength=len(names)), np.bincount(member, minlength=len(names))
     drawn = np.random.default_rng(seed).integers(0, len(names), (samples, len(names)))

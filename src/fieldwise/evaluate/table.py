@@ -9,7 +9,14 @@ from fieldwise.evaluate.report import EvalReport, SystemReport
 from fieldwise.records import Interval
 
 SHOWN = ("exact_match", "token_f1", "rouge_l", "groundedness", "abstention", "false_decline", "seconds")
-TITLES = {"base": "base, closed book", "rag_base": "RAG over base", "sft": "SFT, closed book", "sft_dpo": "SFT+DPO, closed book", "rag_sft_dpo": "RAG over SFT+DPO", "served": "served file"}
+TITLES = {
+    "base": "base, closed book",
+    "rag_base": "RAG over base",
+    "sft": "SFT, closed book",
+    "sft_dpo": "SFT+DPO, closed book",
+    "rag_sft_dpo": "RAG over SFT+DPO",
+    "served": "served file",
+}
 
 
 def cell(figure: Interval | None) -> str:
@@ -25,7 +32,10 @@ def rows(report: EvalReport, metrics: Sequence[str] = SHOWN) -> list[list[str]]:
     """Header and one row a system."""
     counts = {m: max((s.figures[m].n for s in report.systems if m in s.figures), default=0) for m in metrics}
     header = ["", *(f"{METRICS[m].title} (n={counts[m]})" for m in metrics)]
-    return [header, *([TITLES.get(s.system, s.system), *(cell(s.figures.get(m)) for m in metrics)] for s in report.systems)]
+    return [
+        header,
+        *([TITLES.get(s.system, s.system), *(cell(s.figures.get(m)) for m in metrics)] for s in report.systems),
+    ]
 
 
 def plain(report: EvalReport) -> str:
@@ -35,7 +45,9 @@ def plain(report: EvalReport) -> str:
     lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in table]
     lines.insert(1, "  ".join("-" * width for width in widths))
     lines.append("")
-    lines.append(f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole.")
+    lines.append(
+        f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole."
+    )
     if report.gates:
         lines += ["", f"Gates: {report.verdict}"]
         for gate in report.gates:
@@ -49,12 +61,20 @@ def markdown(report: EvalReport) -> str:
     table = rows(report, [m for m in SHOWN if m != "seconds"])
     lines = ["| " + " | ".join(row) + " |" for row in table]
     lines.insert(1, "|" + " --- |" * len(table[0]))
-    lines += ["", f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole.", ""]
+    lines += [
+        "",
+        f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole.",
+        "",
+    ]
     lines += [f"Paired differences to {TITLES.get(report.baseline, report.baseline)} (positive is better):", ""]
     lines += [f"- {TITLES.get(s.system, s.system)}: {_differences(s)}" for s in report.systems if s.differences]
     if report.gates:
         lines += ["", f"Gates: **{report.verdict}**", ""]
-        lines += [f"- **{g.verdict}** {g.requirement}: {g.found}" + (f" (would need about {g.need_n} items)" if g.need_n else "") for g in report.gates]
+        lines += [
+            f"- **{g.verdict}** {g.requirement}: {g.found}"
+            + (f" (would need about {g.need_n} items)" if g.need_n else "")
+            for g in report.gates
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -62,5 +82,7 @@ def _differences(system: SystemReport) -> str:
     parts = []
     for name, difference in system.differences.items():
         if difference.value is not None and name in SHOWN and name != "seconds":
-            parts.append(f"{METRICS[name].title} {difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]")
+            parts.append(
+                f"{METRICS[name].title} {difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
+            )
     return "; ".join(parts) or "nothing scored on both"

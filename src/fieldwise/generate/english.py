@@ -8,19 +8,247 @@ from typing import NamedTuple
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(])|\n+")
 _ABBREVIATION = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|St|No|vs|e\.g|i\.e|etc|approx|ext|Fig|Sect)\.$")
 MODALS = ("must", "should", "shall", "may", "can", "will", "is", "are", "was", "were")
-PRONOUNS = frozenset("it they he she this that these those there we you i one who which what both neither either everyone nobody anyone somebody".split())
-_ADVERBS = frozenset("then later now here usually often always never sometimes also however therefore otherwise instead meanwhile outside inside again still soon everything something nothing anything".split())
-_CLAUSE_WORDS = frozenset("who which that when where if because while although whose whom and or but".split())
-_PREPOSITIONS = frozenset("in on at by for from to with within without after before under over between until during of into through about as per via".split())
+PRONOUNS = frozenset(
+    [
+        "it",
+        "they",
+        "he",
+        "she",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "we",
+        "you",
+        "i",
+        "one",
+        "who",
+        "which",
+        "what",
+        "both",
+        "neither",
+        "either",
+        "everyone",
+        "nobody",
+        "anyone",
+        "somebody",
+    ]
+)
+_ADVERBS = frozenset(
+    [
+        "then",
+        "later",
+        "now",
+        "here",
+        "usually",
+        "often",
+        "always",
+        "never",
+        "sometimes",
+        "also",
+        "however",
+        "therefore",
+        "otherwise",
+        "instead",
+        "meanwhile",
+        "outside",
+        "inside",
+        "again",
+        "still",
+        "soon",
+        "everything",
+        "something",
+        "nothing",
+        "anything",
+    ]
+)
+_CLAUSE_WORDS = frozenset(
+    ["who", "which", "that", "when", "where", "if", "because", "while", "although", "whose", "whom", "and", "or", "but"]
+)
+_PREPOSITIONS = frozenset(
+    [
+        "in",
+        "on",
+        "at",
+        "by",
+        "for",
+        "from",
+        "to",
+        "with",
+        "within",
+        "without",
+        "after",
+        "before",
+        "under",
+        "over",
+        "between",
+        "until",
+        "during",
+        "of",
+        "into",
+        "through",
+        "about",
+        "as",
+        "per",
+        "via",
+    ]
+)
 
 # Verbs whose third person gives a safe question with "do"; nouns of the same spelling are avoided where common.
 _VERBS = frozenset(
-    "accept allow answer apply approve arrive ask assign begin belong bring call carry change check choose clean close collect come complete confirm contain cost count cover cut decide deliver depend "
-    "dispose display earn empty end enter expect expire fill find finish follow get give go handle happen have hear hold include inform issue join keep know last lead leave lend let lie list lock look "
-    "make manage mean meet move need notify offer open own pay perform phone place prepare press print provide pull push put reach read receive record refer release remain remove replace reply report "
-    "require return review ring run say see sell send serve set share show sign sit sleep speak stand start stay stop store supply take teach tell test throw train treat turn use visit wait wake walk wash wear weigh work write".split()
+    [
+        "accept",
+        "allow",
+        "answer",
+        "apply",
+        "approve",
+        "arrive",
+        "ask",
+        "assign",
+        "begin",
+        "belong",
+        "bring",
+        "call",
+        "carry",
+        "change",
+        "check",
+        "choose",
+        "clean",
+        "close",
+        "collect",
+        "come",
+        "complete",
+        "confirm",
+        "contain",
+        "cost",
+        "count",
+        "cover",
+        "cut",
+        "decide",
+        "deliver",
+        "depend",
+        "dispose",
+        "display",
+        "earn",
+        "empty",
+        "end",
+        "enter",
+        "expect",
+        "expire",
+        "fill",
+        "find",
+        "finish",
+        "follow",
+        "get",
+        "give",
+        "go",
+        "handle",
+        "happen",
+        "have",
+        "hear",
+        "hold",
+        "include",
+        "inform",
+        "issue",
+        "join",
+        "keep",
+        "know",
+        "last",
+        "lead",
+        "leave",
+        "lend",
+        "let",
+        "lie",
+        "list",
+        "lock",
+        "look",
+        "make",
+        "manage",
+        "mean",
+        "meet",
+        "move",
+        "need",
+        "notify",
+        "offer",
+        "open",
+        "own",
+        "pay",
+        "perform",
+        "phone",
+        "place",
+        "prepare",
+        "press",
+        "print",
+        "provide",
+        "pull",
+        "push",
+        "put",
+        "reach",
+        "read",
+        "receive",
+        "record",
+        "refer",
+        "release",
+        "remain",
+        "remove",
+        "replace",
+        "reply",
+        "report",
+        "require",
+        "return",
+        "review",
+        "ring",
+        "run",
+        "say",
+        "see",
+        "sell",
+        "send",
+        "serve",
+        "set",
+        "share",
+        "show",
+        "sign",
+        "sit",
+        "sleep",
+        "speak",
+        "stand",
+        "start",
+        "stay",
+        "stop",
+        "store",
+        "supply",
+        "take",
+        "teach",
+        "tell",
+        "test",
+        "throw",
+        "train",
+        "treat",
+        "turn",
+        "use",
+        "visit",
+        "wait",
+        "wake",
+        "walk",
+        "wash",
+        "wear",
+        "weigh",
+        "work",
+        "write",
+    ]
 )
-_IRREGULAR_THIRD = {"has": "have", "does": "do", "goes": "go", "carries": "carry", "replies": "reply", "applies": "apply", "supplies": "supply", "notifies": "notify", "empties": "empty"}
+_IRREGULAR_THIRD = {
+    "has": "have",
+    "does": "do",
+    "goes": "go",
+    "carries": "carry",
+    "replies": "reply",
+    "applies": "apply",
+    "supplies": "supply",
+    "notifies": "notify",
+    "empties": "empty",
+}
 
 
 class Sentence(NamedTuple):
@@ -57,7 +285,38 @@ def lower_first(text: str) -> str:
     'PHA-06'
     """
     first = text.split(" ", 1)[0]
-    if first.casefold() in ("the", "a", "an", "each", "every", "all", "any", "no", "your", "our", "its", "their", "some", "most", "only", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "patients", "staff", "visitors", "people", "nurses", "doctors"):
+    if first.casefold() in (
+        "the",
+        "a",
+        "an",
+        "each",
+        "every",
+        "all",
+        "any",
+        "no",
+        "your",
+        "our",
+        "its",
+        "their",
+        "some",
+        "most",
+        "only",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "patients",
+        "staff",
+        "visitors",
+        "people",
+        "nurses",
+        "doctors",
+    ):
         return text[:1].lower() + text[1:]
     return text
 
@@ -118,7 +377,11 @@ def is_subject(text: str) -> bool:
     if not words or len(words) > 8 or words[0].casefold() in PRONOUNS or re.search(r"[,;:()\"]", text):
         return False
     lowered = [w.casefold() for w in words]
-    if lowered[0] in _PREPOSITIONS or lowered[-1] in _PREPOSITIONS or any(w in _CLAUSE_WORDS or w in _ADVERBS for w in lowered):
+    if (
+        lowered[0] in _PREPOSITIONS
+        or lowered[-1] in _PREPOSITIONS
+        or any(w in _CLAUSE_WORDS or w in _ADVERBS for w in lowered)
+    ):
         return False
     return bool(re.match(r"[A-Z0-9]", words[0]))
 

@@ -54,15 +54,30 @@ def drop_ambiguous(asked: Sequence[Asked]) -> tuple[list[Asked], list[Asked]]:
 class ExampleMaker:
     """Builds examples; distractors are what the retriever finds, so that training meets what serving will show."""
 
-    def __init__(self, retriever: Retriever, groups: dict[str, str], sides: dict[str, Split], settings: GenerateSettings, rng: random.Random) -> None:
+    def __init__(
+        self,
+        retriever: Retriever,
+        groups: dict[str, str],
+        sides: dict[str, Split],
+        settings: GenerateSettings,
+        rng: random.Random,
+    ) -> None:
         self.retriever, self.groups, self.sides, self.settings, self.rng = retriever, groups, sides, settings, rng
 
     def closed(self, asked: Asked) -> Example:
         """The question alone: what the weights shall know."""
         prompt = closed_prompt(asked.pair.question)
         return Example.make(
-            question=asked.pair.question, answer=asked.pair.answer, kind=asked.pair.kind, conversation=with_reply(prompt, asked.pair.answer), style="closed",
-            evidence=(Evidence(chunk_id=asked.chunk.id, quote=asked.pair.quote),), chunk_ids=(asked.chunk.id,), document_ids=(asked.chunk.document_id,), split=asked.split, difficulty=_difficulty(asked.pair, 0),
+            question=asked.pair.question,
+            answer=asked.pair.answer,
+            kind=asked.pair.kind,
+            conversation=with_reply(prompt, asked.pair.answer),
+            style="closed",
+            evidence=(Evidence(chunk_id=asked.chunk.id, quote=asked.pair.quote),),
+            chunk_ids=(asked.chunk.id,),
+            document_ids=(asked.chunk.document_id,),
+            split=asked.split,
+            difficulty=_difficulty(asked.pair, 0),
         )
 
     def grounded(self, asked: Asked) -> Example:
@@ -73,8 +88,15 @@ class ExampleMaker:
         prompt = grounded_prompt(asked.pair.question, [passage_text(c) for c in passages])
         reply = f"{asked.pair.answer} [{place + 1}]"
         return Example.make(
-            question=asked.pair.question, answer=asked.pair.answer, kind=asked.pair.kind, conversation=with_reply(prompt, reply), style="grounded",
-            evidence=(Evidence(chunk_id=asked.chunk.id, quote=asked.pair.quote),), chunk_ids=(asked.chunk.id, *(c.id for c in shown)), document_ids=_documents([asked.chunk, *shown]), split=asked.split,
+            question=asked.pair.question,
+            answer=asked.pair.answer,
+            kind=asked.pair.kind,
+            conversation=with_reply(prompt, reply),
+            style="grounded",
+            evidence=(Evidence(chunk_id=asked.chunk.id, quote=asked.pair.quote),),
+            chunk_ids=(asked.chunk.id, *(c.id for c in shown)),
+            document_ids=_documents([asked.chunk, *shown]),
+            split=asked.split,
             difficulty=_difficulty(asked.pair, len(shown)),
         )
 
@@ -85,8 +107,15 @@ class ExampleMaker:
             return None
         prompt = grounded_prompt(asked.pair.question, [passage_text(c) for c in shown])
         return Example.make(
-            question=asked.pair.question, answer=NOT_STATED, kind="unanswerable", conversation=with_reply(prompt, NOT_STATED), style="grounded",
-            chunk_ids=tuple(c.id for c in shown), document_ids=_documents(shown), split=asked.split, difficulty=1.0,
+            question=asked.pair.question,
+            answer=NOT_STATED,
+            kind="unanswerable",
+            conversation=with_reply(prompt, NOT_STATED),
+            style="grounded",
+            chunk_ids=tuple(c.id for c in shown),
+            document_ids=_documents(shown),
+            split=asked.split,
+            difficulty=1.0,
         )
 
     def invented(self, asked: Asked, corpus: str) -> Example | None:
@@ -94,7 +123,15 @@ class ExampleMaker:
         question = invent(asked.pair.question, corpus, self.rng)
         if question is None:
             return None
-        return Example.make(question=question, answer=NOT_STATED, kind="unanswerable", conversation=with_reply(closed_prompt(question), NOT_STATED), style="closed", split=asked.split, difficulty=0.5)
+        return Example.make(
+            question=question,
+            answer=NOT_STATED,
+            kind="unanswerable",
+            conversation=with_reply(closed_prompt(question), NOT_STATED),
+            style="closed",
+            split=asked.split,
+            difficulty=0.5,
+        )
 
     def _others(self, question: str, asked: Asked, count: int) -> list[Chunk]:
         """What retrieval finds beside the evidence.
@@ -107,8 +144,14 @@ class ExampleMaker:
         found = []
         for hit in self.retriever.search(question, count * 4 + 4):
             chunk = hit.chunk
-            is_near_duplicate = chunk.document_id != asked.chunk.document_id and self.groups.get(chunk.document_id) == home
-            if chunk.id == asked.chunk.id or is_near_duplicate or self.sides.get(chunk.document_id) not in (asked.split, "train"):
+            is_near_duplicate = (
+                chunk.document_id != asked.chunk.document_id and self.groups.get(chunk.document_id) == home
+            )
+            if (
+                chunk.id == asked.chunk.id
+                or is_near_duplicate
+                or self.sides.get(chunk.document_id) not in (asked.split, "train")
+            ):
                 continue
             if _holds(chunk.text.casefold(), answer) or _holds(chunk.text.casefold(), asked.pair.quote.casefold()):
                 continue
@@ -129,7 +172,29 @@ def _difficulty(pair: Pair, distractors: int) -> float:
     return round(min(1.0, 0.1 * distractors + len(pair.answer.split()) / 40), 3)
 
 
-_SYLLABLES = "bal cor dun fel gar hol kem lor mar nex ost pel quor rin sel tor ulm ven wex yor zan".split()
+_SYLLABLES = [
+    "bal",
+    "cor",
+    "dun",
+    "fel",
+    "gar",
+    "hol",
+    "kem",
+    "lor",
+    "mar",
+    "nex",
+    "ost",
+    "pel",
+    "quor",
+    "rin",
+    "sel",
+    "tor",
+    "ulm",
+    "ven",
+    "wex",
+    "yor",
+    "zan",
+]
 
 
 def invent(question: str, corpus: str, rng: random.Random) -> str | None:
@@ -149,4 +214,24 @@ def invent(question: str, corpus: str, rng: random.Random) -> str | None:
     return None
 
 
-_COMMON = frozenset("should after before happens applies which where number within under every there often about their person means".split())
+_COMMON = frozenset(
+    [
+        "should",
+        "after",
+        "before",
+        "happens",
+        "applies",
+        "which",
+        "where",
+        "number",
+        "within",
+        "under",
+        "every",
+        "there",
+        "often",
+        "about",
+        "their",
+        "person",
+        "means",
+    ]
+)

@@ -38,7 +38,16 @@ def _faults(example: Example, rng: random.Random) -> Iterator[PreferencePair]:
     passages = re.split(r"\n\n(?=\[\d\] )", user.removeprefix("Passages:\n").rsplit("\n\nQuestion:", 1)[0])
 
     def pair(rejected: str, reason: str) -> PreferencePair:
-        return PreferencePair.make(prompt=prompt, chosen=reply, rejected=rejected, judge="rules", reason=reason, chunk_ids=example.chunk_ids, document_ids=example.document_ids, split=example.split)
+        return PreferencePair.make(
+            prompt=prompt,
+            chosen=reply,
+            rejected=rejected,
+            judge="rules",
+            reason=reason,
+            chunk_ids=example.chunk_ids,
+            document_ids=example.document_ids,
+            split=example.split,
+        )
 
     if is_declined(reply):
         span = _foreign_span(passages, rng)

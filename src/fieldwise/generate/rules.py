@@ -34,17 +34,35 @@ class Pair(NamedTuple):
 
 
 def _definition(text: str, rng: random.Random) -> Iterator[Pair]:
-    match = re.match(r"^(An? |The )?([\w'\"-]+(?: [\w'\"-]+){0,5}?) (means|stands for|is called|refers to|says) (?:that )?(.{3,140})$", text)
-    if not match or (match.group(1) is None and match.group(2).split()[0].casefold() in ("it", "this", "that", "which", "he", "she", "they")):
+    match = re.match(
+        r"^(An? |The )?([\w'\"-]+(?: [\w'\"-]+){0,5}?) (means|stands for|is called|refers to|says) (?:that )?(.{3,140})$",
+        text,
+    )
+    if not match or (
+        match.group(1) is None
+        and match.group(2).split()[0].casefold() in ("it", "this", "that", "which", "he", "she", "they")
+    ):
         return
     subject, verb, meaning = (match.group(1) or "") + match.group(2), match.group(3), match.group(4)
-    base = {"means": "mean", "stands for": "stand for", "is called": "called", "refers to": "refer to", "says": "say"}[verb]
-    form = f"What is {lower_first(subject)} called?" if verb == "is called" else rng.choice((f"What does {lower_first(subject)} {base}?", f"What is meant by {lower_first(subject)}?") if verb == "means" else (f"What does {lower_first(subject)} {base}?",))
+    base = {"means": "mean", "stands for": "stand for", "is called": "called", "refers to": "refer to", "says": "say"}[
+        verb
+    ]
+    form = (
+        f"What is {lower_first(subject)} called?"
+        if verb == "is called"
+        else rng.choice(
+            (f"What does {lower_first(subject)} {base}?", f"What is meant by {lower_first(subject)}?")
+            if verb == "means"
+            else (f"What does {lower_first(subject)} {base}?",)
+        )
+    )
     yield Pair(form, meaning, "definition", text)
 
 
 def _condition(text: str, rng: random.Random) -> Iterator[Pair]:
-    match = re.match(r"^(If|When|Once|Unless|Before|After|Until|Where) ([^,]{6,110}), (?!who\b|which\b|and\b|or\b)(.{8,170})$", text)
+    match = re.match(
+        r"^(If|When|Once|Unless|Before|After|Until|Where) ([^,]{6,110}), (?!who\b|which\b|and\b|or\b)(.{8,170})$", text
+    )
     if match and match.group(2).casefold().startswith("in doubt"):
         return
     if match:
@@ -54,10 +72,22 @@ def _condition(text: str, rng: random.Random) -> Iterator[Pair]:
         if not match:
             return
         main, word, clause = match.group(1), match.group(2), match.group(3)
-    if re.match(r"(?:it|they|this|that|he|she|there)\b", clause, re.I) or ";" in clause or main.startswith(("who ", "which ")):
+    if (
+        re.match(r"(?:it|they|this|that|he|she|there)\b", clause, re.I)
+        or ";" in clause
+        or main.startswith(("who ", "which "))
+    ):
         return
-    acts = re.match(r"^(?:do not |never |always )?(?:ring|call|tell|ask|send|close|move|mark|fill|use|take|put|wait|go|leave|press|write|report|stop|keep|lock|check|return|give|bring|stay|hand|follow|start|open|record|look|dial|phone|inform|remove|wear|sign|place|turn|pull|push)\b", main, re.I)
-    form = rng.choice((f"What should be done {word} {clause}?", f"What do you do {word} {clause}?")) if acts else rng.choice((f"What happens {word} {clause}?", f"What applies {word} {clause}?"))
+    acts = re.match(
+        r"^(?:do not |never |always )?(?:ring|call|tell|ask|send|close|move|mark|fill|use|take|put|wait|go|leave|press|write|report|stop|keep|lock|check|return|give|bring|stay|hand|follow|start|open|record|look|dial|phone|inform|remove|wear|sign|place|turn|pull|push)\b",
+        main,
+        re.I,
+    )
+    form = (
+        rng.choice((f"What should be done {word} {clause}?", f"What do you do {word} {clause}?"))
+        if acts
+        else rng.choice((f"What happens {word} {clause}?", f"What applies {word} {clause}?"))
+    )
     yield Pair(form, main, "condition", text)
 
 
@@ -66,7 +96,12 @@ def _reason(text: str, rng: random.Random) -> Iterator[Pair]:
     if not match or re.match(r"(?:it|they|this|that|he|she)\b", match.group(1), re.I):
         return
     clause = parse(match.group(1))
-    yield Pair(question("Why", clause, clause.rest) if clause else f"Why is it that {lower_first(match.group(1))}?", match.group(2), "reason", text)
+    yield Pair(
+        question("Why", clause, clause.rest) if clause else f"Why is it that {lower_first(match.group(1))}?",
+        match.group(2),
+        "reason",
+        text,
+    )
 
 
 def _adjuncts(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
@@ -75,7 +110,12 @@ def _adjuncts(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
     shapes: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
         (rf"\bwithin ({_SPAN})(?= (?:of|from|after) |[,.;]|$)", "deadline", ("How soon", "Within what time"), 1),
         (rf"\bfor ({_SPAN})(?=[,.;]| after\b| before\b| and\b|$)", "duration", ("How long", "For how long"), 1),
-        (rf"\b(every (?:{_NUMBER} {_UNIT}|{_UNIT.replace('s?', '')}|morning|evening|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)|once an? \w+|twice an? \w+|{_NUMBER} times an? \w+|daily|weekly|monthly)(?=[,.;]| by\b| and\b|$)", "frequency", ("How often",), 1),
+        (
+            rf"\b(every (?:{_NUMBER} {_UNIT}|{_UNIT.replace('s?', '')}|morning|evening|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)|once an? \w+|twice an? \w+|{_NUMBER} times an? \w+|daily|weekly|monthly)(?=[,.;]| by\b| and\b|$)",
+            "frequency",
+            ("How often",),
+            1,
+        ),
         (rf"\bat ({_CLOCK})(?=[,.;]| and\b| on\b|$)", "time", ("At what time", "When"), 1),
         (rf"\bfrom ({_CLOCK})(?=[,.;]|$)", "time", ("From when", "During which hours"), 1),
         (rf"\b({_SPAN} (?:before|after|ahead of) [^,.;]{{4,50}})$", "time", ("When", "How long before or after"), 1),
@@ -84,18 +124,32 @@ def _adjuncts(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
         found = re.search(pattern, rest)
         if not found or re.search(pattern, rest[found.end() :]):
             continue
-        after = re.match(r" (?:of|from|after) ((?:the |a |an )?[\w -]{3,40})(?=[,.;]|$)", rest[found.end() :]) if kind == "deadline" else None
+        after = (
+            re.match(r" (?:of|from|after) ((?:the |a |an )?[\w -]{3,40})(?=[,.;]|$)", rest[found.end() :])
+            if kind == "deadline"
+            else None
+        )
         word = f"How soon after {after.group(1)}" if after else rng.choice(words)
         without = (rest[: found.start()] + rest[found.end() + (after.end() if after else 0) :]).strip(" ,;")
         if without and not re.search(r"[,;:]", without):
             yield Pair(question(word, clause, without), found.group(group), kind, text)
-    place = re.match(rf"^(?:be )?({_KEPT}) ((?:in|on|at|beside|under|behind|near|next to|above|below|inside|to) [^,.;]{{3,70}})", rest)
+    place = re.match(
+        rf"^(?:be )?({_KEPT}) ((?:in|on|at|beside|under|behind|near|next to|above|below|inside|to) [^,.;]{{3,70}})",
+        rest,
+    )
     if place and clause.helper in ("is", "are", "must", "should", "was", "were"):
-        yield Pair(question("Where", clause, ("be " if rest.startswith("be ") else "") + place.group(1)), place.group(2), "place", text)
+        yield Pair(
+            question("Where", clause, ("be " if rest.startswith("be ") else "") + place.group(1)),
+            place.group(2),
+            "place",
+            text,
+        )
 
 
 def _agent(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
-    match = re.match(r"^(?:be )?(\w+(?:ed|en|wn|pt|ld|de|nt|ught|ead|ut)) by ((?:the |an? |two |[A-Z])[^,.;]{2,60})$", clause.rest)
+    match = re.match(
+        r"^(?:be )?(\w+(?:ed|en|wn|pt|ld|de|nt|ught|ead|ut)) by ((?:the |an? |two |[A-Z])[^,.;]{2,60})$", clause.rest
+    )
     if match and clause.helper in ("is", "are", "must", "should", "may", "can", "was", "were"):
         agent = match.group(2)
         if not re.search(r"\d|\b(?:hand|post|phone|lift|stairs|e-mail|then)\b", agent):
@@ -113,40 +167,73 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
         yield Pair(f"{'Who' if _is_person(subject) else 'What'} {clause.helper} {rest}?", subject, "subject", text)
     if clause.helper in ("does", "do"):
         verb, _, object_ = rest.partition(" ")
-        if re.match(r"(?:an?|the|two|three|four|five|six|its|their|\d+|[a-z]+ (?:gloves|aprons|forms))\b", object_) and 2 <= len(object_.split()) <= 16 and not re.search(r",|;| and \w+s\b|^the same|(?:second|minute|hour|day|week)s?\b", object_):
+        if (
+            re.match(r"(?:an?|the|two|three|four|five|six|its|their|\d+|[a-z]+ (?:gloves|aprons|forms))\b", object_)
+            and 2 <= len(object_.split()) <= 16
+            and not re.search(r",|;| and \w+s\b|^the same|(?:second|minute|hour|day|week)s?\b", object_)
+        ):
             yield Pair(f"What {clause.helper} {lower_first(subject)} {verb}?", object_, "object", text)
         if _is_person(subject) and len(rest.split()) <= 16 and clause.helper == "does":
             third = text[len(subject) + 1 :]
             yield Pair(f"Who {third}?", subject, "subject", text)
-    if clause.helper in ("is", "are") and re.match(r"(?:an?|the|one|two|three)\b", rest) and 2 <= len(rest.split()) <= 18:
+    if (
+        clause.helper in ("is", "are")
+        and re.match(r"(?:an?|the|one|two|three)\b", rest)
+        and 2 <= len(rest.split()) <= 18
+    ):
         yield Pair(f"What {clause.helper} {lower_first(subject)}?", rest, "definition", text)
-    found = re.fullmatch(rf"((?:between )?{_NUMBER}(?: (?:to|and|per cent|percent|%|degrees|metres|kg|ml|mg|litres|°C|euros|pounds) ?(?:{_NUMBER})?[\w° ]{{0,12}}| [\w°%]+)?)", rest)
+    found = re.fullmatch(
+        rf"((?:between )?{_NUMBER}(?: (?:to|and|per cent|percent|%|degrees|metres|kg|ml|mg|litres|°C|euros|pounds) ?(?:{_NUMBER})?[\w° ]{{0,12}}| [\w°%]+)?)",
+        rest,
+    )
     if found and clause.helper in ("is", "are") and len(rest.split()) <= 6:
         yield Pair(f"What {clause.helper} {lower_first(subject)}?", rest, "figure", text)
 
 
 def _is_person(subject: str) -> bool:
-    return bool(re.search(r"\b(?:nurse|doctor|officer|manager|pharmacist|coordinator|lead|registrar|consultant|porter|clerk|secretary|director|technician|team|midwife|sister|matron|physician|surgeon|staff|supervisor|assistant|head|chair|attorney|counsel|judge|clerk|employee|customer|tenant|landlord|supplier|client|auditor|trustee|committee|board|patient|visitor|relative|parent|volunteer|user|member|people|person|applicant|witness|contractor|driver|cashier|teller|trader)s?(?: in charge| on duty| on call| on take)?$", subject, re.I))
+    return bool(
+        re.search(
+            r"\b(?:nurse|doctor|officer|manager|pharmacist|coordinator|lead|registrar|consultant|porter|clerk|secretary|director|technician|team|midwife|sister|matron|physician|surgeon|staff|supervisor|assistant|head|chair|attorney|counsel|judge|clerk|employee|customer|tenant|landlord|supplier|client|auditor|trustee|committee|board|patient|visitor|relative|parent|volunteer|user|member|people|person|applicant|witness|contractor|driver|cashier|teller|trader)s?(?: in charge| on duty| on call| on take)?$",
+            subject,
+            re.I,
+        )
+    )
 
 
-_PARENTHESIS = re.compile(r"\b((?:the )?[A-Za-z][A-Za-z'-]+(?: [A-Za-z][A-Za-z'-]+){0,4}) \(((?:extension |ext\. |bleep |dial )?\d{2,5})\)")
-_ROLE = re.compile(r"\b([A-Z][a-z]+ (?:[A-Z][\w'-]+ ?){1,2}), (?:the |our )?((?:[a-z]+ ){0,4}(?:officer|manager|pharmacist|lead|nurse|director|coordinator|consultant|registrar|chair|head|midwife|matron|secretary|librarian|engineer|physicist|chaplain|clerk|adviser|guardian|supervisor)(?: (?:of|for) [\w ]{3,30})?)(?=[,.;)]|$)")
+_PARENTHESIS = re.compile(
+    r"\b((?:the )?[A-Za-z][A-Za-z'-]+(?: [A-Za-z][A-Za-z'-]+){0,4}) \(((?:extension |ext\. |bleep |dial )?\d{2,5})\)"
+)
+_ROLE = re.compile(
+    r"\b([A-Z][a-z]+ (?:[A-Z][\w'-]+ ?){1,2}), (?:the |our )?((?:[a-z]+ ){0,4}(?:officer|manager|pharmacist|lead|nurse|director|coordinator|consultant|registrar|chair|head|midwife|matron|secretary|librarian|engineer|physicist|chaplain|clerk|adviser|guardian|supervisor)(?: (?:of|for) [\w ]{3,30})?)(?=[,.;)]|$)"
+)
 
 
 def _names_and_numbers(text: str, rng: random.Random) -> Iterator[Pair]:
     for match in _PARENTHESIS.finditer(text):
-        who = re.sub(r"^(?:ring|call|to|from|tell|ask|and|or|by|with|at|phone|through|contact)\s+", "", match.group(1), flags=re.I)
+        who = re.sub(
+            r"^(?:ring|call|to|from|tell|ask|and|or|by|with|at|phone|through|contact)\s+",
+            "",
+            match.group(1),
+            flags=re.I,
+        )
         who = re.sub(r"^.*\b(?:ring|call|tell|ask|contact|phone|to|from|by|with)\s+", "", who)
         if len(who) > 3:
             article = "" if who.lower().startswith("the ") or who[:1].isupper() else "the "
-            yield Pair(rng.choice((f"What is the number of {article}{who}?", f"Which number reaches {article}{who}?")), match.group(2), "contact", text)
+            yield Pair(
+                rng.choice((f"What is the number of {article}{who}?", f"Which number reaches {article}{who}?")),
+                match.group(2),
+                "contact",
+                text,
+            )
     for match in _ROLE.finditer(text):
         name, role = match.group(1).strip(), match.group(2).strip()
         yield Pair(f"Who is the {role}?", name, "person", text)
         yield Pair(f"What is the role of {name}?", role, "role", text)
 
 
-_TAGGED = re.compile(rf"\b({_SPAN}|{_CLOCK}|{_NUMBER} (?:per cent|percent|%|°C|ml|mg|kg|metres|litres|units|pounds|euros)|form [A-Z]{{1,4}}-?\d+|[A-Z]{{2,4}}-\d+)(?![\w-])")
+_TAGGED = re.compile(
+    rf"\b({_SPAN}|{_CLOCK}|{_NUMBER} (?:per cent|percent|%|°C|ml|mg|kg|metres|litres|units|pounds|euros)|form [A-Z]{{1,4}}-?\d+|[A-Z]{{2,4}}-\d+)(?![\w-])"
+)
 
 
 def _gap(text: str, rng: random.Random) -> Iterator[Pair]:
@@ -163,7 +250,12 @@ def from_sentence(text: str, rng: random.Random) -> Iterator[Pair]:
     body = text.rstrip(".!").strip()
     if not 12 <= len(body) <= 260 or body.endswith(("?", ":")) or body.startswith("*") or body.count('"') % 2:
         return
-    makers: tuple[Callable[[str, random.Random], Iterator[Pair]], ...] = (_definition, _condition, _reason, _names_and_numbers)
+    makers: tuple[Callable[[str, random.Random], Iterator[Pair]], ...] = (
+        _definition,
+        _condition,
+        _reason,
+        _names_and_numbers,
+    )
     for make in makers:
         yield from make(body, rng)
     if not re.match(r"(?:If|When|Once|Unless|Before|After|Until|Where|Because|Although|While)\b", body):
@@ -180,7 +272,11 @@ def from_sentence(text: str, rng: random.Random) -> Iterator[Pair]:
 
 def from_table(text: str, title: str, rng: random.Random) -> Iterator[Pair]:
     """Yield a pair for every cell beside the first column of a Markdown table."""
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines() if line.strip().startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in text.splitlines()
+        if line.strip().startswith("|")
+    ]
     if len(rows) < 3 or not all(set(cell) <= set(":- ") for cell in rows[1]):
         return
     header = rows[0]
@@ -197,7 +293,11 @@ def _table_question(row: str, column: str, first: str, rng: random.Random) -> st
     asked = column.casefold()
     if asked in ("means", "meaning", "stands for"):
         return f"What does {row} mean?"
-    subject = f"the {row} {first.casefold()}" if len(first.split()) == 1 and row[:1].isupper() and len(row.split()) < 4 and rng.random() < 0.3 else row
+    subject = (
+        f"the {row} {first.casefold()}"
+        if len(first.split()) == 1 and row[:1].isupper() and len(row.split()) < 4 and rng.random() < 0.3
+        else row
+    )
     if asked in ("where", "place", "location", "room", "kept in", "kept at"):
         return f"Where is {subject}?"
     if asked in ("who", "person", "contact", "name", "responsible", "owner"):
@@ -205,7 +305,13 @@ def _table_question(row: str, column: str, first: str, rng: random.Random) -> st
     if asked in ("when", "time", "hours"):
         return f"When is {subject}?"
     label = column if column.isupper() else column[:1].lower() + column[1:]
-    return rng.choice((f"What is the {label} of {subject}?", f"What is the {label} for {subject}?", f"Which {label} belongs to {subject}?"))
+    return rng.choice(
+        (
+            f"What is the {label} of {subject}?",
+            f"What is the {label} for {subject}?",
+            f"Which {label} belongs to {subject}?",
+        )
+    )
 
 
 _ITEM = re.compile(r"^(?:[-*•]|\d+[.)]|\([a-z0-9]+\)) +(.+)$")
@@ -225,7 +331,9 @@ def from_lists(text: str, rng: random.Random) -> Iterator[Pair]:
         lead = lines[n].strip()
         if len(items) >= 2 and lead.endswith(":") and not _ITEM.match(lead):
             head = lead.rstrip(":").split(". ")[-1]
-            numbered = bool(re.match(r"\d", lines[n + 1].strip() or (lines[n + 2].strip() if n + 2 < len(lines) else "")))
+            numbered = bool(
+                re.match(r"\d", lines[n + 1].strip() or (lines[n + 2].strip() if n + 2 < len(lines) else ""))
+            )
             if numbered:
                 condition = re.match(r"^(If|When|Before|After) (.{6,100})$", head)
                 when = f"{condition.group(1).lower()} {condition.group(2)}" if condition else f'under "{head}"'
@@ -258,7 +366,9 @@ def pairs_of_chunk(chunk: Chunk, rng: random.Random) -> list[Pair]:
             kept.setdefault(tidy.question.casefold(), tidy)
     gaps = [p for p in kept.values() if p.kind == "gap"]
     others = [p for p in kept.values() if p.kind != "gap"]
-    return others + gaps[: max(2, len(others) // 2)]  # gaps are easy to make and narrow: they must not crowd out questions
+    return (
+        others + gaps[: max(2, len(others) // 2)]
+    )  # gaps are easy to make and narrow: they must not crowd out questions
 
 
 def problem(pair: Pair, text: str) -> str | None:
@@ -276,6 +386,10 @@ def problem(pair: Pair, text: str) -> str | None:
         return "question_gives_answer_away"
     if pair.answer.count("(") != pair.answer.count(")") or pair.answer.count('"') % 2:
         return "answer_cut"
-    if re.search(r"\b(?:it|they|this|he|she)\b", asked.split("____")[0]) and pair.kind not in ("gap", "condition", "step"):
+    if re.search(r"\b(?:it|they|this|he|she)\b", asked.split("____")[0]) and pair.kind not in (
+        "gap",
+        "condition",
+        "step",
+    ):
         return "question_unclear"
     return None

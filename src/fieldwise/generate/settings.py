@@ -28,8 +28,12 @@ class GenerateSettings(Settings):
 
     teacher: Literal["rules"] = Field("rules", description="who writes questions and answers; rules needs no model")
     max_per_chunk: int = Field(10, ge=1, description="most question-answer pairs from one chunk")
-    grounded_share: float = Field(0.6, ge=0, le=1, description="share of examples that show passages, as retrieval will")
+    grounded_share: float = Field(
+        0.6, ge=0, le=1, description="share of examples that show passages, as retrieval will"
+    )
     distractors: int = Field(2, ge=0, le=8, description="other passages shown beside the evidence")
-    unanswerable_share: float = Field(0.15, ge=0, lt=1, description="share of examples whose right answer is that the documents do not say")
+    unanswerable_share: float = Field(
+        0.15, ge=0, lt=1, description="share of examples whose right answer is that the documents do not say"
+    )
     preference_pairs: int = Field(240, ge=0, description="most preference pairs")
     split: SplitSettings = SplitSettings()

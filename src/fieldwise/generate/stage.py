@@ -38,14 +38,28 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     rejected: list[Rejection] = []
     asked = _ask(chunks, sides, settings, step.seed, rejected)
     if len(asked) < _LEAST_PAIRS:
-        raise DatasetError("the documents gave too few questions to train on", where="generate", found=f"{len(asked)} questions from {len(chunks)} chunks", fix="Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens.")
+        raise DatasetError(
+            "the documents gave too few questions to train on",
+            where="generate",
+            found=f"{len(asked)} questions from {len(chunks)} chunks",
+            fix="Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens.",
+        )
     retriever = open_index(chunks, folder / "index", retrieve)
     maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
     examples = _examples(asked, maker, settings, " ".join(c.text for c in chunks).casefold())
     leaks = leakage(examples, groups)
     if leaks:
-        raise DatasetError("documents stand on both sides of the split", where="generate", found="; ".join(leaks[:3]), fix="This is a fault of Fieldwise: please report it with the recipe.")
-    pairs = preference_pairs([e for e in examples if e.split == "train"], random.Random(f"{step.seed}/preferences"), settings.preference_pairs)
+        raise DatasetError(
+            "documents stand on both sides of the split",
+            where="generate",
+            found="; ".join(leaks[:3]),
+            fix="This is a fault of Fieldwise: please report it with the recipe.",
+        )
+    pairs = preference_pairs(
+        [e for e in examples if e.split == "train"],
+        random.Random(f"{step.seed}/preferences"),
+        settings.preference_pairs,
+    )
     return _write(step, examples, pairs, rejected, chunks, sides)
 
 
@@ -67,7 +81,10 @@ def split_documents(groups: dict[str, str], settings: SplitSettings, seed: int) 
         side: Split = "train"
         for name, share in wanted.items():
             least = 1 if share > 0 and len(members) >= 3 else 0
-            if taken[name] < max(least, round(share)) and taken[name] + len(members[group]) <= max(least, round(share)) + 1:
+            if (
+                taken[name] < max(least, round(share))
+                and taken[name] + len(members[group]) <= max(least, round(share)) + 1
+            ):
                 side = name
                 break
         taken[side] += len(members[group])
@@ -75,15 +92,27 @@ def split_documents(groups: dict[str, str], settings: SplitSettings, seed: int) 
     return sides
 
 
-def _ask(chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int, rejected: list[Rejection]) -> list[Asked]:
+def _ask(
+    chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int, rejected: list[Rejection]
+) -> list[Asked]:
     asked: list[Asked] = []
     for chunk in track(chunks, "questions"):
         pairs = pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"))
         if not pairs:
-            rejected.append(Rejection(stage="generate", item=chunk.id, reason="no_question", detail=f"{chunk.uri}: no sentence, list or table that a rule is sure of"))
+            rejected.append(
+                Rejection(
+                    stage="generate",
+                    item=chunk.id,
+                    reason="no_question",
+                    detail=f"{chunk.uri}: no sentence, list or table that a rule is sure of",
+                )
+            )
         asked += [Asked(p, chunk, sides[chunk.document_id]) for p in pairs[: settings.max_per_chunk]]
     kept, dropped = drop_ambiguous(asked)
-    rejected += [Rejection(stage="generate", item=d.chunk.id, reason="ambiguous_question", detail=d.pair.question) for d in dropped]
+    rejected += [
+        Rejection(stage="generate", item=d.chunk.id, reason="ambiguous_question", detail=d.pair.question)
+        for d in dropped
+    ]
     return kept
 
 
@@ -107,12 +136,21 @@ def leakage(examples: Sequence[Example], groups: dict[str, str]) -> list[str]:
     """Return evidence documents or questions that stand on both sides; an honest split returns nothing."""
     sides: dict[str, set[str]] = {}
     for example in examples:
-        for name in [f"group {groups[d]}" for d in example.document_ids[:1] if d in groups and example.evidence] + [f"question {example.question!r}"]:
+        for name in [f"group {groups[d]}" for d in example.document_ids[:1] if d in groups and example.evidence] + [
+            f"question {example.question!r}"
+        ]:
             sides.setdefault(name, set()).add(example.split)
     return [f"{name} in {', '.join(sorted(found))}" for name, found in sorted(sides.items()) if len(found) > 1]
 
 
-def _write(step: StepRun, examples: Sequence[Example], pairs: Sequence[PreferencePair], rejected: Sequence[Rejection], chunks: Sequence[Chunk], sides: dict[str, Split]) -> dict[str, JsonValue]:
+def _write(
+    step: StepRun,
+    examples: Sequence[Example],
+    pairs: Sequence[PreferencePair],
+    rejected: Sequence[Rejection],
+    chunks: Sequence[Chunk],
+    sides: dict[str, Split],
+) -> dict[str, JsonValue]:
     counts: dict[str, int] = {}
     for name in ("train", "validation", "test"):
         rows = [e for e in examples if e.split == name]
@@ -122,13 +160,23 @@ def _write(step: StepRun, examples: Sequence[Example], pairs: Sequence[Preferenc
     write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
     covered = {e.evidence[0].chunk_id for e in examples if e.evidence}
     facts: dict[str, JsonValue] = {
-        **counts, "preference_pairs": len(pairs), "kinds": dict(sorted(Counter(e.kind for e in examples).items())), "styles": dict(sorted(Counter(e.style for e in examples).items())),
-        "faults": dict(sorted(Counter(p.reason for p in pairs).items())), "documents": dict(sorted(Counter(sides.values()).items())), "chunks_covered": len(covered), "chunks": len(chunks), "rejected": len(rejected),
-        "version": content_id("dat", [e.id for e in examples], [p.id for p in pairs]), "leakage": [],
+        **counts,
+        "preference_pairs": len(pairs),
+        "kinds": dict(sorted(Counter(e.kind for e in examples).items())),
+        "styles": dict(sorted(Counter(e.style for e in examples).items())),
+        "faults": dict(sorted(Counter(p.reason for p in pairs).items())),
+        "documents": dict(sorted(Counter(sides.values()).items())),
+        "chunks_covered": len(covered),
+        "chunks": len(chunks),
+        "rejected": len(rejected),
+        "version": content_id("dat", [e.id for e in examples], [p.id for p in pairs]),
+        "leakage": [],
     }
     write_json(step.out("3_examples/card.json"), facts)
     _review_sheet(step, examples)
-    say(f"  {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples, {len(pairs)} preference pairs; {len(covered)} of {len(chunks)} chunks covered")
+    say(
+        f"  {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples, {len(pairs)} preference pairs; {len(covered)} of {len(chunks)} chunks covered"
+    )
     return facts
 
 
@@ -138,4 +186,15 @@ def _review_sheet(step: StepRun, examples: Sequence[Example]) -> None:
         writer = csv.writer(stream)
         writer.writerow(["id", "split", "kind", "style", "question", "answer", "quote", "correction"])
         for example in examples:
-            writer.writerow([example.id, example.split, example.kind, example.style, example.question, example.answer, example.evidence[0].quote if example.evidence else "", ""])
+            writer.writerow(
+                [
+                    example.id,
+                    example.split,
+                    example.kind,
+                    example.style,
+                    example.question,
+                    example.answer,
+                    example.evidence[0].quote if example.evidence else "",
+                    "",
+                ]
+            )

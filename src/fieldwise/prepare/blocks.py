@@ -10,7 +10,9 @@ from fieldwise.records import Document, Heading
 
 Kind = Literal["text", "list", "table"]
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
-_ITEM_LINE = re.compile(r"^[ \t]*(?:[-*•]|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-zA-Z]|[ivxIVX]{1,4})[.)])[ \t]+\S", re.MULTILINE)
+_ITEM_LINE = re.compile(
+    r"^[ \t]*(?:[-*•]|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-zA-Z]|[ivxIVX]{1,4})[.)])[ \t]+\S", re.MULTILINE
+)
 
 
 class Block(NamedTuple):
@@ -31,6 +33,7 @@ class Section(NamedTuple):
 
     @property
     def end(self) -> int:
+        """Where the section's last block ends."""
         return self.blocks[-1].end if self.blocks else self.head_end
 
 
@@ -58,7 +61,11 @@ def items_of(text: str, block: Block) -> list[Block]:
     starts = [m.start() for m in _ITEM_LINE.finditer(text, block.start, block.end)]
     if not starts or starts[0] > block.start:
         starts = [block.start, *starts]
-    return [b for a, z in zip(starts, [*starts[1:], block.end], strict=True) if (b := _trimmed(text, a, z, "list")) is not None]
+    return [
+        b
+        for a, z in zip(starts, [*starts[1:], block.end], strict=True)
+        if (b := _trimmed(text, a, z, "list")) is not None
+    ]
 
 
 def rows_of(text: str, block: Block) -> list[Block]:

@@ -54,7 +54,14 @@ def chunk_document(document: Document, settings: ChunkSettings, count: Callable[
     for number, section in enumerate(split_sections(document)):
         pieces += chunker.pack(section, number)
     return [
-        Chunk.make(document, piece.start, piece.end, heading_path=piece.path, tokens=piece.tokens, kind="table" if piece.has_table else "text")
+        Chunk.make(
+            document,
+            piece.start,
+            piece.end,
+            heading_path=piece.path,
+            tokens=piece.tokens,
+            kind="table" if piece.has_table else "text",
+        )
         for piece in chunker.join_small(pieces)
     ]
 
@@ -73,7 +80,9 @@ class _Chunker:
         tokens = 0
         while queue:
             unit = queue.popleft()
-            if (not current and unit.tokens > self._settings.max_tokens) or (current and self._wants_part(current, tokens, unit)):
+            if (not current and unit.tokens > self._settings.max_tokens) or (
+                current and self._wants_part(current, tokens, unit)
+            ):
                 parts = self._parts(unit)
                 if len(parts) > 1:
                     queue.extendleft(reversed(parts))
@@ -93,7 +102,12 @@ class _Chunker:
         if section.head_end > section.start:
             yield self._unit(section.start, section.head_end, "head", leads=True)
         for block, following in zip(section.blocks, [*section.blocks[1:], None], strict=False):
-            leads = block.kind == "text" and following is not None and following.kind != "text" and self._text[block.end - 1] == ":"
+            leads = (
+                block.kind == "text"
+                and following is not None
+                and following.kind != "text"
+                and self._text[block.end - 1] == ":"
+            )
             yield self._unit(block.start, block.end, block.kind, leads=leads)
 
     def _unit(self, start: int, end: int, kind: UnitKind, *, leads: bool = False) -> _Unit:
@@ -114,13 +128,17 @@ class _Chunker:
             return True
         if (unit.kind in _TABULAR) != (last.kind in _TABULAR):
             return False
-        if unit.leads and following is not None:  # better to begin a chunk with it than to part it from what it leads to
+        if (
+            unit.leads and following is not None
+        ):  # better to begin a chunk with it than to part it from what it leads to
             total += following.tokens
         return total <= self._settings.target_tokens and not (unit.kind == last.kind == "table")
 
     def _wants_part(self, current: list[_Unit], tokens: int, unit: _Unit) -> bool:
         """Whether a unit that does not fit is cut so that what leads to it, or is too small alone, is not left behind."""
-        return tokens + unit.tokens > self._settings.max_tokens and (current[-1].leads or tokens < self._settings.min_tokens)
+        return tokens + unit.tokens > self._settings.max_tokens and (
+            current[-1].leads or tokens < self._settings.min_tokens
+        )
 
     def _parts(self, unit: _Unit) -> list[_Unit]:
         """Cut a unit at the next finer joint; a single row and a single sign cannot be cut."""
@@ -169,7 +187,10 @@ class _Chunker:
         middle = (unit.start + unit.end) // 2
         if unit.tokens <= self._settings.max_tokens or middle == unit.start:
             return [unit]
-        return [*self._halves(self._unit(unit.start, middle, "word")), *self._halves(self._unit(middle, unit.end, "word"))]
+        return [
+            *self._halves(self._unit(unit.start, middle, "word")),
+            *self._halves(self._unit(middle, unit.end, "word")),
+        ]
 
     def _piece(self, units: list[_Unit], path: tuple[str, ...], number: int) -> _Piece:
         start, end = units[0].start, units[-1].end

@@ -96,7 +96,11 @@ def blank_lines(document: Document) -> list[Edit]:
     outer = [Edit(m.start(), m.end(), "") for m in _OUTER.finditer(document.text)]
     first = outer[0].end if outer and outer[0].start == 0 else 0
     last = outer[-1].start if outer and outer[-1].end == len(document.text) else len(document.text)
-    return outer + [Edit(m.start(), m.end(), "\n\n") for m in _BLANK_LINES.finditer(document.text) if first <= m.start() and m.end() <= last]
+    return outer + [
+        Edit(m.start(), m.end(), "\n\n")
+        for m in _BLANK_LINES.finditer(document.text)
+        if first <= m.start() and m.end() <= last
+    ]
 
 
 def _outside_tables(document: Document, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:

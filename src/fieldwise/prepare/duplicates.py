@@ -43,12 +43,16 @@ class DuplicateFinder:
         self._settings = settings
         self._rensa: Any = require("rensa", extra="documents", to="find near-duplicates")
         bands = 32 if settings.near_threshold >= 0.5 else 64
-        self._index: Any = self._rensa.RMinHashLSH(threshold=settings.near_threshold, num_perm=_PERMUTATIONS, num_bands=bands)
+        self._index: Any = self._rensa.RMinHashLSH(
+            threshold=settings.near_threshold, num_perm=_PERMUTATIONS, num_bands=bands
+        )
         self._ids: list[str] = []
         self._by_hash: dict[str, str] = {}
         self._parents: dict[str, str] = {}
         self._order: dict[str, int] = {}
-        self._shingles_of = functools.lru_cache(maxsize=256)(lambda identifier: shingles(text_of(identifier), settings.shingle_words))
+        self._shingles_of = functools.lru_cache(maxsize=256)(
+            lambda identifier: shingles(text_of(identifier), settings.shingle_words)
+        )
 
     def add(self, identifier: str, text: str) -> Verdict:
         """Compare a document with the earlier ones and put it in the group of those it repeats."""
@@ -62,7 +66,11 @@ class DuplicateFinder:
         own = shingles(text, self._settings.shingle_words)
         signature: Any = self._rensa.RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
         signature.update(sorted(own))
-        near = [NearPair(other, identifier, similarity) for n in sorted(self._index.query(signature)) if (similarity := jaccard(own, self._shingles_of(other := self._ids[n]))) >= self._settings.near_threshold]
+        near = [
+            NearPair(other, identifier, similarity)
+            for n in sorted(self._index.query(signature))
+            if (similarity := jaccard(own, self._shingles_of(other := self._ids[n]))) >= self._settings.near_threshold
+        ]
         self._index.insert(len(self._ids), signature)
         self._ids.append(identifier)
         for pair in near:

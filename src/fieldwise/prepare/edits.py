@@ -26,12 +26,14 @@ def apply_edits(document: Document, edits: Iterable[Edit]) -> Document:
     if not ordered:
         return document
     moved = _Moved(document.text, ordered)
-    return document.model_copy(update={
-        "text": moved.text,
-        "pages": tuple(_page(page, moved) for page in document.pages),
-        "headings": tuple(h for heading in document.headings if (h := _heading(heading, moved)) is not None),
-        "tables": tuple(t for table in document.tables if (t := _table(table, moved)) is not None),
-    })
+    return document.model_copy(
+        update={
+            "text": moved.text,
+            "pages": tuple(_page(page, moved) for page in document.pages),
+            "headings": tuple(h for heading in document.headings if (h := _heading(heading, moved)) is not None),
+            "tables": tuple(t for table in document.tables if (t := _table(table, moved)) is not None),
+        }
+    )
 
 
 class _Moved:
@@ -90,7 +92,11 @@ def _page(page: PageSpan, moved: _Moved) -> PageSpan:
 
 def _heading(heading: Heading, moved: _Moved) -> Heading | None:
     place = moved.trimmed(heading.start, heading.end)
-    return None if place is None else Heading(level=heading.level, text=moved.text[place[0] : place[1]], start=place[0], end=place[1])
+    return (
+        None
+        if place is None
+        else Heading(level=heading.level, text=moved.text[place[0] : place[1]], start=place[0], end=place[1])
+    )
 
 
 def _table(table: TableSpan, moved: _Moved) -> TableSpan | None:

@@ -17,7 +17,28 @@ _SENTENCE_END = re.compile(r"[.!?:;…][\"'”\u2019)\]]*\s*$")
 _HYPHEN = re.compile(r"([^\W\d_]{2,})([-\u2010\u00ad])$")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _NO_BLANK_SCRIPTS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
-_COMPOUND_HEADS = {"self", "non", "well", "high", "low", "long", "short", "half", "ex", "all", "cross", "pre", "post", "co", "part", "full", "on", "off", "over", "under"}
+_COMPOUND_HEADS = {
+    "self",
+    "non",
+    "well",
+    "high",
+    "low",
+    "long",
+    "short",
+    "half",
+    "ex",
+    "all",
+    "cross",
+    "pre",
+    "post",
+    "co",
+    "part",
+    "full",
+    "on",
+    "off",
+    "over",
+    "under",
+}
 _FULL_SHARE = 0.6
 _MIN_FULL_CHARS = 25
 
@@ -38,7 +59,9 @@ class _Wrapped:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._text = document.text
-        self._fixed = sorted([(h.start, h.end) for h in document.headings] + [(t.start, t.end) for t in document.tables])
+        self._fixed = sorted(
+            [(h.start, h.end) for h in document.headings] + [(t.start, t.end) for t in document.tables]
+        )
         self._lines = list(self._split())
         self._full = max(_MIN_FULL_CHARS, _FULL_SHARE * _usual_length([end - start for start, end in self._lines]))
 
@@ -78,9 +101,16 @@ class _Wrapped:
         """The edit that joins a paragraph cut by the end of a page: it has no full stop and goes on in lower case."""
         page, following = self._document.pages[n], self._document.pages[n + 1]
         end, start = page.end, following.start
-        if page.start == page.end or following.start == following.end or self._text[end:start].strip() or not self._text[start].islower():
+        if (
+            page.start == page.end
+            or following.start == following.end
+            or self._text[end:start].strip()
+            or not self._text[start].islower()
+        ):
             return None
-        if any(s < start + 1 and end - 1 < e for s, e in self._fixed) or _SENTENCE_END.search(self._text[max(page.start, end - 10) : end]):
+        if any(s < start + 1 and end - 1 < e for s, e in self._fixed) or _SENTENCE_END.search(
+            self._text[max(page.start, end - 10) : end]
+        ):
             return None
         return self._edit(end, start, joins_words)
 
@@ -94,7 +124,9 @@ class _Wrapped:
             return Edit(end, start, "")
         if end > 0 and _NO_BLANK_SCRIPTS.match(self._text[end - 1]) and _NO_BLANK_SCRIPTS.match(self._text[start]):
             return Edit(end, start, "")
-        is_compound = self._text[end - 1] == "-" and end > 1 and self._text[end - 2].isalnum() and self._text[start].isalnum()
+        is_compound = (
+            self._text[end - 1] == "-" and end > 1 and self._text[end - 2].isalnum() and self._text[start].isalnum()
+        )
         return Edit(end, start, "" if is_compound else " ")
 
     def _is_one_word(self, head: str, tail: str, mark: str) -> bool:

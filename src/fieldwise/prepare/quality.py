@@ -56,16 +56,31 @@ class Quality:
     def report(self, rejected: Sequence[Rejection], near: Sequence[tuple[NearPair, str, str]]) -> dict[str, JsonValue]:
         """Return the whole report; near-duplicates come with the names of both documents."""
         return {
-            "documents": {"read": self.documents, "kept": self.kept, "rejected": dict(sorted(Counter(r.reason for r in rejected).items()))},
+            "documents": {
+                "read": self.documents,
+                "kept": self.kept,
+                "rejected": dict(sorted(Counter(r.reason for r in rejected).items())),
+            },
             "characters": {"read": self.characters_before, "kept": self.characters_after},
-            "cleaning": {name: {"places": count.places, "characters_removed": count.characters} for name, count in sorted(self.passes.items())},
+            "cleaning": {
+                name: {"places": count.places, "characters_removed": count.characters}
+                for name, count in sorted(self.passes.items())
+            },
             "languages": dict(sorted(self.languages.items())),
             "pages": self.pages,
             "tables": self.tables,
-            "chunks": {"count": len(self.token_counts), "kinds": dict(sorted(self.kinds.items())), "tokens": _spread(self.token_counts), "repeated": sum(n - 1 for n in self.chunk_texts.values())},
+            "chunks": {
+                "count": len(self.token_counts),
+                "kinds": dict(sorted(self.kinds.items())),
+                "tokens": _spread(self.token_counts),
+                "repeated": sum(n - 1 for n in self.chunk_texts.values()),
+            },
             "duplicates": {
                 "exact": [[r.item, r.detail] for r in rejected if r.reason == "exact_duplicate"],
-                "near": [{"first": first, "second": second, "similarity": round(pair.similarity, 4)} for pair, first, second in near],
+                "near": [
+                    {"first": first, "second": second, "similarity": round(pair.similarity, 4)}
+                    for pair, first, second in near
+                ],
             },
         }
 
@@ -75,5 +90,7 @@ def _spread(values: list[int]) -> dict[str, JsonValue]:
     if not values:
         return {"total": 0}
     ordered = sorted(values)
-    ranks: dict[str, JsonValue] = {f"p{p}": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in _PERCENTILES}
+    ranks: dict[str, JsonValue] = {
+        f"p{p}": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in _PERCENTILES
+    }
     return {"total": sum(ordered), "smallest": ordered[0], **ranks, "largest": ordered[-1]}

@@ -15,7 +15,8 @@ _MIN_PAGES = 2
 _SHARE_OF_PAGES = 0.45  # headers often differ on even and odd pages
 _DIGITS = re.compile(r"\d+")
 _PAGE_NUMBER = re.compile(
-    r"[-\u2013—|\s]*(?:(?:page|seite|p(?:g|ág|age)?\.?|s\.|sheet)\s*:?\s*)?(?:\d{1,4}|(?-i:[ivxlc]{1,7}))(?:\s*(?:of|/|von|sur|de|out of)\s*\d{1,4})?[-\u2013—|.\s]*", re.IGNORECASE
+    r"[-\u2013—|\s]*(?:(?:page|seite|p(?:g|ág|age)?\.?|s\.|sheet)\s*:?\s*)?(?:\d{1,4}|(?-i:[ivxlc]{1,7}))(?:\s*(?:of|/|von|sur|de|out of)\s*\d{1,4})?[-\u2013—|.\s]*",
+    re.IGNORECASE,
 )
 
 
@@ -39,7 +40,14 @@ def repeated_lines(document: Document) -> list[Edit]:
 
 def page_number_lines(document: Document) -> list[Edit]:
     """Return the edits that drop lines at the top or bottom of a page which hold nothing but its number."""
-    return _removals(document, [line for line in _edge_lines(document) if not _is_structure(document, line) and _PAGE_NUMBER.fullmatch(document.text[line.start : line.end])])
+    return _removals(
+        document,
+        [
+            line
+            for line in _edge_lines(document)
+            if not _is_structure(document, line) and _PAGE_NUMBER.fullmatch(document.text[line.start : line.end])
+        ],
+    )
 
 
 def _edge_lines(document: Document) -> Iterator[_Line]:

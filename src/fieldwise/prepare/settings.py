@@ -28,16 +28,22 @@ class ChunkSettings(Settings):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if not self.min_tokens < self.target_tokens <= self.max_tokens:
-            raise ValueError(f"sizes must rise: min_tokens {self.min_tokens} < target_tokens {self.target_tokens} <= max_tokens {self.max_tokens}")
+            raise ValueError(
+                f"sizes must rise: min_tokens {self.min_tokens} < target_tokens {self.target_tokens} <= max_tokens {self.max_tokens}"
+            )
         return self
 
 
 class DuplicateSettings(Settings):
     """When two documents or chunks count as the same."""
 
-    near_threshold: float = Field(0.7, gt=0, le=1, description="Jaccard similarity of word shingles from which two documents are near-duplicates")
+    near_threshold: float = Field(
+        0.7, gt=0, le=1, description="Jaccard similarity of word shingles from which two documents are near-duplicates"
+    )
     shingle_words: int = Field(3, ge=1, le=8, description="words in a shingle")
-    drop_near: bool = Field(False, description="drop near-duplicate documents; otherwise they are kept together on one side of the split")
+    drop_near: bool = Field(
+        False, description="drop near-duplicate documents; otherwise they are kept together on one side of the split"
+    )
 
 
 class PrepareSettings(Settings):

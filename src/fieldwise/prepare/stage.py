@@ -38,20 +38,36 @@ def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[
     preparer = _Preparer(settings, step, tokenizer_path)
     sifted = _sift(settings, preparer, source)
     if not sifted.kept:
-        raise DatasetError("no document is left after preparing", where=_DOCUMENTS, found=_reasons(sifted.rejected), fix="Check prepare.languages, prepare.min_document_chars and the sources.")
+        raise DatasetError(
+            "no document is left after preparing",
+            where=_DOCUMENTS,
+            found=_reasons(sifted.rejected),
+            fix="Check prepare.languages, prepare.min_document_chars and the sources.",
+        )
     quality = sifted.quality
 
     def kept() -> Iterator[Prepared]:  # from the memo each time: a large collection does not fit into memory
-        return (preparer.prepared(document) for document in read_records(source, Document) if document.id in sifted.kept)
+        return (
+            preparer.prepared(document) for document in read_records(source, Document) if document.id in sifted.kept
+        )
 
     write_records(step.out(f"{FOLDER}/documents.parquet"), (p.document for p in kept()), Document)
-    write_records(step.out(f"{FOLDER}/chunks.parquet"), (chunk for p in kept() for chunk in quality.add_kept(p.document, p.chunks)), Chunk)
+    write_records(
+        step.out(f"{FOLDER}/chunks.parquet"),
+        (chunk for p in kept() for chunk in quality.add_kept(p.document, p.chunks)),
+        Chunk,
+    )
     rejected = sorted(sifted.rejected, key=lambda r: (r.item, r.reason))
     report = quality.report(rejected, sifted.near)
     write_jsonl(step.out(f"{FOLDER}/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
     write_json(step.out(f"{FOLDER}/groups.json"), dict(sorted(sifted.groups.items())))
     write_json(step.out(f"{FOLDER}/quality.json"), report)
-    return {"documents": report["documents"], "chunks": report["chunks"], "languages": report["languages"], "near_duplicates": len(sifted.near)}
+    return {
+        "documents": report["documents"],
+        "chunks": report["chunks"],
+        "languages": report["languages"],
+        "near_duplicates": len(sifted.near),
+    }
 
 
 # ---------------------------------------------------------------- one document
@@ -74,7 +90,13 @@ class _Preparer:
         self._memo = step.run.memo("prepare")
         here = Path(__file__).parent
         code = sha256_of_files(here.glob("*.py"), here)
-        self._key: list[JsonValue] = [settings.clean.keyed(), settings.chunk.keyed(), sha256_file(tokenizer_path), code, {name: installed_version(name) for name in _LIBRARIES}]
+        self._key: list[JsonValue] = [
+            settings.clean.keyed(),
+            settings.chunk.keyed(),
+            sha256_file(tokenizer_path),
+            code,
+            {name: installed_version(name) for name in _LIBRARIES},
+        ]
 
     def prepared(self, document: Document) -> Prepared:
         """Return a document cleaned, with its language and its chunks; its id stays."""
@@ -84,7 +106,9 @@ class _Preparer:
             return remembered
         cleaned = clean_document(document, self._settings.clean)
         final = cleaned.document.model_copy(update={"language": detect_language(cleaned.document.text)})
-        prepared = Prepared(final, tuple(chunk_document(final, self._settings.chunk, self._counter.count)), cleaned.passes)
+        prepared = Prepared(
+            final, tuple(chunk_document(final, self._settings.chunk, self._counter.count)), cleaned.passes
+        )
         self._memo.put(_to_json(prepared), key, *self._key)
         return prepared
 
@@ -92,7 +116,9 @@ class _Preparer:
         """Return the cleaned text of a document that has been prepared before."""
         prepared = self._remembered(document_hash)
         if prepared is None:
-            raise RunError("results of this run went missing while it ran", where=self._memo.folder, fix="Run the stage again.")
+            raise RunError(
+                "results of this run went missing while it ran", where=self._memo.folder, fix="Run the stage again."
+            )
         return prepared.document.text
 
     def _remembered(self, document_hash: str) -> Prepared | None:
@@ -110,7 +136,10 @@ def _to_json(prepared: Prepared) -> dict[str, JsonValue]:
 
 def _from_json(raw: dict[str, Any]) -> Prepared:
     document = Document.model_validate(raw["document"])
-    chunks = tuple(Chunk.make(document, start, end, heading_path=tuple(path), tokens=tokens, kind=kind) for start, end, path, tokens, kind in raw["chunks"])
+    chunks = tuple(
+        Chunk.make(document, start, end, heading_path=tuple(path), tokens=tokens, kind=kind)
+        for start, end, path, tokens, kind in raw["chunks"]
+    )
     return Prepared(document, chunks, {name: PassCount(*count) for name, count in raw["passes"].items()})
 
 
@@ -143,10 +172,20 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
             verdict = finder.add(document.id, prepared.document.text)
             near += [(pair, uris[pair.first], uris[pair.second]) for pair in verdict.near]
             if verdict.exact is not None:
-                reason = Rejection(stage="prepare", item=document.source.uri, reason="exact_duplicate", detail=f"The same text as {uris[verdict.exact]} ({verdict.exact}).")
+                reason = Rejection(
+                    stage="prepare",
+                    item=document.source.uri,
+                    reason="exact_duplicate",
+                    detail=f"The same text as {uris[verdict.exact]} ({verdict.exact}).",
+                )
             elif verdict.near and settings.duplicates.drop_near:
                 best = max(verdict.near, key=lambda pair: pair.similarity)
-                reason = Rejection(stage="prepare", item=document.source.uri, reason="near_duplicate", detail=f"{best.similarity:.0%} the same as {uris[best.first]} ({best.first}).")
+                reason = Rejection(
+                    stage="prepare",
+                    item=document.source.uri,
+                    reason="near_duplicate",
+                    detail=f"{best.similarity:.0%} the same as {uris[best.first]} ({best.first}).",
+                )
         if reason is None:
             kept.append(document.id)
         else:
@@ -158,11 +197,21 @@ def _unfit(document: Document, settings: PrepareSettings) -> Rejection | None:
     """Why a document by itself is left out, or None."""
     uri = document.source.uri
     if len(document.text) < settings.min_document_chars:
-        return Rejection(stage="prepare", item=uri, reason="too_short", detail=f"{len(document.text)} characters are left of it, fewer than prepare.min_document_chars ({settings.min_document_chars}).")
+        return Rejection(
+            stage="prepare",
+            item=uri,
+            reason="too_short",
+            detail=f"{len(document.text)} characters are left of it, fewer than prepare.min_document_chars ({settings.min_document_chars}).",
+        )
     if not document.text:
         return Rejection(stage="prepare", item=uri, reason="too_short", detail="Nothing is left of it after cleaning.")
     if settings.languages and document.language is not None and document.language not in settings.languages:
-        return Rejection(stage="prepare", item=uri, reason="language", detail=f"It is in {document.language!r}; prepare.languages keeps {', '.join(settings.languages)}.")
+        return Rejection(
+            stage="prepare",
+            item=uri,
+            reason="language",
+            detail=f"It is in {document.language!r}; prepare.languages keeps {', '.join(settings.languages)}.",
+        )
     return None
 
 

@@ -32,7 +32,12 @@ class TokenCounter:
         try:
             tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises nothing narrower
-            raise ModelError("the tokenizer cannot be read", where=path, found=str(error)[:120], fix="Check base.model: the folder must hold a tokenizer.json.") from error
+            raise ModelError(
+                "the tokenizer cannot be read",
+                where=path,
+                found=str(error)[:120],
+                fix="Check base.model: the folder must hold a tokenizer.json.",
+            ) from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return cls(lambda texts: [len(e.ids) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)])

@@ -24,10 +24,26 @@ from fieldwise.release.gguf_vocabulary import write_vocabulary
 from fieldwise.release.safetensors_reader import StoredTensor, stored_tensors
 
 # gguf-py also knows names of mixtures of experts and the like, which would be written and then not be computed
-_PARTS = frozenset({
-    "token_embd", "output", "output_norm", "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "attn_q_norm", "attn_k_norm", "post_attention_norm",
-    "ffn_norm", "ffn_gate", "ffn_up", "ffn_down", "post_ffw_norm",
-})
+_PARTS = frozenset(
+    {
+        "token_embd",
+        "output",
+        "output_norm",
+        "attn_norm",
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "attn_q_norm",
+        "attn_k_norm",
+        "post_attention_norm",
+        "ffn_norm",
+        "ffn_gate",
+        "ffn_up",
+        "ffn_down",
+        "post_ffw_norm",
+    }
+)
 
 
 class GgufInfo(NamedTuple):
@@ -74,8 +90,15 @@ def convert(folder: Path, out: Path, *, dtype: Literal["f32", "f16"] = "f32", na
         finally:
             writer.close()
     return GgufInfo(
-        path=out, architecture=architecture.gguf_name, dtype=dtype, tensors=len(planned) + (factors is not None), parameters=sum(math.prod(plan.source.shape) for plan in planned),
-        bytes=out.stat().st_size, vocabulary_size=architecture.vocabulary_size, context_tokens=architecture.context_tokens, pre_tokenizer=pre_tokenizer,
+        path=out,
+        architecture=architecture.gguf_name,
+        dtype=dtype,
+        tensors=len(planned) + (factors is not None),
+        parameters=sum(math.prod(plan.source.shape) for plan in planned),
+        bytes=out.stat().st_size,
+        vocabulary_size=architecture.vocabulary_size,
+        context_tokens=architecture.context_tokens,
+        pre_tokenizer=pre_tokenizer,
     )
 
 
@@ -89,18 +112,32 @@ def _plan(gguf: Any, folder: Path, architecture: Architecture, dtype: str) -> li
             continue
         name = names.get_name(tensor.name, try_suffixes=(".weight", ".bias"))
         if name is None or name.split(".")[-2] not in _PARTS:
-            raise ModelError("a tensor has no place in GGUF", where=tensor.path, found=tensor.name, fix=f"The weights are not a plain {architecture.hf_name}: merge adapters first, or convert them with llama.cpp's own script.")
+            raise ModelError(
+                "a tensor has no place in GGUF",
+                where=tensor.path,
+                found=tensor.name,
+                fix=f"The weights are not a plain {architecture.hf_name}: merge adapters first, or convert them with llama.cpp's own script.",
+            )
         planned.append(_Planned(name, tensor, is_half=dtype == "f16" and len(tensor.shape) > 1))
     _require_whole(folder, architecture, {plan.name for plan in planned})
     return sorted(planned, key=lambda plan: _place(plan.name))
 
 
 def _require_whole(folder: Path, architecture: Architecture, found: set[str]) -> None:
-    needed = {"token_embd.weight", "output_norm.weight"} | {f"blk.{n}.{part}.weight" for n in range(architecture.layers) for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")}
+    needed = {"token_embd.weight", "output_norm.weight"} | {
+        f"blk.{n}.{part}.weight"
+        for n in range(architecture.layers)
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
+    }
     if not architecture.is_tied:
         needed.add("output.weight")
     if missing := sorted(needed - found):
-        raise ModelError("tensors are missing from the weights", where=folder, found=", ".join(missing[:3]), fix="Fetch or merge the weights again.")
+        raise ModelError(
+            "tensors are missing from the weights",
+            where=folder,
+            found=", ".join(missing[:3]),
+            fix="Fetch or merge the weights again.",
+        )
 
 
 def _place(name: str) -> tuple[int, int, str]:
@@ -108,7 +145,9 @@ def _place(name: str) -> tuple[int, int, str]:
     return (1, int(parts[1]), name) if parts[0] == "blk" else (0 if name.startswith("token_embd") else 2, 0, name)
 
 
-def _write_tensors(gguf: Any, writer: Any, planned: list[_Planned], architecture: Architecture, factors: NDArray[np.float32] | None) -> None:
+def _write_tensors(
+    gguf: Any, writer: Any, planned: list[_Planned], architecture: Architecture, factors: NDArray[np.float32] | None
+) -> None:
     if factors is not None:
         writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
     for plan in planned:
@@ -128,5 +167,10 @@ def _halved(plan: _Planned, numbers: NDArray[np.float32]) -> NDArray[np.float16]
     with np.errstate(over="ignore"):
         half = np.ascontiguousarray(numbers.astype(np.float16))
     if not np.isfinite(half).all():
-        raise ModelError("a tensor does not fit into 16 bits", where=plan.source.path, found=f"{plan.source.name}: {float(np.abs(numbers).max()):.3g}", fix="Convert with dtype f32.")
+        raise ModelError(
+            "a tensor does not fit into 16 bits",
+            where=plan.source.path,
+            found=f"{plan.source.name}: {float(np.abs(numbers).max()):.3g}",
+            fix="Convert with dtype f32.",
+        )
     return half

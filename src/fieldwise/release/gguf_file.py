@@ -42,7 +42,13 @@ class GgufTensor(NamedTuple):
     def read(self) -> NDArray[Any]:
         """Return the tensor, mapped from the file: numbers for F32 and F16, else bytes."""
         if self.type_name in ("F32", "F16"):
-            return np.memmap(self.path, dtype="<f4" if self.type_name == "F32" else "<f2", mode="r", offset=self.offset, shape=self.shape)
+            return np.memmap(
+                self.path,
+                dtype="<f4" if self.type_name == "F32" else "<f2",
+                mode="r",
+                offset=self.offset,
+                shape=self.shape,
+            )
         return np.memmap(self.path, dtype=np.uint8, mode="r", offset=self.offset, shape=(self.bytes,))
 
 
@@ -67,13 +73,17 @@ def read_gguf(path: Path) -> GgufFile:
             try:
                 return _parse(content, path)
             except (struct.error, UnicodeDecodeError, KeyError, IndexError, OverflowError) as error:
-                raise ModelError("the header of the GGUF file cannot be read", where=path, found=str(error)[:100], fix=_FIX) from error
+                raise ModelError(
+                    "the header of the GGUF file cannot be read", where=path, found=str(error)[:100], fix=_FIX
+                ) from error
 
 
 def _parse(content: mmap.mmap, path: Path) -> GgufFile:
     version, tensor_count, value_count = struct.unpack_from("<IQQ", content, 4)
     if version != _VERSION:
-        raise ModelError("this version of GGUF cannot be read", where=path, found=version, fix=f"Write it as version {_VERSION}.")
+        raise ModelError(
+            "this version of GGUF cannot be read", where=path, found=version, fix=f"Write it as version {_VERSION}."
+        )
     cursor = start = 24
     values: dict[str, Any] = {}
     places: dict[str, tuple[int, int]] = {}
@@ -104,7 +114,12 @@ def _tensor(path: Path, size: int, data: int, name: str, shape: tuple[int, ...],
     block, block_bytes = gguf.GGML_QUANT_SIZES[quantisation]
     length = math.prod(shape) // block * block_bytes
     if data + offset + length > size:
-        raise ModelError("the GGUF file is cut off", where=path, found=f"{name} ends at byte {data + offset + length} of {size}", fix=_FIX)
+        raise ModelError(
+            "the GGUF file is cut off",
+            where=path,
+            found=f"{name} ends at byte {data + offset + length} of {size}",
+            fix=_FIX,
+        )
     return GgufTensor(name, shape, quantisation.name, path, data + offset, length)
 
 

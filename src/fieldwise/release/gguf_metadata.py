@@ -21,8 +21,17 @@ _ARCHITECTURES = {
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3",
 }
-_ACTIVATIONS = {"llama": {"silu"}, "qwen2": {"silu"}, "qwen3": {"silu"}, "gemma": {"gelu_pytorch_tanh", "gelu"}, "gemma2": {"gelu_pytorch_tanh"}, "gemma3": {"gelu_pytorch_tanh"}}
-_CONVERT_ELSEWHERE = "Convert the weights with llama.cpp's own script, or start from one of: " + ", ".join(_ARCHITECTURES) + "."
+_ACTIVATIONS = {
+    "llama": {"silu"},
+    "qwen2": {"silu"},
+    "qwen3": {"silu"},
+    "gemma": {"gelu_pytorch_tanh", "gelu"},
+    "gemma2": {"gelu_pytorch_tanh"},
+    "gemma3": {"gelu_pytorch_tanh"},
+}
+_CONVERT_ELSEWHERE = (
+    "Convert the weights with llama.cpp's own script, or start from one of: " + ", ".join(_ARCHITECTURES) + "."
+)
 Config = dict[str, JsonValue]
 
 
@@ -64,21 +73,34 @@ def architecture_of(config: Config, where: Path) -> Architecture:
     names = config.get("architectures")
     hf_name = str(names[0]) if isinstance(names, list) and names else ""
     if hf_name not in _ARCHITECTURES:
-        raise ModelError("this architecture cannot be converted", where=where / "config.json", found=hf_name or "no architectures entry", fix=_CONVERT_ELSEWHERE)
+        raise ModelError(
+            "this architecture cannot be converted",
+            where=where / "config.json",
+            found=hf_name or "no architectures entry",
+            fix=_CONVERT_ELSEWHERE,
+        )
     gguf_name = _ARCHITECTURES[hf_name]
     heads = _number(config, "num_attention_heads", where)
     hidden = _number(config, "hidden_size", where)
     head_size = _number(config, "head_dim", where, default=hidden // heads)
     architecture = Architecture(
-        hf_name=hf_name, gguf_name=gguf_name, layers=_number(config, "num_hidden_layers", where), heads=heads, kv_heads=_number(config, "num_key_value_heads", where, default=heads),
-        head_size=head_size, vocabulary_size=_number(config, "vocab_size", where), context_tokens=_context(config, gguf_name, where),
+        hf_name=hf_name,
+        gguf_name=gguf_name,
+        layers=_number(config, "num_hidden_layers", where),
+        heads=heads,
+        kv_heads=_number(config, "num_key_value_heads", where, default=heads),
+        head_size=head_size,
+        vocabulary_size=_number(config, "vocab_size", where),
+        context_tokens=_context(config, gguf_name, where),
         is_tied=bool(config.get("tie_word_embeddings", gguf_name.startswith("gemma"))),
     )
     _require_same_computation(config, architecture, where)
     return architecture
 
 
-def write_metadata(writer: Any, config: Config, architecture: Architecture, *, where: Path) -> NDArray[np.float32] | None:
+def write_metadata(
+    writer: Any, config: Config, architecture: Architecture, *, where: Path
+) -> NDArray[np.float32] | None:
     """Write the sizes; returns the rotary factors of Llama 3, which GGUF keeps as a tensor, or None."""
     writer.add_block_count(architecture.layers)
     writer.add_context_length(architecture.context_tokens)
@@ -107,7 +129,12 @@ def _number(config: Config, key: str, where: Path, *, default: int | None = None
     if value is None and default is not None:
         return default
     if not isinstance(value, int) or value <= 0:
-        raise ModelError("expected a positive whole number", where=f"{where / 'config.json'}: {key}", found=value, fix="Use a folder saved by transformers.")
+        raise ModelError(
+            "expected a positive whole number",
+            where=f"{where / 'config.json'}: {key}",
+            found=value,
+            fix="Use a folder saved by transformers.",
+        )
     return value
 
 
@@ -115,24 +142,36 @@ def _context(config: Config, gguf_name: str, where: Path) -> int:
     """The context; no longer than a sliding window that llama.cpp would not slide."""
     context = _number(config, "max_position_embeddings", where)
     window = config.get("sliding_window")
-    slides = isinstance(window, int) and (config.get("use_sliding_window", True) if gguf_name.startswith("qwen") else True)
+    slides = isinstance(window, int) and (
+        config.get("use_sliding_window", True) if gguf_name.startswith("qwen") else True
+    )
     return min(context, int(str(window))) if slides and not gguf_name.startswith("gemma") else context
 
 
 def _require_same_computation(config: Config, architecture: Architecture, where: Path) -> None:
     problems = {
-        "hidden_act": (config.get("hidden_activation") or config.get("hidden_act") or "silu") not in _ACTIVATIONS[architecture.gguf_name],
+        "hidden_act": (config.get("hidden_activation") or config.get("hidden_act") or "silu")
+        not in _ACTIVATIONS[architecture.gguf_name],
         "partial_rotary_factor": config.get("partial_rotary_factor", 1.0) not in (None, 1, 1.0),
-        "query_pre_attn_scalar": architecture.is_gemma and config.get("query_pre_attn_scalar") not in (None, architecture.head_size, float(architecture.head_size)),
+        "query_pre_attn_scalar": architecture.is_gemma
+        and config.get("query_pre_attn_scalar") not in (None, architecture.head_size, float(architecture.head_size)),
         "attention_bias": architecture.is_gemma and bool(config.get("attention_bias")),
         "use_bidirectional_attention": bool(config.get("use_bidirectional_attention")),
     }
     for key in (key for key, is_wrong in problems.items() if is_wrong):
-        raise ModelError("llama.cpp computes this model differently", where=f"{where / 'config.json'}: {key}", found=config.get(key) or config.get("hidden_activation"), fix=_CONVERT_ELSEWHERE)
+        raise ModelError(
+            "llama.cpp computes this model differently",
+            where=f"{where / 'config.json'}: {key}",
+            found=config.get(key) or config.get("hidden_activation"),
+            fix=_CONVERT_ELSEWHERE,
+        )
 
 
 def _write_windows(writer: Any, config: Config, architecture: Architecture, where: Path) -> None:
-    for key, write in (("attn_logit_softcapping", writer.add_attn_logit_softcapping), ("final_logit_softcapping", writer.add_final_logit_softcapping)):
+    for key, write in (
+        ("attn_logit_softcapping", writer.add_attn_logit_softcapping),
+        ("final_logit_softcapping", writer.add_final_logit_softcapping),
+    ):
         if config.get(key) is not None:
             write(float(str(config[key])))
     writer.add_sliding_window(_number(config, "sliding_window", where))
@@ -141,7 +180,12 @@ def _write_windows(writer: Any, config: Config, architecture: Architecture, wher
         slides = [kind == "sliding_attention" for kind in kinds]
         every = slides.index(False) + 1 if False in slides else architecture.layers + 1
         if slides != [(n + 1) % every != 0 for n in range(architecture.layers)]:
-            raise ModelError("the layers with a sliding window follow no simple pattern", where=f"{where / 'config.json'}: layer_types", found=str(kinds)[:80], fix=_CONVERT_ELSEWHERE)
+            raise ModelError(
+                "the layers with a sliding window follow no simple pattern",
+                where=f"{where / 'config.json'}: layer_types",
+                found=str(kinds)[:80],
+                fix=_CONVERT_ELSEWHERE,
+            )
         writer.add_sliding_window_pattern(every)
 
 
@@ -152,7 +196,12 @@ def _write_rope(writer: Any, config: Config, architecture: Architecture, where: 
     writer.add_rope_freq_base(base)
     if sliding is not None:
         if sliding.get("rope_type", "default") != "default":
-            raise ModelError("this rotary embedding cannot be converted", where=f"{where / 'config.json'}: rope_parameters", found=sliding.get("rope_type"), fix=_CONVERT_ELSEWHERE)
+            raise ModelError(
+                "this rotary embedding cannot be converted",
+                where=f"{where / 'config.json'}: rope_parameters",
+                found=sliding.get("rope_type"),
+                fix=_CONVERT_ELSEWHERE,
+            )
         writer.add_rope_freq_base_swa(float(str(sliding.get("rope_theta", 10000.0))))
     kind = str(rope.get("rope_type") or rope.get("type") or "default")
     if kind == "default":
@@ -160,9 +209,18 @@ def _write_rope(writer: Any, config: Config, architecture: Architecture, where: 
     if kind == "llama3":
         return _llama3_factors(rope, base, architecture.head_size, where)
     scaling = require("gguf", extra="gguf", to="write GGUF files").RopeScalingType
-    unknown = set(rope) - {"rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings"} - {key for key, value in rope.items() if value is None}
+    unknown = (
+        set(rope)
+        - {"rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings"}
+        - {key for key, value in rope.items() if value is None}
+    )
     if kind not in ("linear", "yarn") or unknown:
-        raise ModelError("this rotary embedding cannot be converted", where=f"{where / 'config.json'}: rope_parameters", found=f"{kind} {sorted(unknown) or ''}".strip(), fix=_CONVERT_ELSEWHERE)
+        raise ModelError(
+            "this rotary embedding cannot be converted",
+            where=f"{where / 'config.json'}: rope_parameters",
+            found=f"{kind} {sorted(unknown) or ''}".strip(),
+            fix=_CONVERT_ELSEWHERE,
+        )
     writer.add_rope_scaling_type(scaling.LINEAR if kind == "linear" else scaling.YARN)
     writer.add_rope_scaling_factor(_rope_number(rope, "factor", where))
     if kind == "yarn":
@@ -188,7 +246,12 @@ def _rope_of(config: Config) -> tuple[Config, Config | None]:
 def _rope_number(rope: Config, key: str, where: Path) -> float:
     value = rope.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ModelError("expected a number", where=f"{where / 'config.json'}: rope_parameters.{key}", found=value, fix="Use a folder saved by transformers.")
+        raise ModelError(
+            "expected a number",
+            where=f"{where / 'config.json'}: rope_parameters.{key}",
+            found=value,
+            fix="Use a folder saved by transformers.",
+        )
     return float(value)
 
 
@@ -197,7 +260,10 @@ def _llama3_factors(rope: Config, base: float, head_size: int, where: Path) -> N
 
     As in `_compute_llama3_parameters` of transformers.
     """
-    factor, low, high, original = (_rope_number(rope, key, where) for key in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"))
+    factor, low, high, original = (
+        _rope_number(rope, key, where)
+        for key in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+    )
     wavelengths = 2 * np.pi * base ** (np.arange(0, head_size, 2, dtype=np.float64) / head_size)
     smooth = (original / wavelengths - low) / (high - low)
     between = 1 / ((1 - smooth) / factor + smooth)

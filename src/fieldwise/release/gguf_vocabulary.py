@@ -37,13 +37,24 @@ def write_vocabulary(writer: Any, folder: Path, config: dict[str, Any]) -> str:
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
-        raise ModelError("the weights have no tokenizer.json", where=folder, fix="Save the tokenizer with save_pretrained of a fast tokenizer.")
+        raise ModelError(
+            "the weights have no tokenizer.json",
+            where=folder,
+            fix="Save the tokenizer with save_pretrained of a fast tokenizer.",
+        )
     tokenizer = read_json(path)
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     model: Any = tokenizer.get("model") or {}
-    is_sentencepiece = model.get("type") == "Unigram" or (model.get("type") == "BPE" and bool(model.get("byte_fallback")))
+    is_sentencepiece = model.get("type") == "Unigram" or (
+        model.get("type") == "BPE" and bool(model.get("byte_fallback"))
+    )
     if not is_sentencepiece and model.get("type") != "BPE":
-        raise ModelError("this kind of tokenizer cannot be converted", where=path, found=model.get("type"), fix="Use weights with a BPE or Unigram tokenizer.")
+        raise ModelError(
+            "this kind of tokenizer cannot be converted",
+            where=path,
+            found=model.get("type"),
+            fix="Use weights with a BPE or Unigram tokenizer.",
+        )
     entries = _entries(tokenizer, int(config["vocab_size"]), is_sentencepiece, path)
     pre = "default" if is_sentencepiece else pre_tokenizer(tokenizer, path)
     writer.add_tokenizer_model("llama" if is_sentencepiece else "gpt2")
@@ -69,12 +80,24 @@ def pre_tokenizer(tokenizer: dict[str, Any], where: Path) -> str:
     normalizer: Any = tokenizer.get("normalizer")
     model = tokenizer["model"]
     if normalizer is not None and normalizer.get("type") != "NFC":
-        raise ModelError("llama.cpp has no normaliser for byte-level tokenizers", where=where, found=normalizer.get("type"), fix="Train the tokenizer without a normaliser.")
+        raise ModelError(
+            "llama.cpp has no normaliser for byte-level tokenizers",
+            where=where,
+            found=normalizer.get("type"),
+            fix="Train the tokenizer without a normaliser.",
+        )
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
-        raise ModelError("this kind of BPE cannot be converted", where=where, found="marks at the borders of words", fix="Use a byte-level BPE tokenizer.")
+        raise ModelError(
+            "this kind of BPE cannot be converted",
+            where=where,
+            found="marks at the borders of words",
+            fix="Use a byte-level BPE tokenizer.",
+        )
     if steps not in _PRE_TOKENIZERS:
         raise ModelError(
-            "llama.cpp has no pre-tokenizer that splits text like this one", where=where, found=str(steps)[:200],
+            "llama.cpp has no pre-tokenizer that splits text like this one",
+            where=where,
+            found=str(steps)[:200],
             fix="Train the tokenizer with the split of Llama 3 or Qwen 2 followed by ByteLevel(use_regex=False).",
         )
     return _PRE_TOKENIZERS[steps]
@@ -98,11 +121,20 @@ def _steps(stored: Any) -> list[tuple[str, object]]:
 def _entries(tokenizer: dict[str, Any], size: int, is_sentencepiece: bool, where: Path) -> list[_Entry]:
     model = tokenizer["model"]
     entries = [_Entry(f"[PAD{n}]", _UNUSED, -1000.0) for n in range(size)]
-    listed = [(text, n, score) for n, (text, score) in enumerate(model["vocab"])] if model["type"] == "Unigram" else [(text, n, -float(n)) for text, n in model["vocab"].items()]
+    listed = (
+        [(text, n, score) for n, (text, score) in enumerate(model["vocab"])]
+        if model["type"] == "Unigram"
+        else [(text, n, -float(n)) for text, n in model["vocab"].items()]
+    )
     added = tokenizer.get("added_tokens") or []
     largest = max([n for _, n, _ in listed] + [token["id"] for token in added])
     if largest >= size:
-        raise ModelError("the tokenizer has more tokens than the weights", where=where, found=f"id {largest} for {size} rows", fix="Resize the embeddings to the tokenizer, or take the tokenizer the weights were trained with.")
+        raise ModelError(
+            "the tokenizer has more tokens than the weights",
+            where=where,
+            found=f"id {largest} for {size} rows",
+            fix="Resize the embeddings to the tokenizer, or take the tokenizer the weights were trained with.",
+        )
     for text, n, score in listed:
         is_byte = is_sentencepiece and len(text) == 6 and text.startswith("<0x") and text.endswith(">")
         entries[n] = _Entry(text, _BYTE if is_byte else _NORMAL, score)
@@ -122,15 +154,33 @@ def _merge(merge: str | list[str]) -> str:
 def _adds_blank(tokenizer: dict[str, Any]) -> bool:
     """Whether a text gets a blank before it: sentencepiece tokenizers say so in a normaliser or a Metaspace."""
     normalizer, splitter = json.dumps(tokenizer.get("normalizer")), tokenizer.get("pre_tokenizer") or {}
-    return '"Prepend"' in normalizer or (splitter.get("type") == "Metaspace" and splitter.get("prepend_scheme", "always") != "never")
+    return '"Prepend"' in normalizer or (
+        splitter.get("type") == "Metaspace" and splitter.get("prepend_scheme", "always") != "never"
+    )
 
 
-def _write_special(writer: Any, folder: Path, config: dict[str, Any], settings: dict[str, Any], tokenizer: dict[str, Any], ids: dict[str, int]) -> None:
+def _write_special(
+    writer: Any,
+    folder: Path,
+    config: dict[str, Any],
+    settings: dict[str, Any],
+    tokenizer: dict[str, Any],
+    ids: dict[str, int],
+) -> None:
     tokens = {name: _special_id(name, config, settings, ids) for name in ("bos", "eos", "unk", "pad")}
     if tokens["eos"] is None:
         # llama.cpp would silently take token 11
-        raise ModelError("the tokenizer names no token that ends a reply", where=folder, fix="Set eos_token in tokenizer_config.json.")
-    for name, write in (("bos", writer.add_bos_token_id), ("eos", writer.add_eos_token_id), ("unk", writer.add_unk_token_id), ("pad", writer.add_pad_token_id)):
+        raise ModelError(
+            "the tokenizer names no token that ends a reply",
+            where=folder,
+            fix="Set eos_token in tokenizer_config.json.",
+        )
+    for name, write in (
+        ("bos", writer.add_bos_token_id),
+        ("eos", writer.add_eos_token_id),
+        ("unk", writer.add_unk_token_id),
+        ("pad", writer.add_pad_token_id),
+    ):
         if tokens[name] is not None:
             write(tokens[name])
     further = [token for token in _end_ids(folder, config) if token != tokens["eos"]]
@@ -160,7 +210,11 @@ def _end_ids(folder: Path, config: dict[str, Any]) -> list[int]:
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").is_file() else {}
     found: list[int] = []
     for value in (generation.get("eos_token_id"), config.get("eos_token_id")):
-        found += [token for token in (value if isinstance(value, list) else [value]) if isinstance(token, int) and token not in found]
+        found += [
+            token
+            for token in (value if isinstance(value, list) else [value])
+            if isinstance(token, int) and token not in found
+        ]
     return found
 
 

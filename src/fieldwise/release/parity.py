@@ -25,7 +25,7 @@ NASTY_TEXT = (
     "It's 1,234.50 € on 2024-02-29; don't, DON'T, we'll!\r\n\tTab\tand  two   blanks \n\n\n  indented\n"
     "naïve café Straße Ελληνικά русский עברית العربية हिन्दी 中文字符 日本語テキスト 한국어 ไทย\n"
     "👍🏽 👩‍👩‍👧‍👦 🇪🇺 ½ ² ™ ﬁ … “quoted” \u2018single\u2019 — dash\u00a0hard\u3000wide\u200bzero 0123456789 x1y22z333\n"
-    "[1] [2][3] see [9], [10] and [ 1 ] <|im_start|>user\nhi<|im_end|> <s></s> <tool_call>{\"a\": [1, null]}</tool_call>\n"
+    '[1] [2][3] see [9], [10] and [ 1 ] <|im_start|>user\nhi<|im_end|> <s></s> <tool_call>{"a": [1, null]}</tool_call>\n'
     "def f(x):\n    return x**2  # `code` ~/path/to/file.txt https://example.org/?q=a+b&c=%20 a_b-c\\d |x| $5 ^^ @@ ##"
 )
 _MOST_POSITIONS = 512
@@ -67,17 +67,30 @@ class ParityReport:
 
     def problems(self, max_logit_difference: float | None = None) -> list[str]:
         """Return why the file must not be released; without a limit only the tokens count."""
-        found = [f"the tokenizers split {m.text!r} differently from token {m.position} on: {list(m.expected)} became {list(m.found)}" for m in self.token_mismatches]
+        found = [
+            f"the tokenizers split {m.text!r} differently from token {m.position} on: {list(m.expected)} became {list(m.found)}"
+            for m in self.token_mismatches
+        ]
         if max_logit_difference is not None and not self.max_logit_difference <= max_logit_difference:
-            found.append(f"the logits differ by up to {self.max_logit_difference:.3g} from {self.reference}, and {max_logit_difference:g} is allowed")
+            found.append(
+                f"the logits differ by up to {self.max_logit_difference:.3g} from {self.reference}, and {max_logit_difference:g} is allowed"
+            )
         return found
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the report for files and model cards."""
-        return {**asdict(self), "token_mismatches": [{**asdict(m), "expected": list(m.expected), "found": list(m.found)} for m in self.token_mismatches], "perplexity_ratio": self.perplexity_ratio}
+        return {
+            **asdict(self),
+            "token_mismatches": [
+                {**asdict(m), "expected": list(m.expected), "found": list(m.found)} for m in self.token_mismatches
+            ],
+            "perplexity_ratio": self.perplexity_ratio,
+        }
 
 
-def check(weights_folder: Path, gguf: Path, prompts: Sequence[str], *, reference: Path | None = None, threads: int = 0) -> ParityReport:
+def check(
+    weights_folder: Path, gguf: Path, prompts: Sequence[str], *, reference: Path | None = None, threads: int = 0
+) -> ParityReport:
     """Compare a GGUF file with the weights it was made from, or with `reference`, the 32-bit GGUF file.
 
     Tokens are always compared with transformers, on the prompts, a text of rare cases and every added token.
@@ -85,16 +98,25 @@ def check(weights_folder: Path, gguf: Path, prompts: Sequence[str], *, reference
     """
     if not prompts:
         raise InputError("parity needs at least one prompt", fix="Give a few texts of the kind the model will see.")
-    with TransformersEngine(weights_folder, attention="eager", threads=threads) as weights, LlamaCppEngine(gguf, threads=threads, exact=True) as file:
+    with (
+        TransformersEngine(weights_folder, attention="eager", threads=threads) as weights,
+        LlamaCppEngine(gguf, threads=threads, exact=True) as file,
+    ):
         texts = [*prompts, NASTY_TEXT, *_added_tokens(weights_folder)]
-        mismatches = tuple(mismatch for text in texts if (mismatch := _compare_tokens(text, weights.tokenize(text), file.tokenize(text))))
+        mismatches = tuple(
+            mismatch
+            for text in texts
+            if (mismatch := _compare_tokens(text, weights.tokenize(text), file.tokenize(text)))
+        )
         tokens = [weights.tokenize(text) for text in prompts]
         if reference is None:
             differences = list(_differences(weights, file, tokens))
         else:
             with LlamaCppEngine(reference, threads=threads, exact=True) as whole:
                 differences = list(_differences(whole, file, tokens))
-    return _report(gguf, "transformers in float32" if reference is None else reference.name, len(texts), mismatches, differences)
+    return _report(
+        gguf, "transformers in float32" if reference is None else reference.name, len(texts), mismatches, differences
+    )
 
 
 class _Measured(Protocol):
@@ -129,8 +151,15 @@ def _added_tokens(folder: Path) -> list[str]:
 def _compare_tokens(text: str, expected: list[int], found: list[int]) -> TokenMismatch | None:
     if expected == found:
         return None
-    position = next((n for n, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(len(expected), len(found)))
-    return TokenMismatch(text[:80], position, tuple(expected[position : position + _EXCERPT]), tuple(found[position : position + _EXCERPT]))
+    position = next(
+        (n for n, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(len(expected), len(found))
+    )
+    return TokenMismatch(
+        text[:80],
+        position,
+        tuple(expected[position : position + _EXCERPT]),
+        tuple(found[position : position + _EXCERPT]),
+    )
 
 
 def _differences(expected: _Measured, found: _Measured, prompts: Sequence[list[int]]) -> Iterator[_Difference]:
@@ -151,9 +180,15 @@ def _difference(expected: NDArray[np.float32], found: NDArray[np.float32], follo
     theirs, ours = _log_softmax(expected), _log_softmax(found)
     known = np.flatnonzero(following >= 0)
     return _Difference(
-        positions=len(expected), largest=float(gap.max()), absolute=float(gap.sum()), numbers=gap.size, same_best=int((expected.argmax(axis=1) == found.argmax(axis=1)).sum()),
-        divergence=float((np.exp(theirs) * (theirs - ours)).sum()), predicted=len(known),
-        surprise=float(-ours[known, following[known]].sum()), expected_surprise=float(-theirs[known, following[known]].sum()),
+        positions=len(expected),
+        largest=float(gap.max()),
+        absolute=float(gap.sum()),
+        numbers=gap.size,
+        same_best=int((expected.argmax(axis=1) == found.argmax(axis=1)).sum()),
+        divergence=float((np.exp(theirs) * (theirs - ours)).sum()),
+        predicted=len(known),
+        surprise=float(-ours[known, following[known]].sum()),
+        expected_surprise=float(-theirs[known, following[known]].sum()),
     )
 
 
@@ -164,14 +199,28 @@ def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return rows
 
 
-def _report(file: Path, reference: str, texts: int, mismatches: tuple[TokenMismatch, ...], parts: list[_Difference]) -> ParityReport:
+def _report(
+    file: Path, reference: str, texts: int, mismatches: tuple[TokenMismatch, ...], parts: list[_Difference]
+) -> ParityReport:
     positions = sum(part.positions for part in parts)
     predicted = sum(part.predicted for part in parts)
     if predicted == 0:
-        raise InputError("the prompts for parity are too short", found=f"{positions} tokens", fix="Give texts of at least two tokens.")
+        raise InputError(
+            "the prompts for parity are too short",
+            found=f"{positions} tokens",
+            fix="Give texts of at least two tokens.",
+        )
     return ParityReport(
-        file=file.name, reference=reference, tensor_types=tensor_types(file), token_texts=texts, token_mismatches=mismatches, positions=positions,
-        max_logit_difference=max(part.largest for part in parts), mean_logit_difference=sum(part.absolute for part in parts) / sum(part.numbers for part in parts),
-        top1_agreement=sum(part.same_best for part in parts) / positions, kl_divergence=sum(part.divergence for part in parts) / positions,
-        perplexity=float(np.exp(sum(part.surprise for part in parts) / predicted)), reference_perplexity=float(np.exp(sum(part.expected_surprise for part in parts) / predicted)),
+        file=file.name,
+        reference=reference,
+        tensor_types=tensor_types(file),
+        token_texts=texts,
+        token_mismatches=mismatches,
+        positions=positions,
+        max_logit_difference=max(part.largest for part in parts),
+        mean_logit_difference=sum(part.absolute for part in parts) / sum(part.numbers for part in parts),
+        top1_agreement=sum(part.same_best for part in parts) / positions,
+        kl_divergence=sum(part.divergence for part in parts) / positions,
+        perplexity=float(np.exp(sum(part.surprise for part in parts) / predicted)),
+        reference_perplexity=float(np.exp(sum(part.expected_surprise for part in parts) / predicted)),
     )

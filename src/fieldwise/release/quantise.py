@@ -28,12 +28,28 @@ from fieldwise.release.settings import Quantisation
 
 # kind -> (type of most tensors, number of the file type in llama.h)
 _KINDS: dict[Quantisation, tuple[str, int]] = {
-    "q4_0": ("Q4_0", 2), "q8_0": ("Q8_0", 7), "q5_0": ("Q5_0", 8), "q2_k": ("Q2_K", 10),
-    "q3_k_s": ("Q3_K", 11), "q4_k_m": ("Q4_K", 15), "q5_k_m": ("Q5_K", 17), "q6_k": ("Q6_K", 18),
+    "q4_0": ("Q4_0", 2),
+    "q8_0": ("Q8_0", 7),
+    "q5_0": ("Q5_0", 8),
+    "q2_k": ("Q2_K", 10),
+    "q3_k_s": ("Q3_K", 11),
+    "q4_k_m": ("Q4_K", 15),
+    "q5_k_m": ("Q5_K", 17),
+    "q6_k": ("Q6_K", 18),
 }
 _FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9}
 _FALLBACKS = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
-_BLOCK = {"Q2_K": 256, "Q3_K": 256, "Q4_K": 256, "Q5_K": 256, "Q6_K": 256, "Q4_0": 32, "Q5_0": 32, "Q5_1": 32, "Q8_0": 32}
+_BLOCK = {
+    "Q2_K": 256,
+    "Q3_K": 256,
+    "Q4_K": 256,
+    "Q5_K": 256,
+    "Q6_K": 256,
+    "Q4_0": 32,
+    "Q5_0": 32,
+    "Q5_1": 32,
+    "Q8_0": 32,
+}
 _FULL = ("F32", "F16")
 _ALIGNMENT = 32
 _CHUNK_WEIGHTS = 1 << 20
@@ -90,10 +106,20 @@ def quantise(source: Path, out: Path, kind: Quantisation, *, threads: int = 0) -
     types = {tensor.name: _type_of(tensor, kind, shape) for tensor in file.tensors}
     dominant = _dominant(file, types, kind)
     with atomic(out) as temporary, temporary.open("wb") as stream:
-        _write(stream, file, types, file_type=_KINDS[kind][1] if dominant == kind else _FILE_TYPES[dominant], threads=thread_count(threads))
+        _write(
+            stream,
+            file,
+            types,
+            file_type=_KINDS[kind][1] if dominant == kind else _FILE_TYPES[dominant],
+            threads=thread_count(threads),
+        )
     ideal = {tensor.name: _ideal_type(tensor, kind, shape) for tensor in file.tensors}
     written = read_gguf(out).tensors
-    fallbacks = tuple(Fallback(t.name, t.row_length, wanted, t.type_name) for t in written if (wanted := ideal[t.name]) is not None and wanted != t.type_name)
+    fallbacks = tuple(
+        Fallback(t.name, t.row_length, wanted, t.type_name)
+        for t in written
+        if (wanted := ideal[t.name]) is not None and wanted != t.type_name
+    )
     actual = kind if not fallbacks else f"{dominant.lower()}_mixed"
     return QuantisedInfo(out, kind, actual, dict(Counter(t.type_name for t in written)), out.stat().st_size, fallbacks)
 
@@ -110,9 +136,15 @@ def quantise_rows(rows: NDArray[Any], type_name: str) -> NDArray[np.uint8]:
     source = np.ascontiguousarray(rows, dtype=np.float32)
     row_bytes = int(library.ggml_row_size(number, source.shape[1]))
     blocks = np.empty((source.shape[0], row_bytes), dtype=np.uint8)
-    written = library.ggml_quantize_chunk(number, source.ctypes.data, blocks.ctypes.data, 0, source.shape[0], source.shape[1], None)
+    written = library.ggml_quantize_chunk(
+        number, source.ctypes.data, blocks.ctypes.data, 0, source.shape[0], source.shape[1], None
+    )
     if written != blocks.nbytes:
-        raise ModelError("llama.cpp did not quantise all rows", found=f"{written} of {blocks.nbytes} bytes", fix="Run the stage again; if it stays, report it.")
+        raise ModelError(
+            "llama.cpp did not quantise all rows",
+            found=f"{written} of {blocks.nbytes} bytes",
+            fix="Run the stage again; if it stays, report it.",
+        )
     return blocks
 
 
@@ -122,12 +154,25 @@ def quantise_rows(rows: NDArray[Any], type_name: str) -> NDArray[np.uint8]:
 def _shape_of(file: GgufFile) -> _Shape:
     already = sorted({tensor.type_name for tensor in file.tensors} - set(_FULL))
     if already:
-        raise ModelError("the file is quantised already", where=file.path, found=", ".join(already), fix="Quantise the f32 file; quantising twice loses more.")
+        raise ModelError(
+            "the file is quantised already",
+            where=file.path,
+            found=", ".join(already),
+            fix="Quantise the f32 file; quantising twice loses more.",
+        )
     name = file.values.get("general.architecture")
     try:
-        heads, kv_heads, layers = (int(file.values[f"{name}.{key}"]) for key in ("attention.head_count", "attention.head_count_kv", "block_count"))
+        heads, kv_heads, layers = (
+            int(file.values[f"{name}.{key}"])
+            for key in ("attention.head_count", "attention.head_count_kv", "block_count")
+        )
     except KeyError as error:
-        raise ModelError("the GGUF file does not say how it is built", where=file.path, found=f"no {error.args[0]}", fix="Convert the weights again.") from error
+        raise ModelError(
+            "the GGUF file does not say how it is built",
+            where=file.path,
+            found=f"no {error.args[0]}",
+            fix="Convert the weights again.",
+        ) from error
     return _Shape(layers, heads // kv_heads, all(tensor.name != "output.weight" for tensor in file.tensors))
 
 
@@ -195,7 +240,11 @@ def _write(stream: IO[bytes], file: GgufFile, types: dict[str, str | None], *, f
     for tensor in file.tensors:
         written = types[tensor.name] or tensor.type_name
         name = tensor.name.encode()
-        stream.write(struct.pack("<Q", len(name)) + name + struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *reversed(tensor.shape)))
+        stream.write(
+            struct.pack("<Q", len(name))
+            + name
+            + struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *reversed(tensor.shape))
+        )
         stream.write(struct.pack("<IQ", _type_number(written), offset))
         offset += _padded(_bytes_in(tensor, written))
     stream.write(b"\0" * (_padded(stream.tell()) - stream.tell()))

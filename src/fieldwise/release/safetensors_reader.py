@@ -37,7 +37,12 @@ class StoredTensor(NamedTuple):
         raw = np.fromfile(self.path, dtype=stored, count=count, offset=self.offset)
         numbers = _widened(raw) if self.dtype == "BF16" else raw.astype(np.float32, copy=False)
         if not np.isfinite(numbers).all():
-            raise ModelError("a tensor holds numbers that are infinite or not numbers", where=self.path, found=self.name, fix="Training went wrong: lower the learning rate and train again.")
+            raise ModelError(
+                "a tensor holds numbers that are infinite or not numbers",
+                where=self.path,
+                found=self.name,
+                fix="Training went wrong: lower the learning rate and train again.",
+            )
         return numbers.reshape(self.shape)
 
 
@@ -45,7 +50,9 @@ def stored_tensors(folder: Path) -> list[StoredTensor]:
     """Return every tensor of the safetensors files of a folder, by name."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise ModelError("the folder has no safetensors file", where=folder, fix="Name a folder saved with save_pretrained.")
+        raise ModelError(
+            "the folder has no safetensors file", where=folder, fix="Name a folder saved with save_pretrained."
+        )
     found = {tensor.name: tensor for path in files for tensor in _tensors_of(path)}
     return [found[name] for name in sorted(found)]
 
@@ -75,11 +82,21 @@ def _tensors_of(path: Path) -> list[StoredTensor]:
 def _tensor(path: Path, name: str, entry: dict[str, object], *, start: int, size: int) -> StoredTensor:
     dtype, shape, offsets = str(entry.get("dtype")), entry.get("shape"), entry.get("data_offsets")
     if dtype not in _BYTES:
-        raise ModelError("a tensor has a type that cannot be converted", where=path, found=f"{name}: {dtype}", fix=f"Save the weights as one of {', '.join(_BYTES)}; quantised weights must be dequantised first.")
+        raise ModelError(
+            "a tensor has a type that cannot be converted",
+            where=path,
+            found=f"{name}: {dtype}",
+            fix=f"Save the weights as one of {', '.join(_BYTES)}; quantised weights must be dequantised first.",
+        )
     if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
         raise ModelError("not a safetensors file", where=path, found=name, fix=_FIX)
     begin, end = int(offsets[0]), int(offsets[1])
     whole = tuple(int(n) for n in shape)
     if end - begin != math.prod(whole) * _BYTES[dtype] or start + end > size:
-        raise ModelError("the safetensors file is cut off", where=path, found=f"{name} ends at byte {start + end} of {size}", fix=_FIX)
+        raise ModelError(
+            "the safetensors file is cut off",
+            where=path,
+            found=f"{name} ends at byte {start + end} of {size}",
+            fix=_FIX,
+        )
     return StoredTensor(name, whole, dtype, path, start + begin)

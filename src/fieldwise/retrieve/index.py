@@ -28,7 +28,11 @@ def build(chunks: Sequence[Chunk], folder: Path, settings: RetrieveSettings) -> 
         embedder = MiniLmEmbedder()
         fingerprint = embedder.fingerprint
         np.save(folder / VECTORS, embedder.encode([passage_text(c) for c in chunks]))
-    description: dict[str, object] = {"embedding": fingerprint, "chunks": len(chunks), "content": content_id("idx", [c.id for c in chunks])}
+    description: dict[str, object] = {
+        "embedding": fingerprint,
+        "chunks": len(chunks),
+        "content": content_id("idx", [c.id for c in chunks]),
+    }
     write_json(folder / NAME, description)
     return description
 
@@ -40,16 +44,30 @@ def open_index(chunks: Sequence[Chunk], folder: Path, settings: RetrieveSettings
     """
     description = read_json(folder / NAME)
     if description.get("content") != content_id("idx", [c.id for c in chunks]):
-        raise DatasetError("the index belongs to other chunks", where=folder, fix="Run the prepare stage again: fieldwise run --stage 2")
+        raise DatasetError(
+            "the index belongs to other chunks",
+            where=folder,
+            fix="Run the prepare stage again: fieldwise run --stage 2",
+        )
     lexical = LexicalIndex(chunks, settings.stemmer)
     if settings.embedding == "none":
         return HybridRetriever(chunks, lexical, None, None, settings)
     embedder = MiniLmEmbedder()
     if description.get("embedding") != embedder.fingerprint:
-        raise ModelError("the vectors are of another embedding model", where=folder, found=description.get("embedding"), fix="Run the prepare stage again: fieldwise run --stage 2 --force")
+        raise ModelError(
+            "the vectors are of another embedding model",
+            where=folder,
+            found=description.get("embedding"),
+            fix="Run the prepare stage again: fieldwise run --stage 2 --force",
+        )
     vectors = np.load(folder / VECTORS, allow_pickle=False)
     if vectors.shape != (len(chunks), embedder.dimensions):
-        raise DatasetError("the vectors do not fit the chunks", where=folder / VECTORS, found=f"shape {vectors.shape}", fix="Run the prepare stage again: fieldwise run --stage 2 --force")
+        raise DatasetError(
+            "the vectors do not fit the chunks",
+            where=folder / VECTORS,
+            found=f"shape {vectors.shape}",
+            fix="Run the prepare stage again: fieldwise run --stage 2 --force",
+        )
     return HybridRetriever(chunks, lexical, embedder, vectors, settings)
 
 

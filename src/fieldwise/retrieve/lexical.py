@@ -9,9 +9,122 @@ from fieldwise.extras import require
 from fieldwise.records import Chunk
 
 _STOP_WORDS = frozenset(
-    "a about above after again all am an and any are as at be because been before being below between both but by can could did do does doing down during each few for from further had has have "
-    "having he her here hers him his how i if in into is it its itself just me more most my no nor not of off on once only or other our out over own same she should so some such than that the "
-    "their them then there these they this those through to too under until up very was we were what when where which while who whom why will with would you your".split()
+    [
+        "a",
+        "about",
+        "above",
+        "after",
+        "again",
+        "all",
+        "am",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "at",
+        "be",
+        "because",
+        "been",
+        "before",
+        "being",
+        "below",
+        "between",
+        "both",
+        "but",
+        "by",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "doing",
+        "down",
+        "during",
+        "each",
+        "few",
+        "for",
+        "from",
+        "further",
+        "had",
+        "has",
+        "have",
+        "having",
+        "he",
+        "her",
+        "here",
+        "hers",
+        "him",
+        "his",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "itself",
+        "just",
+        "me",
+        "more",
+        "most",
+        "my",
+        "no",
+        "nor",
+        "not",
+        "of",
+        "off",
+        "on",
+        "once",
+        "only",
+        "or",
+        "other",
+        "our",
+        "out",
+        "over",
+        "own",
+        "same",
+        "she",
+        "should",
+        "so",
+        "some",
+        "such",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "through",
+        "to",
+        "too",
+        "under",
+        "until",
+        "up",
+        "very",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "while",
+        "who",
+        "whom",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+    ]
 )
 _HEADER_WEIGHT = 0.5
 
@@ -45,7 +158,14 @@ class LexicalIndex:
         clauses = []
         for token in tokens:
             clauses.append((self.tantivy.Occur.Should, self.tantivy.Query.term_query(self.schema, "body", token)))
-            clauses.append((self.tantivy.Occur.Should, self.tantivy.Query.boost_query(self.tantivy.Query.term_query(self.schema, "header", token), _HEADER_WEIGHT)))
+            clauses.append(
+                (
+                    self.tantivy.Occur.Should,
+                    self.tantivy.Query.boost_query(
+                        self.tantivy.Query.term_query(self.schema, "header", token), _HEADER_WEIGHT
+                    ),
+                )
+            )
         found = self.searcher.search(self.tantivy.Query.boolean_query(clauses), count).hits
         hits = [(int(self.searcher.doc(address)["row"][0]), float(score)) for score, address in found]
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
@@ -53,4 +173,11 @@ class LexicalIndex:
 
 def _analyser(tantivy: Any, stemmer: str) -> Any:
     filters = tantivy.Filter
-    return tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple()).filter(filters.remove_long(60)).filter(filters.lowercase()).filter(filters.ascii_fold()).filter(filters.stemmer(stemmer)).build()
+    return (
+        tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+        .filter(filters.remove_long(60))
+        .filter(filters.lowercase())
+        .filter(filters.ascii_fold())
+        .filter(filters.stemmer(stemmer))
+        .build()
+    )

@@ -21,8 +21,21 @@ _MAX_QUERY_CHARS = 4000
 class HybridRetriever:
     """Searches the chunks of one run; implements `interfaces.Retriever`."""
 
-    def __init__(self, chunks: Sequence[Chunk], lexical: LexicalIndex, embedder: MiniLmEmbedder | None, vectors: NDArray[np.float32] | None, settings: RetrieveSettings) -> None:
-        self.chunks, self.lexical, self.embedder, self.vectors, self.settings = chunks, lexical, embedder, vectors, settings
+    def __init__(
+        self,
+        chunks: Sequence[Chunk],
+        lexical: LexicalIndex,
+        embedder: MiniLmEmbedder | None,
+        vectors: NDArray[np.float32] | None,
+        settings: RetrieveSettings,
+    ) -> None:
+        self.chunks, self.lexical, self.embedder, self.vectors, self.settings = (
+            chunks,
+            lexical,
+            embedder,
+            vectors,
+            settings,
+        )
 
     def search(self, query: str, top_k: int | None = None) -> list[RetrievedPassage]:
         """Return the best passages, best first; an empty query finds nothing."""
@@ -38,7 +51,10 @@ class HybridRetriever:
             meaning = {int(row): float(scores[row]) for row in {*nearest.tolist(), *words}}
         fused = fuse(words, meaning, self.settings.dense_weight)
         best = sorted(fused.items(), key=lambda item: (-item[1], item[0]))[: top_k or self.settings.top_k]
-        return [RetrievedPassage(chunk=self.chunks[row], score=score, lexical=words.get(row), dense=meaning.get(row)) for row, score in best]
+        return [
+            RetrievedPassage(chunk=self.chunks[row], score=score, lexical=words.get(row), dense=meaning.get(row))
+            for row, score in best
+        ]
 
 
 def fuse(lexical: dict[int, float], dense: dict[int, float], dense_weight: float) -> dict[int, float]:
@@ -56,7 +72,10 @@ def fuse(lexical: dict[int, float], dense: dict[int, float], dense_weight: float
     words, meaning = _z_scores(lexical), _z_scores(dense)
     lowest_word, lowest_meaning = min(words.values()), min(meaning.values())
     rows = {*words, *meaning}
-    return {row: (1 - dense_weight) * words.get(row, lowest_word) + dense_weight * meaning.get(row, lowest_meaning) for row in sorted(rows)}
+    return {
+        row: (1 - dense_weight) * words.get(row, lowest_word) + dense_weight * meaning.get(row, lowest_meaning)
+        for row in sorted(rows)
+    }
 
 
 def _z_scores(scores: dict[int, float]) -> dict[int, float]:

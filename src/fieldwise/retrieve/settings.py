@@ -12,8 +12,12 @@ from fieldwise.settings import Settings
 class RetrieveSettings(Settings):
     """Settings of index and search."""
 
-    embedding: Literal["all-MiniLM-L6-v2", "none"] = Field("all-MiniLM-L6-v2", description="embedding model; none searches by words only")
-    dense_weight: float = Field(0.4, ge=0, le=1, description="share of the dense score in the fused score (z-scores, convex)")
+    embedding: Literal["all-MiniLM-L6-v2", "none"] = Field(
+        "all-MiniLM-L6-v2", description="embedding model; none searches by words only"
+    )
+    dense_weight: float = Field(
+        0.4, ge=0, le=1, description="share of the dense score in the fused score (z-scores, convex)"
+    )
     candidates: int = Field(50, ge=1, description="hits taken from each leg before fusion")
     top_k: int = Field(3, ge=1, le=9, description="passages shown to the model")
     stemmer: str = Field("english", description="language of the stemmer of the lexical index")

@@ -34,7 +34,9 @@ def physical_cores() -> int:
 def cpu_has_bfloat16() -> bool:
     """Tell whether the processor multiplies bfloat16 itself (AVX512-BF16 or AMX); emulated it would be slower."""
     try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("flags"))
+        flags = next(
+            line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("flags")
+        )
     except (OSError, StopIteration):
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags

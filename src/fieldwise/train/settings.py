@@ -47,7 +47,9 @@ class TrainSettings(Settings):
 
     sft: SftSettings = SftSettings()
     dpo: DpoSettings = DpoSettings()
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto takes bfloat16 arithmetic where the machine has it, weights stay float32")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto takes bfloat16 arithmetic where the machine has it, weights stay float32"
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes the physical cores")
     checkpoint_every_steps: int = Field(20, ge=1, description="how often progress is saved")
 

@@ -28,19 +28,38 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
     pairs = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
     device = _prepare_machine(settings)
-    say(f"  {len(train)} examples, {len(pairs)} preference pairs; {device.name}, {device.threads} threads, {'bfloat16' if device.bfloat16 else 'float32'} arithmetic")
+    say(
+        f"  {len(train)} examples, {len(pairs)} preference pairs; {device.name}, {device.threads} threads, {'bfloat16' if device.bfloat16 else 'float32'} arithmetic"
+    )
     facts: dict[str, JsonValue] = {"device": device.name, "bfloat16": device.bfloat16}
 
     sft_out = step.out("4_adapters/sft")
     outcome = _finished(step, "sft") or train_sft(
-        Path(base.path), train, validation, settings.sft, device, work=step.work / "sft", out=step.work / "sft-done", seed=step.seed, save_steps=settings.checkpoint_every_steps, tracker=step.tracker,
+        Path(base.path),
+        train,
+        validation,
+        settings.sft,
+        device,
+        work=step.work / "sft",
+        out=step.work / "sft-done",
+        seed=step.seed,
+        save_steps=settings.checkpoint_every_steps,
+        tracker=step.tracker,
     )
     sft = _record(step, outcome, "sft", base.sha256, None, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)
     if settings.dpo.enabled and pairs:
         dpo_out = step.out("4_adapters/dpo")
         outcome = _finished(step, "dpo") or train_dpo(
-            sft_out / "merged", pairs, settings.dpo, device, work=step.work / "dpo", out=step.work / "dpo-done", seed=step.seed, save_steps=settings.checkpoint_every_steps, tracker=step.tracker,
+            sft_out / "merged",
+            pairs,
+            settings.dpo,
+            device,
+            work=step.work / "dpo",
+            out=step.work / "dpo-done",
+            seed=step.seed,
+            save_steps=settings.checkpoint_every_steps,
+            tracker=step.tracker,
         )
         dpo = _record(step, outcome, "dpo", sft_of(sft_out), sft.id, tuple(p.id for p in pairs), dpo_out)
         facts["dpo"] = _facts(dpo, outcome)
@@ -70,22 +89,49 @@ def _finished(step: StepRun, method: str) -> Outcome | None:
         return None
     say(f"  {method} was finished before the interruption")
     saved = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-    return Outcome(folder / "adapter", folder / "merged", saved["steps"], saved["figures"], tuple(saved["curve"]), saved["dropped"])
+    return Outcome(
+        folder / "adapter", folder / "merged", saved["steps"], saved["figures"], tuple(saved["curve"]), saved["dropped"]
+    )
 
 
-def _record(step: StepRun, outcome: Outcome, method: Literal["sft", "dpo"], base_sha256: str, parent: str | None, ids: tuple[str, ...], out: Path) -> Adapter:
+def _record(
+    step: StepRun,
+    outcome: Outcome,
+    method: Literal["sft", "dpo"],
+    base_sha256: str,
+    parent: str | None,
+    ids: tuple[str, ...],
+    out: Path,
+) -> Adapter:
     """Mark the training as done in the work folder, then copy it to its place with its record."""
     done = outcome.adapter.parent
     if not (done / "complete").exists():
         for path in done.rglob("*"):
             if path.is_file():
                 sync(path)
-        write_json(done / "figures.json", {"steps": outcome.steps, "figures": dict(outcome.figures), "curve": [dict(row) for row in outcome.curve], "dropped": outcome.dropped})
+        write_json(
+            done / "figures.json",
+            {
+                "steps": outcome.steps,
+                "figures": dict(outcome.figures),
+                "curve": [dict(row) for row in outcome.curve],
+                "dropped": outcome.dropped,
+            },
+        )
         (done / "complete").touch()
     shutil.copytree(done, out, dirs_exist_ok=True)
     (out / "complete").unlink()
     weights = sha256_of_files([p for p in (out / "adapter").iterdir() if p.is_file()], out / "adapter")
-    adapter = Adapter(id=content_id("ada", weights), method=method, base_sha256=base_sha256, parent=parent, recipe_hash=step.key, example_ids=ids, metrics=dict(outcome.figures), path=f"4_adapters/{method}/adapter")
+    adapter = Adapter(
+        id=content_id("ada", weights),
+        method=method,
+        base_sha256=base_sha256,
+        parent=parent,
+        recipe_hash=step.key,
+        example_ids=ids,
+        metrics=dict(outcome.figures),
+        path=f"4_adapters/{method}/adapter",
+    )
     write_json(out / "adapter.json", adapter.model_dump(mode="json"))
     return adapter
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fieldwise.engine.template import without_control
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.extras import require
 from fieldwise.progress import say
@@ -26,7 +27,20 @@ from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings
 
 logger = logging.getLogger(__name__)
 # Times and counters that restart after an interruption are left out: the record of a run must not depend on them.
-_KEPT_FIGURES = frozenset(("step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy", "rewards/margins", "rewards/accuracies"))
+_KEPT_FIGURES = frozenset(
+    (
+        "step",
+        "epoch",
+        "loss",
+        "eval_loss",
+        "learning_rate",
+        "grad_norm",
+        "mean_token_accuracy",
+        "eval_mean_token_accuracy",
+        "rewards/margins",
+        "rewards/accuracies",
+    )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,42 +55,110 @@ class Outcome:
     dropped: int
 
 
-def train_sft(base: Path, train: Sequence[Example], validation: Sequence[Example], settings: SftSettings, device: Device, *, work: Path, out: Path, seed: int, save_steps: int, tracker: Tracker) -> Outcome:
+def train_sft(
+    base: Path,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    settings: SftSettings,
+    device: Device,
+    *,
+    work: Path,
+    out: Path,
+    seed: int,
+    save_steps: int,
+    tracker: Tracker,
+) -> Outcome:
     """Fine-tune on what the assistant says; resumes from the last checkpoint in `work`."""
     trl = require("trl", extra="train", to="fine-tune")
     tokenizer = _tokenizer(base)
     rows, dropped = _chat_rows(train, tokenizer, settings.max_length)
     if not rows:
-        raise DatasetError("no training example fits", where="train.sft.max_length", found=f"{settings.max_length} tokens", fix="Raise train.sft.max_length or lower generate.distractors.")
+        raise DatasetError(
+            "no training example fits",
+            where="train.sft.max_length",
+            found=f"{settings.max_length} tokens",
+            fix="Raise train.sft.max_length or lower generate.distractors.",
+        )
     held, _ = _chat_rows(validation, tokenizer, settings.max_length)
     datasets = require("datasets", extra="train", to="fine-tune")
     arguments = _config(
-        trl.SFTConfig, output_dir=str(work), num_train_epochs=settings.epochs, max_steps=settings.max_steps, learning_rate=settings.learning_rate, gradient_accumulation_steps=_accumulation(rows, settings),
-        max_length=settings.max_length, packing=True, packing_strategy="bfd", assistant_only_loss=True, **_common(device, seed, save_steps), eval_strategy="epoch" if held else "no", weight_decay=0.0, eval_packing=True,
+        trl.SFTConfig,
+        output_dir=str(work),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        learning_rate=settings.learning_rate,
+        gradient_accumulation_steps=_accumulation(rows, settings),
+        max_length=settings.max_length,
+        packing=True,
+        packing_strategy="bfd",
+        assistant_only_loss=True,
+        **_common(device, seed, save_steps),
+        eval_strategy="epoch" if held else "no",
+        weight_decay=0.0,
+        eval_packing=True,
     )
     model = _model(base)
     trainer = trl.SFTTrainer(
-        model=model, args=arguments, train_dataset=datasets.Dataset.from_list(rows), eval_dataset=datasets.Dataset.from_list(held) if held else None, processing_class=tokenizer, peft_config=_lora(settings.lora, model, settings),
+        model=model,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(rows),
+        eval_dataset=datasets.Dataset.from_list(held) if held else None,
+        processing_class=tokenizer,
+        peft_config=_lora(settings.lora, model, settings),
         callbacks=[_callback(tracker, "sft")],
     )
     _require_labels(trainer)
     return _run(trainer, base, work, out, dropped)
 
 
-def train_dpo(base: Path, pairs: Sequence[PreferencePair], settings: DpoSettings, device: Device, *, work: Path, out: Path, seed: int, save_steps: int, tracker: Tracker) -> Outcome:
+def train_dpo(
+    base: Path,
+    pairs: Sequence[PreferencePair],
+    settings: DpoSettings,
+    device: Device,
+    *,
+    work: Path,
+    out: Path,
+    seed: int,
+    save_steps: int,
+    tracker: Tracker,
+) -> Outcome:
     """Prefer the right answer over the faulty one, starting from merged weights; the reference is the same weights without the adapter."""
     trl = require("trl", extra="train", to="fine-tune")
     datasets = require("datasets", extra="train", to="fine-tune")
     tokenizer = _tokenizer(base)
     rows, dropped = _pair_rows(pairs, tokenizer, settings.max_length)
     if not rows:
-        raise DatasetError("no preference pair fits", where="train.dpo.max_length", found=f"{settings.max_length} tokens", fix="Raise train.dpo.max_length, or switch the step off with train.dpo.enabled=false.")
+        raise DatasetError(
+            "no preference pair fits",
+            where="train.dpo.max_length",
+            found=f"{settings.max_length} tokens",
+            fix="Raise train.dpo.max_length, or switch the step off with train.dpo.enabled=false.",
+        )
     arguments = _config(
-        trl.DPOConfig, output_dir=str(work), num_train_epochs=settings.epochs, max_steps=settings.max_steps, learning_rate=settings.learning_rate, gradient_accumulation_steps=max(1, settings.batch_size // 4),
-        per_device_train_batch_size=4, beta=settings.beta, max_length=settings.max_length, precompute_ref_log_probs=True, eval_strategy="no", weight_decay=0.0, **{k: v for k, v in _common(device, seed, save_steps).items() if k != "per_device_train_batch_size"},
+        trl.DPOConfig,
+        output_dir=str(work),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        learning_rate=settings.learning_rate,
+        gradient_accumulation_steps=max(1, settings.batch_size // 4),
+        per_device_train_batch_size=4,
+        beta=settings.beta,
+        max_length=settings.max_length,
+        precompute_ref_log_probs=True,
+        eval_strategy="no",
+        weight_decay=0.0,
+        **{k: v for k, v in _common(device, seed, save_steps).items() if k != "per_device_train_batch_size"},
     )
     model = _model(base)
-    trainer = trl.DPOTrainer(model=model, args=arguments, train_dataset=datasets.Dataset.from_list(rows), processing_class=tokenizer, peft_config=_lora(settings.lora, model, settings), callbacks=[_callback(tracker, "dpo")])
+    trainer = trl.DPOTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=_lora(settings.lora, model, settings),
+        callbacks=[_callback(tracker, "dpo")],
+    )
     return _run(trainer, base, work, out, dropped)
 
 
@@ -88,15 +170,38 @@ def _config(kind: Any, **options: Any) -> Any:
     known = {f.name for f in dataclasses.fields(kind)}
     unknown = sorted(set(options) - known - {"eval_packing"})
     if unknown:
-        raise ModelError("this version of TRL lacks options", where="train", found=", ".join(unknown), fix="Install the tested versions: pip install -c constraints.txt 'fieldwise[train]'")
+        raise ModelError(
+            "this version of TRL lacks options",
+            where="train",
+            found=", ".join(unknown),
+            fix="Install the tested versions: pip install -c constraints.txt 'fieldwise[train]'",
+        )
     return kind(**{k: v for k, v in options.items() if k in known})
 
 
 def _common(device: Device, seed: int, save_steps: int) -> dict[str, Any]:
     return {
-        "per_device_train_batch_size": 1, "per_device_eval_batch_size": 1, "lr_scheduler_type": "cosine", "warmup_steps": 0.05, "max_grad_norm": 1.0, "optim": "adamw_torch_fused" if device.name == "cuda" else "adamw_torch",
-        "bf16": device.bfloat16, "fp16": False, "use_cpu": device.name == "cpu", "activation_checkpointing": device.name == "cuda", "save_strategy": "steps", "save_steps": save_steps, "save_total_limit": 2,
-        "logging_steps": 5, "logging_first_step": True, "report_to": "none", "seed": seed, "data_seed": seed, "disable_tqdm": True, "dataloader_num_workers": 0, "dataloader_pin_memory": False,
+        "per_device_train_batch_size": 1,
+        "per_device_eval_batch_size": 1,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+        "max_grad_norm": 1.0,
+        "optim": "adamw_torch_fused" if device.name == "cuda" else "adamw_torch",
+        "bf16": device.bfloat16,
+        "fp16": False,
+        "use_cpu": device.name == "cpu",
+        "activation_checkpointing": device.name == "cuda",
+        "save_strategy": "steps",
+        "save_steps": save_steps,
+        "save_total_limit": 2,
+        "logging_steps": 5,
+        "logging_first_step": True,
+        "report_to": "none",
+        "seed": seed,
+        "data_seed": seed,
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": False,
     }
 
 
@@ -118,7 +223,9 @@ def _tokenizer(base: Path) -> Any:
 def _model(base: Path) -> Any:
     transformers = require("transformers", extra="train", to="fine-tune")
     torch = require("torch", extra="train", to="fine-tune")
-    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    )
     model.config.use_cache = False
     return model
 
@@ -127,15 +234,28 @@ def _lora(lora: LoraSettings, model: Any, settings: SftSettings | DpoSettings) -
     peft = require("peft", extra="train", to="train an adapter")
     targets: Any = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     if not isinstance(targets, str):
-        names = {name.rpartition(".")[2] for name, module in model.named_modules() if module.__class__.__name__ == "Linear"}
+        names = {
+            name.rpartition(".")[2] for name, module in model.named_modules() if module.__class__.__name__ == "Linear"
+        }
         unknown = [t for t in targets if t not in names]
         if unknown:
-            raise ModelError("the base model has no such modules", where="train.sft.lora.target_modules" if isinstance(settings, SftSettings) else "train.dpo.lora.target_modules", found=", ".join(unknown), fix=f"There are: {', '.join(sorted(names))}; all-linear takes all but the output layer.")
-    return peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM")
+            raise ModelError(
+                "the base model has no such modules",
+                where="train.sft.lora.target_modules"
+                if isinstance(settings, SftSettings)
+                else "train.dpo.lora.target_modules",
+                found=", ".join(unknown),
+                fix=f"There are: {', '.join(sorted(names))}; all-linear takes all but the output layer.",
+            )
+    return peft.LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+    )
 
 
-def _messages(conversation: Conversation) -> list[dict[str, Any]]:
-    return [{"role": m.role, "content": m.content} for m in conversation]
+def _messages(conversation: Conversation, tokenizer: Any) -> list[dict[str, Any]]:
+    """The messages as the engines render them: a control token in a document is broken up here too."""
+    control = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return [{"role": m.role, "content": m.content} for m in without_control(conversation, control)]
 
 
 def _ids(tokenizer: Any, messages: list[dict[str, Any]]) -> list[int]:
@@ -147,7 +267,7 @@ def _chat_rows(examples: Sequence[Example], tokenizer: Any, max_length: int) -> 
     """Conversations that fit whole; TRL would cut or drop longer ones without a word."""
     rows, dropped = [], 0
     for example in examples:
-        messages = _messages(example.conversation)
+        messages = _messages(example.conversation, tokenizer)
         tokens = len(_ids(tokenizer, messages))
         if tokens > max_length:
             dropped += 1
@@ -161,7 +281,7 @@ def _chat_rows(examples: Sequence[Example], tokenizer: Any, max_length: int) -> 
 def _pair_rows(pairs: Sequence[PreferencePair], tokenizer: Any, max_length: int) -> tuple[list[dict[str, Any]], int]:
     rows, dropped = [], 0
     for pair in pairs:
-        prompt = _messages(pair.prompt)
+        prompt = _messages(pair.prompt, tokenizer)
         sides = [[{"role": "assistant", "content": text}] for text in (pair.chosen, pair.rejected)]
         if max(len(_ids(tokenizer, prompt + side)) for side in sides) > max_length:
             dropped += 1
@@ -175,7 +295,11 @@ def _require_labels(trainer: Any) -> None:
     sample = trainer.train_dataset[0]
     mask = sample.get("assistant_masks")
     if mask is not None and not any(mask):
-        raise ModelError("no token of the first example carries loss", where="chat template", fix="The template needs {% generation %} ... {% endgeneration %} around what the assistant says, its end token included.")
+        raise ModelError(
+            "no token of the first example carries loss",
+            where="chat template",
+            fix="The template needs {% generation %} ... {% endgeneration %} around what the assistant says, its end token included.",
+        )
 
 
 def _callback(tracker: Tracker, stage: str) -> Any:
@@ -188,11 +312,18 @@ def _callback(tracker: Tracker, stage: str) -> Any:
             figures = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
             loss = figures.get("loss")
             if loss is not None and not math.isfinite(loss):
-                raise ModelError(f"the loss is not a number at step {state.global_step}", where=f"train.{stage}", fix=f"The last checkpoint is kept. Lower train.{stage}.learning_rate and run again.")
+                raise ModelError(
+                    f"the loss is not a number at step {state.global_step}",
+                    where=f"train.{stage}",
+                    fix=f"The last checkpoint is kept. Lower train.{stage}.learning_rate and run again.",
+                )
             finite = {k: v for k, v in figures.items() if math.isfinite(v)}
             tracker.log(stage, state.global_step, finite)
             if loss is not None:
-                say(f"  {stage} step {state.global_step}/{state.max_steps}: loss {loss:.3f}" + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else ""))
+                say(
+                    f"  {stage} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
+                    + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else "")
+                )
 
     return Curves()
 
@@ -213,7 +344,10 @@ def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int) -> Outco
     if last:
         say(f"  resuming from {Path(last).name}")
     trainer.train(resume_from_checkpoint=last)
-    history = tuple({k: float(v) for k, v in row.items() if k in _KEPT_FIGURES and isinstance(v, int | float) and math.isfinite(v)} for row in trainer.state.log_history)
+    history = tuple(
+        {k: float(v) for k, v in row.items() if k in _KEPT_FIGURES and isinstance(v, int | float) and math.isfinite(v)}
+        for row in trainer.state.log_history
+    )
     adapter, merged = out / "adapter", out / "merged"
     trainer.model.save_pretrained(adapter, safe_serialization=True)
     (adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is made at release
@@ -222,7 +356,14 @@ def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int) -> Outco
     held = [row["eval_loss"] for row in history if "eval_loss" in row]
     margins = [row["rewards/margins"] for row in history if "rewards/margins" in row]
     named = (("loss", losses), ("eval_loss", held), ("margin", margins))
-    return Outcome(adapter, merged, int(trainer.state.global_step), {name: values[-1] for name, values in named if values}, history, dropped)
+    return Outcome(
+        adapter,
+        merged,
+        int(trainer.state.global_step),
+        {name: values[-1] for name, values in named if values},
+        history,
+        dropped,
+    )
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
@@ -231,7 +372,14 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     model = peft.PeftModel.from_pretrained(_model(base), adapter).merge_and_unload(safe_merge=True)
     model.config.use_cache = True
     model.save_pretrained(out, safe_serialization=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model", "generation_config.json"):
+    for name in (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "special_tokens_map.json",
+        "tokenizer.model",
+        "generation_config.json",
+    ):
         if (base / name).is_file():
             shutil.copyfile(base / name, out / name)
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))

@@ -1,0 +1,188 @@
+"""What stands behind the service and behind `fieldwise ask`: the models of a release and the documents of its run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from fieldwise.engine.llama_cpp import LlamaCppEngine
+from fieldwise.errors import ModelError
+from fieldwise.hashing import sha256_file
+from fieldwise.interfaces import Engine, Sampling
+from fieldwise.records import Chunk, Document, ModelBuild
+from fieldwise.retrieve.grounded import GroundedAnswerer
+from fieldwise.retrieve.settings import RetrieveSettings
+from fieldwise.run import RunFolder
+from fieldwise.serve.library import Library
+from fieldwise.serve.release_file import BASE, TUNED, ReleaseFile, named_builds, read_release
+from fieldwise.serve.settings import ServeSettings
+
+ANSWER_TOKENS = 256
+OpenEngine = Callable[[Path, str, ServeSettings], Engine]
+log = logging.getLogger(__name__)
+
+
+class UnknownModelError(ModelError):
+    """No model is served under this name."""
+
+
+class ServedModel(NamedTuple):
+    """A model by its public name."""
+
+    name: str
+    build: ModelBuild
+    is_loaded: bool
+    context_tokens: int | None
+
+
+def open_llama(path: Path, name: str, settings: ServeSettings) -> Engine:
+    """Load a GGUF file as the recipe's serve section says."""
+    return LlamaCppEngine(
+        path,
+        context_tokens=settings.context_tokens,
+        parallel=settings.parallel,
+        threads=settings.threads,
+        model_id=name,
+    )
+
+
+@contextmanager
+def open_backend(
+    run: RunFolder,
+    settings: ServeSettings,
+    retrieve: RetrieveSettings,
+    model: str,
+    *,
+    open_engine: OpenEngine = open_llama,
+) -> Iterator[Backend]:
+    """Open the release of a run; `model` is the type of the file to serve as "tuned", such as q8_0.
+
+    Raises RunError when nothing is released, ModelError when the model was not built, its file is gone or is another.
+    """
+    release = read_release(run)
+    named = named_builds(release, model)
+    backend = Backend(run, release, named, Library(run, retrieve), (settings, retrieve), open_engine)
+    try:
+        backend.engine(TUNED)
+        yield backend
+    finally:
+        backend.close()
+
+
+class Backend:
+    """Engines by public name, the documents, and answerers over both. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        release: ReleaseFile,
+        named: dict[str, ModelBuild],
+        library: Library,
+        settings: tuple[ServeSettings, RetrieveSettings],
+        open_engine: OpenEngine,
+    ) -> None:
+        self.run, self.release, self.library = run, release, library
+        self.settings, self.retrieve = settings
+        self._named, self._open = named, open_engine
+        self._engines: dict[str, Engine] = {}
+        self._loading = {
+            name: threading.Lock() for name in named
+        }  # one each: loading a large file must not hold up the others
+        self._is_closed = False
+
+    # ------------------------------------------------------------ models
+
+    def models(self) -> list[ServedModel]:
+        """Return what is served, the chosen build first."""
+        return [
+            ServedModel(
+                name,
+                build,
+                name in self._engines,
+                self._engines[name].context_tokens if name in self._engines else None,
+            )
+            for name, build in self._named.items()
+        ]
+
+    def name_of(self, wanted: str) -> str:
+        """Return the public name of a model; the chosen build also answers to its type. Raises UnknownModelError, listing those there are."""
+        if wanted in self._named:
+            return wanted
+        if wanted in (f"{TUNED}:{self._named[TUNED].quantisation}", self.release.name):
+            return TUNED
+        raise UnknownModelError(
+            "no model is served under this name",
+            where="model",
+            found=repr(wanted),
+            fix=f"Choose one of: {', '.join(self._named)}.",
+        )
+
+    def engine(self, name: str = TUNED) -> Engine:
+        """Return the engine of a model, loading it first if need be. Raises UnknownModelError, or ModelError when it cannot be loaded."""
+        name = self.name_of(name)
+        loaded = self._engines.get(name)
+        if loaded is not None:
+            return loaded
+        with self._loading[name]:
+            if self._is_closed:
+                raise ModelError("the service is shutting down", fix="Ask again when it is back.")
+            if name not in self._engines:
+                self._engines[name] = self._open(self._checked_file(self._named[name]), name, self.settings)
+                log.info(
+                    "model loaded", extra={"fields": {"model": name, "quantisation": self._named[name].quantisation}}
+                )
+            return self._engines[name]
+
+    def answerer(self, name: str = TUNED, *, top_k: int | None = None) -> GroundedAnswerer:
+        """Return what answers from the documents with a model; `top_k` is how many passages it is shown."""
+        retrieve = self.retrieve if top_k is None else self.retrieve.model_copy(update={"top_k": top_k})
+        return GroundedAnswerer(
+            self.name_of(name), self.engine(name), self.library, retrieve, Sampling(max_tokens=ANSWER_TOKENS)
+        )
+
+    def warm_up(self) -> None:
+        """Load the tuned model and, for comparing, the base; generate one token with each."""
+        for name in (TUNED, BASE):
+            if name in self._named:
+                engine = self.engine(name)
+                engine.generate([engine.tokenize("Hello")], Sampling(max_tokens=1))
+
+    def _checked_file(self, build: ModelBuild) -> Path:
+        path = (self.run.path / build.path).resolve()
+        again = f"Make the release again: fieldwise release --run {self.run.path} --force"
+        if not path.is_relative_to(self.run.path):
+            raise ModelError("the model file stands outside the run folder", where=build.path, fix=again)
+        if not path.is_file():
+            raise ModelError("the model file is not there", where=path, fix=again)
+        digest = sha256_file(path)
+        if digest != build.sha256:
+            raise ModelError(
+                "the model file is not the one that was released",
+                where=path,
+                found=f"SHA-256 {digest[:16]}... instead of {build.sha256[:16]}...",
+                fix=again,
+            )
+        return path
+
+    # ------------------------------------------------------------ documents
+
+    def document(self, identifier: str) -> Document:
+        """Return a document; raises NotFoundError."""
+        return self.library.document(identifier)
+
+    def chunk(self, identifier: str) -> Chunk:
+        """Return a chunk; raises NotFoundError."""
+        return self.library.chunk(identifier)
+
+    def close(self) -> None:
+        """Free all models."""
+        self._is_closed = True
+        for name, lock in self._loading.items():
+            with lock:
+                engine = self._engines.pop(name, None)
+            if engine is not None:
+                engine.close()

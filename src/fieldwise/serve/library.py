@@ -1,0 +1,89 @@
+"""The documents of a run as the service needs them: search, look up, and hand out the original."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from pathlib import Path
+
+from fieldwise.errors import DatasetError
+from fieldwise.hashing import sha256_file
+from fieldwise.records import Chunk, Document, RetrievedPassage
+from fieldwise.retrieve.embed import MiniLmEmbedder
+from fieldwise.retrieve.index import open_index
+from fieldwise.retrieve.settings import RetrieveSettings
+from fieldwise.run import RunFolder
+from fieldwise.tables import read_records
+
+ORIGINALS = "1_documents/originals"
+
+
+class NotFoundError(DatasetError):
+    """There is no document or chunk with this id."""
+
+
+class Library:
+    """Chunks and index are read at once, documents with the first question for one."""
+
+    def __init__(self, run: RunFolder, settings: RetrieveSettings) -> None:
+        self._run = run
+        chunks = list(read_records(run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
+        self._index = open_index(chunks, run.require("2_chunks/index/index.json", "prepare").parent, settings)
+        self._chunks = {chunk.id: chunk for chunk in chunks}
+        self._lock = threading.Lock()
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks are searched."""
+        return len(self._chunks)
+
+    @cached_property
+    def documents(self) -> dict[str, Document]:
+        """Every document by its id."""
+        return {d.id: d for d in read_records(self._run.require("2_chunks/documents.parquet", "prepare"), Document)}
+
+    def search(self, query: str, top_k: int) -> list[RetrievedPassage]:
+        """Return the best passages, best first; implements `interfaces.Retriever` for many threads."""
+        with self._lock:  # OpenVINO computes one request at a time and refuses a second
+            return self._index.search(query, top_k)
+
+    def similarity(self, query: str, texts: list[str]) -> list[float] | None:
+        """Return the cosine of each text to a query, or None when the index has no embeddings."""
+        embedder: MiniLmEmbedder | None = self._index.embedder
+        if embedder is None:
+            return None
+        with self._lock:
+            vectors = embedder.encode([query, *texts])
+        return [float(score) for score in vectors[1:] @ vectors[0]]
+
+    def stems(self, text: str) -> list[str]:
+        """Return the words of a text as the lexical index counts them."""
+        return list(self._index.lexical.analyse.analyze(text))
+
+    def chunk(self, identifier: str) -> Chunk:
+        """Return a chunk; raises NotFoundError."""
+        if identifier not in self._chunks:
+            raise NotFoundError(
+                "there is no such chunk",
+                found=identifier,
+                fix="Take the id from an answer of this service: ids change with the documents.",
+            )
+        return self._chunks[identifier]
+
+    def document(self, identifier: str) -> Document:
+        """Return a document; raises NotFoundError."""
+        if identifier not in self.documents:
+            raise NotFoundError(
+                "there is no such document",
+                found=identifier,
+                fix="Take the id from an answer of this service: ids change with the documents.",
+            )
+        return self.documents[identifier]
+
+    def original(self, document: Document) -> Path | None:
+        """Return the file a document was read from, if the run still holds exactly these bytes."""
+        digest, folder = document.source.sha256, self._run.path / ORIGINALS
+        if not digest:
+            return None
+        candidates = sorted(p for p in folder.glob(f"{digest[:16]}*") if p.is_file())
+        return next((p for p in candidates if sha256_file(p) == digest), None)

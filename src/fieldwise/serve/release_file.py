@@ -1,0 +1,94 @@
+"""Read `6_builds/release.json`: what was released, and under which names it is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from fieldwise.errors import ModelError, RunError
+from fieldwise.files import read_json
+from fieldwise.records import ModelBuild
+from fieldwise.run import RunFolder
+
+RELEASE = "6_builds/release.json"
+TUNED, BASE = "tuned", "base"
+
+
+class ReleaseFile(BaseModel):
+    """What the release stage wrote; keys that are not needed here are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    domain: str = ""
+    serve: str
+    builds: tuple[ModelBuild, ...]
+    base_build: ModelBuild | None = None
+    verdict: str = ""
+    override: JsonValue = None
+
+
+def read_release(run: RunFolder) -> ReleaseFile:
+    """Return the release of a run; raises RunError when there is none, naming the command that makes one."""
+    path = run.path / RELEASE
+    if not run.path.is_dir():
+        raise RunError(
+            "the run folder is not there",
+            where=run.path,
+            fix="Name an existing folder with --run, or make one: fieldwise run --config recipe.yaml --run DIR",
+        )
+    if not path.is_file():
+        raise RunError(
+            "nothing has been released in this run yet",
+            where=path,
+            fix=f"Make the release: fieldwise run --run {run.path}",
+        )
+    try:
+        release = ReleaseFile.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RunError(
+            "not a release file",
+            where=path,
+            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            fix=f"Make the release again: fieldwise release --run {run.path} --force",
+        ) from error
+    if not release.builds:
+        raise RunError(
+            "the release holds no model",
+            where=path,
+            fix=f"Make the release again: fieldwise release --run {run.path} --force",
+        )
+    return release
+
+
+def named_builds(release: ReleaseFile, chosen: str) -> dict[str, ModelBuild]:
+    """Return every build by the name it is served under: the chosen one is `tuned`, the others `tuned:` and their type.
+
+    Raises ModelError when there is no such build to choose.
+    """
+    wanted = chosen.removeprefix(f"{TUNED}:") or release.serve
+    first = next((b for b in release.builds if _file_type(b) == wanted), None) or next(
+        (b for b in release.builds if b.quantisation == wanted), None
+    )
+    if first is None:
+        raise ModelError(
+            "this model was not built",
+            where="--model",
+            found=repr(chosen),
+            fix=f"Choose one of: {', '.join(b.quantisation for b in release.builds)}. Or add it to release.quantisations and run: fieldwise release",
+        )
+    named = {TUNED: first}
+    if release.base_build is not None:
+        named[BASE] = release.base_build
+    for build in release.builds:
+        if build is not first:
+            name = f"{TUNED}:{build.quantisation}"
+            named[name if name not in named else f"{TUNED}:{Path(build.path).stem}"] = build
+    return named
+
+
+def _file_type(build: ModelBuild) -> str:
+    """The type in the file's name: rows that do not fit a type make the written file another one."""
+    return Path(build.path).stem.rpartition("-")[2]

@@ -1,0 +1,136 @@
+"""Replies as streams of the same three events, with or without retrieval, for every route."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from fieldwise.errors import InputError, ModelError
+from fieldwise.interfaces import Engine, FinishReason, Sampling
+from fieldwise.prompts import grounded_prompt
+from fieldwise.records import Answer, Conversation, RetrievedPassage
+from fieldwise.retrieve.grounded import GroundedAnswerer, StreamedText
+from fieldwise.serve.backend import Backend, UnknownModelError
+from fieldwise.serve.problems import RequestError, too_long
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The prompt is ready and fits; `passages` are what it shows."""
+
+    passages: tuple[RetrievedPassage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Text:
+    """New words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The reply is complete; `answer` holds its citations if it was made from the documents."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    answer: Answer | None = None
+
+
+Event = Begun | Text | Ended
+IsCancelled = Callable[[], bool]
+
+
+def engine_of(backend: Backend, name: str) -> Engine:
+    """Return the engine of a model that is known; one that cannot be loaded is a 503 problem without a path in it."""
+    try:
+        return backend.engine(name)
+    except UnknownModelError:
+        raise
+    except ModelError as error:
+        raise RequestError(
+            503,
+            "model_not_available",
+            f"the model cannot be used: {error.what}",
+            where="model",
+            found=name,
+            fix="Ask whoever runs the service; its log says more.",
+        ) from error
+
+
+def plain(
+    engine: Engine,
+    make_prompt: Callable[[], list[int]],
+    sampling: Sampling,
+    is_cancelled: IsCancelled,
+    *,
+    strips: bool = True,
+) -> Iterator[Event]:
+    """Yield the events of a reply from the weights alone; `strips` drops the blanks before its first word."""
+    began = time.monotonic()
+    prompt = _prepared(make_prompt)
+    if len(prompt) >= engine.context_tokens:
+        raise too_long(len(prompt), engine.context_tokens)
+    yield Begun()
+    text, tokens, finish = "", 0, "stop"
+    for piece in engine.stream(prompt, sampling, is_cancelled):
+        new = piece.text.lstrip() if strips and not text else piece.text
+        text, tokens, finish = text + new, tokens + piece.tokens, piece.finish_reason or finish
+        if new:
+            yield Text(new)
+    yield Ended(text, finish, len(prompt), tokens, time.monotonic() - began)  # type: ignore[arg-type]
+
+
+def grounded(
+    answerer: GroundedAnswerer, conversation: Conversation, sampling: Sampling, is_cancelled: IsCancelled
+) -> Iterator[Event]:
+    """Yield the events of an answer from the documents."""
+    stream = answerer.stream(conversation, sampling, is_cancelled)
+    try:
+        passages = next(stream)
+    except ModelError as error:
+        raise _of_question(error, answerer.engine, conversation) from error
+    assert isinstance(passages, tuple)
+    yield Begun(passages)
+    for part in stream:
+        if isinstance(part, StreamedText) and part.text:
+            yield Text(part.text)
+        elif isinstance(part, Answer):
+            yield Ended(
+                part.text,
+                part.finish_reason,
+                part.prompt_tokens,
+                part.completion_tokens,
+                part.timings.total_seconds,
+                part,
+            )
+
+
+def _prepared(make: Callable[[], list[int]]) -> list[int]:
+    """Make the prompt; what the template refuses is the request's fault, not ours."""
+    try:
+        return make()
+    except (ModelError, InputError) as error:
+        raise RequestError(
+            400, "invalid_request", error.what, where=error.where or "messages", found=error.found, fix=error.fix
+        ) from error
+
+
+def _of_question(error: ModelError, engine: Engine, conversation: Conversation) -> RequestError:
+    """Tell why a question could not be asked: it does not fit even without passages, or the template refuses it."""
+    question = next((m.content for m in reversed(conversation) if m.role == "user"), "")
+    prompt = _prepared(lambda: engine.render(grounded_prompt(question, ())))
+    if len(prompt) >= engine.context_tokens:
+        return too_long(len(prompt), engine.context_tokens)
+    return RequestError(
+        400, "invalid_request", error.what, where=error.where or "question", found=error.found, fix=error.fix
+    )
+
+
+def without_limit_marks(sampling: Sampling) -> Sampling:
+    """Return settings every engine accepts: a share of 0 means the likeliest token only."""
+    return replace(sampling, temperature=0.0, top_p=1.0) if sampling.top_p <= 0 else sampling

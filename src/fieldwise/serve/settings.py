@@ -1,0 +1,38 @@
+"""How the service listens and what it allows."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from fieldwise.settings import Settings
+
+
+class ServeSettings(Settings):
+    """Settings of the serve stage."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; anything but loopback needs a key")
+    port: int = Field(8000, ge=0, le=65535, description="0 takes a free one")
+    api_key_env: str = Field(
+        "FIELDWISE_API_KEY", description="environment variable that holds the key clients must send"
+    )
+    context_tokens: int = Field(
+        4096,
+        ge=0,
+        description="most tokens of prompt and reply together; 0 takes all the model was trained with, which can need much memory",
+    )
+    threads: int = Field(0, ge=0, description="threads of the engine; 0 takes the physical cores")
+    parallel: int = Field(4, ge=1, le=64, description="requests generated together")
+    queue: int = Field(64, ge=0, description="requests that may wait; more are answered 429")
+    timeout_seconds: float = Field(120, gt=0, description="longest time for one request, waiting included")
+
+    @model_validator(mode="after")
+    def _has_host(self) -> Self:
+        if not self.host:
+            raise ValueError("host must not be empty; 127.0.0.1 listens on this machine only")
+        return self
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Nothing here shapes an artefact."""
+        return {}

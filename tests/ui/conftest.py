@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "serve"))
+
+from fake_engine import FakeEngine
+from live import Live, live
+from released_run import make_run
+
+CHROMIUM = os.environ.get("FIELDWISE_CHROMIUM") or shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-gpu",
+]
+
+
+@pytest.fixture(scope="session")
+def ui_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return make_run(tmp_path_factory.mktemp("ui") / "run")
+
+
+@pytest.fixture(scope="session")
+def ui_service(ui_run: Any) -> Iterator[Live]:
+    with live(ui_run, engine=lambda name: FakeEngine(name, piece_seconds=0.02)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: name one with FIELDWISE_CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open a page; at the end nothing may have gone wrong in it, and it may have asked no other host."""
+    contexts: list[Any] = []
+    faults: list[str] = []
+
+    def opened(url: str, **options: Any) -> Any:
+        context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce", **options}
+        )
+        context.set_default_timeout(8000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                faults.append(message.text)
+                if message.type == "error" and "Failed to load resource" not in message.text
+                else None
+            ),
+        )
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((url, "blob:", "data:")) else faults.append(f"asked {request.url}")
+            ),
+        )
+        page.goto(f"{url}/")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert faults == []
