@@ -72,3 +72,23 @@ def from_examples(examples: Sequence[Example], uris: dict[str, str]) -> list[Que
 def document_uris(documents: Sequence[Document]) -> dict[str, str]:
     """Document id -> uri."""
     return {d.id: d.source.uri for d in documents}
+
+
+def point_to_kept(
+    questions: Sequence[Question], collected: dict[str, str], kept: dict[str, str], groups: dict[str, str]
+) -> list[Question]:
+    """Let questions about a dropped duplicate point to the copy that was kept.
+
+    `collected` and `kept` are uri -> document id, `groups` document id -> group of equal and nearly equal documents.
+    """
+    copies: dict[str, list[str]] = {}
+    for uri, identifier in kept.items():
+        copies.setdefault(groups.get(identifier, identifier), []).append(uri)
+
+    def moved(question: Question) -> Question:
+        if question.document is None or question.document in kept or question.document not in collected:
+            return question
+        found = copies.get(groups.get(collected[question.document], ""), [])
+        return question.model_copy(update={"document": found[0]}) if len(found) == 1 else question
+
+    return [moved(q) for q in questions]

@@ -13,7 +13,7 @@ from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.metrics import METRICS, token_f1
-from fieldwise.evaluate.questions import document_uris, from_examples, read_questions
+from fieldwise.evaluate.questions import document_uris, from_examples, point_to_kept, read_questions
 from fieldwise.evaluate.report import (
     EvalReport,
     Scored,
@@ -47,9 +47,16 @@ _VALIDATION_ITEMS = 96
 
 def load_questions(settings: EvaluateSettings, run: RunFolder) -> list[Question]:
     """Return the questions to measure on."""
-    if settings.questions is not None:
-        return read_questions(Path(settings.questions))
     documents = list(read_records(run.require("2_chunks/documents.parquet", "prepare"), Document))
+    if settings.questions is not None:
+        collected = read_records(run.require("1_documents/documents.parquet", "collect"), Document)
+        groups = {str(k): str(v) for k, v in read_json(run.require("2_chunks/groups.json", "prepare")).items()}
+        return point_to_kept(
+            read_questions(Path(settings.questions)),
+            {d.source.uri: d.id for d in collected},
+            {d.source.uri: d.id for d in documents},
+            groups,
+        )
     examples = list(read_records(run.require("3_examples/test.parquet", "generate"), Example))
     questions = from_examples(examples, document_uris(documents))
     if not questions:
