@@ -27,7 +27,11 @@ DEFAULT_RUN = Path("runs/default")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest:  # argparse takes a list of positionals in one place only; overrides may stand between flags
+        if not hasattr(options, "overrides") or any(r.startswith("-") or "=" not in r for r in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.overrides = [*options.overrides, *rest]
     if not hasattr(options, "command"):
         parser.print_help()
         return 0

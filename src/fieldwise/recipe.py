@@ -177,6 +177,8 @@ def _apply(raw: dict[str, Any], override: str) -> FieldwiseError | None:
         value = yaml.safe_load(text) if text else None
     except yaml.YAMLError:
         value = text
+    if isinstance(value, dict) and not text.lstrip().startswith("{"):
+        value = text  # "NAME: REASON" is text, not a mapping
     target = raw
     *path, last = key.strip().split(".")
     for part in path:

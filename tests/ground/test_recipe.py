@@ -77,6 +77,10 @@ def test_overrides_replace_values_and_are_typed(tmp_path: Path) -> None:
     assert (recipe.train.sft.epochs, recipe.release.quantisations, recipe.evaluate.gates) == (2.0, ("q8_0",), ())
 
 
+def test_a_text_with_a_colon_is_text() -> None:
+    assert load_recipe(None, ["release.override=Dr. Osei: pilot only"]).release.override == "Dr. Osei: pilot only"
+
+
 def test_places_count_from_where_the_recipe_stands(tmp_path: Path) -> None:
     recipe = load_recipe(
         write(tmp_path, "collect: {sources: [docs]}\nevaluate: {questions: q.jsonl}\nbase: {model: ./weights}\n")
