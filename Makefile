@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUN ?= runs/demo
 # The environment is made anew only when one of these changes; a second call does not touch the installer.
-STAMP_INPUTS := pyproject.toml constraints.txt nano/pyproject.toml
+STAMP_INPUTS := pyproject.toml constraints.txt nano/pyproject.toml $(wildcard nano/src/fieldwise_nano/weights/*/card.json)
 STAMP = $(shell cat $(STAMP_INPUTS) | sha256sum | cut -c1-16)
 
 .PHONY: demo test check bench docs slow clean

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import math
 import shutil
 import warnings
@@ -16,16 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fieldwise.engine.template import without_control
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.extras import require
 from fieldwise.progress import say
-from fieldwise.records import Conversation, Example, PreferencePair
+from fieldwise.records import Example, PreferencePair
 from fieldwise.tracking import Tracker
 from fieldwise.train.hardware import Device
+from fieldwise.train.labels import labelled_rows, messages, token_count
 from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings
 
-logger = logging.getLogger(__name__)
 # Times and counters that restart after an interruption are left out: the record of a run must not depend on them.
 _KEPT_FIGURES = frozenset(
     (
@@ -70,8 +68,9 @@ def train_sft(
 ) -> Outcome:
     """Fine-tune on what the assistant says; resumes from the last checkpoint in `work`."""
     trl = require("trl", extra="train", to="fine-tune")
+    _score_labelled_only()
     tokenizer = _tokenizer(base)
-    rows, dropped = _chat_rows(train, tokenizer, settings.max_length)
+    rows, dropped = labelled_rows(train, tokenizer, settings.max_length)
     if not rows:
         raise DatasetError(
             "no training example fits",
@@ -79,7 +78,7 @@ def train_sft(
             found=f"{settings.max_length} tokens",
             fix="Raise train.sft.max_length or lower generate.distractors.",
         )
-    held, _ = _chat_rows(validation, tokenizer, settings.max_length)
+    held, _ = labelled_rows(validation, tokenizer, settings.max_length)
     datasets = require("datasets", extra="train", to="fine-tune")
     arguments = _config(
         trl.SFTConfig,
@@ -91,7 +90,6 @@ def train_sft(
         max_length=settings.max_length,
         packing=True,
         packing_strategy="bfd",
-        assistant_only_loss=True,
         **_common(device, seed, save_steps),
         eval_strategy="epoch" if held else "no",
         weight_decay=0.0,
@@ -107,7 +105,6 @@ def train_sft(
         peft_config=_lora(settings.lora, model, settings),
         callbacks=[_callback(tracker, "sft")],
     )
-    _require_labels(trainer)
     return _run(trainer, base, work, out, dropped)
 
 
@@ -125,6 +122,7 @@ def train_dpo(
 ) -> Outcome:
     """Prefer the right answer over the faulty one, starting from merged weights; the reference is the same weights without the adapter."""
     trl = require("trl", extra="train", to="fine-tune")
+    _score_labelled_only()
     datasets = require("datasets", extra="train", to="fine-tune")
     tokenizer = _tokenizer(base)
     rows, dropped = _pair_rows(pairs, tokenizer, settings.max_length)
@@ -196,6 +194,7 @@ def _common(device: Device, seed: int, save_steps: int) -> dict[str, Any]:
         "save_total_limit": 2,
         "logging_steps": 5,
         "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # else a loss that is no number is shown as 0
         "report_to": "none",
         "seed": seed,
         "data_seed": seed,
@@ -205,9 +204,9 @@ def _common(device: Device, seed: int, save_steps: int) -> dict[str, Any]:
     }
 
 
-def _accumulation(rows: Sequence[dict[str, Any]], settings: SftSettings) -> int:
+def _accumulation(rows: Sequence[dict[str, list[int]]], settings: SftSettings) -> int:
     """Rows a step: the wanted batch, but never so many that an epoch has fewer than eight steps."""
-    packed = sum(int(row["tokens"]) for row in rows) / settings.max_length
+    packed = sum(len(row["input_ids"]) for row in rows) / settings.max_length
     return max(1, min(settings.batch_size, math.floor(packed / 8)))
 
 
@@ -218,6 +217,17 @@ def _tokenizer(base: Path) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _score_labelled_only() -> None:
+    """Let TRL project only the positions that carry loss through the output layer, as it does on a GPU.
+
+    On a CPU it would score every position, of which a question over passages uses one in fifty; the loss is the
+    same to the last digit and a step takes a third less time (docs/decisions.md).
+    """
+    utilities: Any = require("trl.trainer.utils", extra="train", to="fine-tune")
+    if hasattr(utilities, "_use_triton"):
+        utilities._use_triton = lambda device: True  # asked only here; the kernels below look for themselves
 
 
 def _model(base: Path) -> Any:
@@ -252,54 +262,16 @@ def _lora(lora: LoraSettings, model: Any, settings: SftSettings | DpoSettings) -
     )
 
 
-def _messages(conversation: Conversation, tokenizer: Any) -> list[dict[str, Any]]:
-    """The messages as the engines render them: a control token in a document is broken up here too."""
-    control = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return [{"role": m.role, "content": m.content} for m in without_control(conversation, control)]
-
-
-def _ids(tokenizer: Any, messages: list[dict[str, Any]]) -> list[int]:
-    found = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
-    return list(found)
-
-
-def _chat_rows(examples: Sequence[Example], tokenizer: Any, max_length: int) -> tuple[list[dict[str, Any]], int]:
-    """Conversations that fit whole; TRL would cut or drop longer ones without a word."""
-    rows, dropped = [], 0
-    for example in examples:
-        messages = _messages(example.conversation, tokenizer)
-        tokens = len(_ids(tokenizer, messages))
-        if tokens > max_length:
-            dropped += 1
-        else:
-            rows.append({"messages": messages, "tokens": tokens})
-    if dropped:
-        say(f"  {dropped} of {len(examples)} examples are longer than {max_length} tokens and were left out")
-    return rows, dropped
-
-
 def _pair_rows(pairs: Sequence[PreferencePair], tokenizer: Any, max_length: int) -> tuple[list[dict[str, Any]], int]:
     rows, dropped = [], 0
     for pair in pairs:
-        prompt = _messages(pair.prompt, tokenizer)
+        prompt = messages(pair.prompt, tokenizer)
         sides = [[{"role": "assistant", "content": text}] for text in (pair.chosen, pair.rejected)]
-        if max(len(_ids(tokenizer, prompt + side)) for side in sides) > max_length:
+        if max(token_count(tokenizer, prompt + side) for side in sides) > max_length:
             dropped += 1
         else:
             rows.append({"prompt": prompt, "chosen": sides[0], "rejected": sides[1]})
     return rows, dropped
-
-
-def _require_labels(trainer: Any) -> None:
-    """Stop if no token would carry loss: a template without generation markers trains nothing."""
-    sample = trainer.train_dataset[0]
-    mask = sample.get("assistant_masks")
-    if mask is not None and not any(mask):
-        raise ModelError(
-            "no token of the first example carries loss",
-            where="chat template",
-            fix="The template needs {% generation %} ... {% endgeneration %} around what the assistant says, its end token included.",
-        )
 
 
 def _callback(tracker: Tracker, stage: str) -> Any:
@@ -331,9 +303,9 @@ def _callback(tracker: Tracker, stage: str) -> Any:
 def _quiet() -> None:
     """Switch off what libraries print: progress is told by our own callback."""
     require("datasets", extra="train", to="fine-tune").disable_progress_bars()
-    messages = require("transformers.utils.logging", extra="train", to="fine-tune")
-    messages.disable_progress_bar()
-    messages.set_verbosity_error()
+    talk = require("transformers.utils.logging", extra="train", to="fine-tune")
+    talk.disable_progress_bar()
+    talk.set_verbosity_error()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b.*")
 
 

@@ -1,0 +1,203 @@
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fieldwise.errors import DatasetError, ModelError
+from fieldwise.hashing import sha256_of_files
+from fieldwise.tracking import JsonlTracker
+from fieldwise.train import trl_trainer
+from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings
+
+SFT = SftSettings(max_steps=6, learning_rate=5e-3, batch_size=2, max_length=256, lora=LoraSettings(rank=8, alpha=16))
+DPO = DpoSettings(max_steps=4, learning_rate=1e-3, batch_size=4, max_length=256, lora=LoraSettings(rank=8, alpha=16))
+
+
+def sft(base: Path, examples, device, folder: Path, settings=SFT, tracker=None):
+    return trl_trainer.train_sft(
+        base,
+        examples,
+        examples[:2],
+        settings,
+        device,
+        work=folder / "work",
+        out=folder / "done",
+        seed=7,
+        save_steps=2,
+        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+    )
+
+
+def dpo(base: Path, pairs, device, folder: Path, settings=DPO):
+    return trl_trainer.train_dpo(
+        base,
+        pairs,
+        settings,
+        device,
+        work=folder / "work",
+        out=folder / "done",
+        seed=7,
+        save_steps=2,
+        tracker=JsonlTracker(folder / "curve.jsonl"),
+    )
+
+
+def digest(folder: Path) -> str:
+    return sha256_of_files([p for p in folder.iterdir() if p.is_file()], folder)
+
+
+@pytest.fixture(scope="module")
+def tuned(base, examples, device, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sft")
+    return sft(base, examples, device, folder), folder
+
+
+def test_sft_lowers_the_loss_and_every_figure_is_a_number(tuned) -> None:
+    outcome, folder = tuned
+    losses = [row["loss"] for row in outcome.curve if "loss" in row]
+    assert losses[-1] < losses[0] - 0.3
+    assert outcome.steps == 6 and outcome.dropped == 0 and set(outcome.figures) == {"loss", "eval_loss"}
+    assert all(math.isfinite(value) for row in outcome.curve for value in row.values())
+    assert (folder / "curve.jsonl").read_text().count('"stage": "sft"') >= 2
+
+
+def test_the_first_loss_is_that_of_the_base_on_the_replies_alone(tuned, base, examples) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from fieldwise.train.labels import labelled_rows
+
+    rows, _ = labelled_rows(examples, AutoTokenizer.from_pretrained(base), 256)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    with torch.no_grad():
+        by_row = [
+            torch.nn.functional.cross_entropy(
+                model(torch.tensor([r["input_ids"]])).logits[0, :-1], torch.tensor(r["labels"][1:]), reduction="none"
+            )[torch.tensor(r["labels"][1:]) != -100]
+            for r in rows
+        ]
+    assert min(b.mean() for b in by_row) < tuned[0].curve[0]["loss"] < max(b.mean() for b in by_row)
+
+
+def test_merged_weights_say_what_base_and_adapter_say(tuned, base) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    outcome, _ = tuned
+    ids = torch.arange(40, 80).unsqueeze(0)
+    bare = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    merged = AutoModelForCausalLM.from_pretrained(outcome.merged, dtype=torch.float32)
+    with torch.no_grad():
+        before = bare(ids).logits
+        adapted = PeftModel.from_pretrained(bare, outcome.adapter)(ids).logits
+        assert torch.allclose(merged(ids).logits, adapted, atol=1e-4)
+        assert not torch.allclose(before, adapted, atol=1e-2)
+
+
+def test_what_is_kept_is_safetensors_and_names_no_path_of_this_machine(tuned, base) -> None:
+    outcome, _ = tuned
+    for folder in (outcome.adapter, outcome.merged):
+        files = [p for p in folder.rglob("*") if p.is_file()]
+        assert {p.suffix for p in files} <= {".safetensors", ".json", ".jinja"}
+        assert [p for p in files if p.suffix == ".safetensors"]
+    assert str(base) not in (outcome.merged / "config.json").read_text()
+    assert (outcome.merged / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
+
+
+def test_interrupted_and_run_again_it_ends_in_the_same_bytes(tuned, base, examples, device, tmp_path: Path) -> None:
+    class Interrupting(JsonlTracker):
+        def log(self, stage, step, figures):
+            if step >= 5 and "loss" in figures:
+                raise KeyboardInterrupt
+            super().log(stage, step, figures)
+
+    with pytest.raises(KeyboardInterrupt):
+        sft(base, examples, device, tmp_path, tracker=Interrupting(tmp_path / "curve.jsonl"))
+    assert sorted(p.name for p in (tmp_path / "work").glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    again = sft(base, examples, device, tmp_path)
+    undisturbed, _ = tuned
+    assert digest(again.adapter) == digest(undisturbed.adapter)
+    assert digest(again.merged) == digest(undisturbed.merged)
+
+
+def test_dpo_begins_at_ln_2_and_widens_the_margin(tuned, pairs, device, tmp_path: Path) -> None:
+    merged = tuned[0].merged
+    outcome = dpo(merged, pairs, device, tmp_path)
+    losses = [row["loss"] for row in outcome.curve if "loss" in row]
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
+    first = sft_margin(merged, merged, pairs)
+    assert first == pytest.approx(0, abs=1e-4)
+    assert sft_margin(outcome.merged, merged, pairs) > 0.05
+
+
+def sft_margin(weights: Path, reference: Path, pairs) -> float:
+    """Mean of (log p(chosen) - log p(rejected)) against the reference, computed without the trainer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from fieldwise.train.labels import label, messages
+
+    tokenizer = AutoTokenizer.from_pretrained(reference)
+
+    def score(folder: Path) -> float:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        total = 0.0
+        for pair in pairs:
+            for text, sign in ((pair.chosen, 1), (pair.rejected, -1)):
+                said = [*messages(pair.prompt, tokenizer), {"role": "assistant", "content": text}]
+                row = label(tokenizer, said)
+                with torch.no_grad():
+                    logits = model(torch.tensor([row.ids])).logits[0, :-1]
+                total -= (
+                    sign
+                    * torch.nn.functional.cross_entropy(logits, torch.tensor(row.labels[1:]), reduction="sum").item()
+                )
+        return total / len(pairs)
+
+    return score(weights) - score(reference)
+
+
+def test_modules_the_weights_do_not_have_are_named_beside_those_they_have(base, examples, device, tmp_path) -> None:
+    wrong = SFT.model_copy(update={"lora": LoraSettings(target_modules=("q_proj", "query"))})
+    with pytest.raises(ModelError, match=r"query") as caught:
+        sft(base, examples, device, tmp_path, wrong)
+    assert "q_proj" in str(caught.value) and "train.sft.lora.target_modules" in str(caught.value)
+
+
+def test_examples_that_all_are_too_long_stop_with_the_setting_to_change(
+    base, examples, pairs, device, tmp_path
+) -> None:
+    with pytest.raises(DatasetError, match=r"train\.sft\.max_length"):
+        sft(base, examples, device, tmp_path, SFT.model_copy(update={"max_length": 64}))
+    with pytest.raises(DatasetError, match=r"train\.dpo\.enabled=false"):
+        dpo(base, pairs, device, tmp_path, DPO.model_copy(update={"max_length": 64}))
+
+
+def test_a_loss_that_is_no_number_stops_training(base, examples, device, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(base, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="not a number at step 1") as caught:
+        sft(broken, examples, device, tmp_path)
+    assert "train.sft.learning_rate" in str(caught.value)
+
+
+def test_an_option_the_trainer_does_not_know_is_an_error(tmp_path: Path) -> None:
+    import trl
+
+    with pytest.raises(ModelError, match="lacks options.*\n?.*no_such_option"):
+        trl_trainer._config(trl.SFTConfig, output_dir=str(tmp_path), no_such_option=1)
+
+
+def test_scoring_only_what_is_learnt_changes_no_loss(tuned, base, examples, device, tmp_path, monkeypatch) -> None:
+    import trl.trainer.utils as utilities
+
+    assert hasattr(utilities, "_use_triton"), "TRL renamed the switch: training still works, a third slower"
+    monkeypatch.setattr(trl_trainer, "_score_labelled_only", lambda: None)
+    monkeypatch.setattr(utilities, "_use_triton", lambda device: False)
+    every = sft(base, examples, device, tmp_path)
+    expected = [row["loss"] for row in tuned[0].curve if "loss" in row]
+    assert [row["loss"] for row in every.curve if "loss" in row] == pytest.approx(expected, rel=1e-4)
