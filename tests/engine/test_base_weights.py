@@ -63,7 +63,7 @@ def test_a_config_that_is_cut_off_is_refused(copied: Path) -> None:
 
 
 def test_a_size_that_is_not_installed_is_refused_with_those_that_are() -> None:
-    with pytest.raises(ModelError, match="nano-900b.*not installed") as caught:
+    with pytest.raises(ModelError, match=r"nano-900b.*not installed") as caught:
         resolve("fieldwise-nano/nano-900b")
     assert "Installed: nano-" in str(caught.value)
 

@@ -48,7 +48,7 @@ def test_a_template_that_renders_a_reply_differently_from_its_prompt_is_refused(
     odd = UNMARKED.replace("{{- '<|im_start|>assistant\\n' }}", "{{- '<|im_start|>assistant thinks\\n' }}")
     assert odd != UNMARKED
     tokenizer = tokenizer_with(tmp_path, odd)
-    with pytest.raises(ModelError, match="renders a reply in another way.*\n?.*generation"):
+    with pytest.raises(ModelError, match=r"renders a reply in another way.*\n?.*generation"):
         label(tokenizer, messages(TWO_TURNS, tokenizer))
 
 

@@ -188,7 +188,7 @@ def test_a_loss_that_is_no_number_stops_training(base, examples, device, tmp_pat
 def test_an_option_the_trainer_does_not_know_is_an_error(tmp_path: Path) -> None:
     import trl
 
-    with pytest.raises(ModelError, match="lacks options.*\n?.*no_such_option"):
+    with pytest.raises(ModelError, match=r"lacks options.*\n?.*no_such_option"):
         trl_trainer._config(trl.SFTConfig, output_dir=str(tmp_path), no_such_option=1)
 
 
