@@ -30,7 +30,7 @@ import yaml
 
 from .evaluate import build_items, summarise, text_loss
 from .model import Nano, Shape, export
-from .rows import open_maker
+from .rows import ANSWER, open_maker
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Phase:
     ramp: float = 0.5  # the part of the phase over which the mixture moves
     level: tuple[float, float] = (1.0, 1.0)  # difficulty of the reading rows at the start and at the end
     rate: float = 1.0  # factor on the learning rate
+    answers: float = 1.0  # factor on the weight of what the assistant says
     decay: bool = False
 
 
@@ -304,10 +305,11 @@ def train(
             upcoming = _jobs(run.plan, run.phase, run.phase_tokens, run.step, 6 + micro)
             for position in range(micro):
                 ids, weights, _ = feed.get(upcoming[position:])
+                said = weights[:, 1:] == ANSWER
+                marked = torch.from_numpy(said[weights[:, 1:] > 0])
+                weights[:, 1:][said] *= phase.answers
                 losses = run.backward(ids, weights, 1 / micro)
                 losses_by_kind.setdefault("loss", []).append(losses.mean().item())
-                answers = torch.from_numpy(weights[:, 1:])
-                marked = answers[answers > 0] == 2.0
                 if marked.any():
                     losses_by_kind.setdefault("answers", []).append(losses.cpu()[marked].mean().item())
             done = run.phase_tokens / phase.tokens

@@ -43,13 +43,18 @@ def sync(path: Path) -> None:
 def raise_if_full(error: OSError, path: Path) -> None:
     """Turn "no space left" and "quota exceeded" into a message with the place and what is free."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(path.parent if path.parent.exists() else Path("/")).free
-        raise RunError(
-            "the disk is full",
-            where=path,
-            found=f"{free / 1e6:.0f} MB free",
-            fix="Free some space and run the same command again: finished work is kept.",
-        ) from error
+        raise disk_is_full(path) from error
+
+
+def disk_is_full(path: Path) -> RunError:
+    """Return the error that says so, with what is free."""
+    free = shutil.disk_usage(path.parent if path.parent.exists() else Path("/")).free
+    return RunError(
+        "the disk is full",
+        where=path,
+        found=f"{free / 1e6:.0f} MB free",
+        fix="Free some space and run the same command again: finished work is kept.",
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,5 @@
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 
@@ -104,3 +105,13 @@ def test_a_file_in_place_of_the_run_folder_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(RunError, match="is a file"), RunFolder(tmp_path / "run").locked("x"):
         pass
+
+
+def test_a_full_disk_is_told_whatever_a_library_calls_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    with pytest.raises(RuntimeError, match="file write failed"), StepRun(run, "4b_train", "k", 1):
+        raise RuntimeError("file write failed")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    with pytest.raises(RunError, match="the disk is full"), StepRun(run, "4b_train", "k", 1):
+        raise RuntimeError("file write failed")
