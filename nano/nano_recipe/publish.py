@@ -1,6 +1,6 @@
 """Put trained weights into the package: weights, tokenizer, chat template, and a card with their hashes.
 
-python -m nano_recipe.publish runs/nano-2m/after-long --size nano-2m --build build --report report.json
+python -m nano_recipe.publish runs/nano-2m/after-long --size nano-2m --build build --report report.json --run runs/nano-2m
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
+
+from safetensors import safe_open
 
 from .prompts import GROUNDED_SYSTEM
 from .tasks import NOT_STATED
@@ -62,13 +65,30 @@ def tokenizer_config(context: int) -> dict[str, object]:
     }
 
 
+def made(run: Path) -> dict[str, object]:
+    """How many tokens the run took, how long, and on what, from its curve."""
+    rows = [json.loads(line) for line in (run / "curves.jsonl").read_text().splitlines()]
+    return {
+        "tokens": rows[-1]["tokens"],
+        "minutes": rows[-1]["minutes"],
+        "device": next(row["device"] for row in reversed(rows) if "device" in row),
+    }
+
+
+def parameters(path: Path) -> int:
+    """The number of weights, from the header of the file."""
+    with safe_open(path, "pt") as file:
+        names = file.keys()
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trained", type=Path)
     parser.add_argument("--size", required=True)
     parser.add_argument("--build", type=Path, default=Path("build"))
     parser.add_argument("--report", type=Path, help="what evaluate.py wrote with --json")
-    parser.add_argument("--plan", type=Path, help="plan.json of the run")
+    parser.add_argument("--run", type=Path, help="the run: its plan, how many tokens it took and how long")
     parser.add_argument("--out", type=Path, default=Path("src/fieldwise_nano/weights"))
     options = parser.parse_args()
     folder = options.out / options.size
@@ -87,8 +107,10 @@ def main() -> None:
         "declines_with": NOT_STATED,
         "sha256": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files},
     }
-    if options.plan:
-        card["plan"] = json.loads(options.plan.read_text())
+    if options.run:
+        card["plan"] = json.loads((options.run / "plan.json").read_text())
+        card["made"] = made(options.run)
+    card["parameters"] = parameters(folder / "model.safetensors")
     if options.report:
         report = json.loads(options.report.read_text())
         card["measured"] = {k: v for k, v in report.items() if k != "answers"}
