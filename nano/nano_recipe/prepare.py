@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from . import sources
+from . import questions, sources
 from .forms import read_forms
 from .pools import Pools, harvest, load_harvest, save_harvest
 from .rows import Composer, SpecialTokens
@@ -123,7 +123,11 @@ def main() -> None:
                 ids.append(special.end_of_text)
                 ids += encoding.ids
         np.save(options.out / f"text_{name}.npy", np.array(ids, dtype=np.uint16))
-        (options.out / f"documents_{name}.json").write_text(json.dumps([[t.field, t.title, t.text] for t in order]))
+        shown = [(t.field, t.title, t.text) for t in order]
+        (options.out / f"documents_{name}.json").write_text(json.dumps(shown))
+        asked = questions.ask_documents(shown, seed=0)
+        questions.save(options.out / f"questions_{name}.json", asked)
+        print(f"{name}: {sum(len(a.pairs) for a in asked)} questions over {len(asked)} real passages")
         chars = sum(len(t.text) for t in order)
         print(
             f"{name}: {len(order)} documents, {chars / 1e6:.1f} M characters, {len(ids) / 1e6:.2f} M tokens, {chars / len(ids):.2f} characters a token"

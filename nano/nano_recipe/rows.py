@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from . import questions
 from . import real as real_text
 from .forms import Frame, read_forms
 from .pools import Pools, load_harvest
@@ -155,8 +156,10 @@ class Composer:
 class RowMaker:
     """Turns conversations and text into rows of one length; every row depends on its seed alone."""
 
-    def __init__(self, tokenizer: Tokenizer, composer: Composer, text: NDArray[np.uint16]) -> None:
-        self.tokenizer, self.composer, self.text = tokenizer, composer, text
+    def __init__(
+        self, tokenizer: Tokenizer, composer: Composer, text: NDArray[np.uint16], asked: Sequence[questions.Asked] = ()
+    ) -> None:
+        self.tokenizer, self.composer, self.text, self.asked = tokenizer, composer, text, asked
         self.special = SpecialTokens(tokenizer)
         self.rng = composer.rng
         self.newline = self.encode("\n")
@@ -244,6 +247,21 @@ class RowMaker:
             if row is not None:
                 return self.fill(row, length)
 
+    def rules(self, length: int) -> Row:
+        """Real passages with questions of the rules teacher."""
+        r = self.rng
+        while True:
+            count = 1 if length <= 256 else r.choice((1, 2, 3, 3)) if length <= 512 else r.choice((3, 4, 5, 6))
+            texts, turns = questions.conversation(self.asked, r, count, r.choice((3, 8)), 0.12)
+            first = varied(texts, turns[0][0], r)
+            row = self.chat(
+                system_prompt(r) if length > 256 or r.random() < 0.3 else None,
+                [(first, self.lead + turns[0][1]), *((q, self.lead + a) for q, a in turns[1:])],
+                length,
+            )
+            if row is not None:
+                return self.fill(row, length)
+
     def pairs(self, length: int) -> Row:
         """Key-value lists with every key asked: the plainest form of looking something up."""
         r, pools = self.rng, self.composer.pools
@@ -312,6 +330,7 @@ class RowMaker:
             return self.reading(length, level)
         makers: dict[str, Callable[[int], Row]] = {
             "pairs": self.pairs,
+            "rules": self.rules,
             "copy": self.copy,
             "tools": self.tools,
             "text": self.running_text,
@@ -348,4 +367,5 @@ def open_maker(
         held=held,
         unseen_frames=unseen_frames,
     )
-    return RowMaker(tokenizer, composer, np.load(build / f"text_{name}.npy", mmap_mode="r"))
+    asked = questions.load(build / f"questions_{name}.json")
+    return RowMaker(tokenizer, composer, np.load(build / f"text_{name}.npy", mmap_mode="r"), asked)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
-from fieldwise.evaluate.metrics import METRICS, exact_match, groundedness, normalise, rouge_l, token_f1
+from fieldwise.evaluate.metrics import METRICS, exact_match, groundedness, normalise, overall_f1, rouge_l, token_f1
 from fieldwise.records import NOT_STATED, Answer, Chunk, Citation, Question, RetrievedPassage
 
 
@@ -50,6 +50,15 @@ def test_an_alias_counts_as_the_answer() -> None:
 def test_token_f1_by_hand(said: str, known: str, value: float) -> None:
     # "a" is an article and does not count: "b" against "b b" has precision 1, recall 1/2.
     assert token_f1(answer(said), question(known)) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("declined", "known", "value"),
+    [(True, None, 1.0), (False, None, 0.0), (True, "14 days", 0.0), (False, "14 days", 0.8)],
+)
+def test_f1_with_declines_counts_every_question_by_hand(declined: bool, known: str | None, value: float) -> None:
+    said = answer("within 14 days", is_declined=declined)
+    assert overall_f1(said, question(known)) == pytest.approx(value)
 
 
 def test_rouge_l_by_hand() -> None:

@@ -120,4 +120,4 @@ def test_the_printed_tables_show_figure_interval_and_verdict() -> None:
     text = plain(report())
     assert "SFT+DPO, closed book" in text and "1.00 [" in text and "Gates: PASS" in text
     page = markdown(report())
-    assert "Seconds" not in page and "| base, closed book | 0.00 [" in page
+    assert "Seconds" not in page and "| Exact match (n=60) | 0.00 [" in page

@@ -66,6 +66,16 @@ def token_f1(answer: Answer, question: Question) -> float | None:
     return max(_f1(said, normalise(known).split()) for known in (question.answer, *question.aliases))
 
 
+def overall_f1(answer: Answer, question: Question) -> float | None:
+    """Token F1 over all questions: one that the documents do not answer counts 1 if declined, else 0 (SQuAD 2.0).
+
+    A system that declines everything is good at abstention and poor here; one that never declines, too.
+    """
+    if answer.is_declined or question.answer is None:
+        return float(answer.is_declined and question.answer is None)
+    return token_f1(answer, question)
+
+
 def rouge_l(answer: Answer, question: Question) -> float | None:
     """F-measure of the longest common subsequence of words (Lin 2004), without stemming, best of the known answers.
 
@@ -157,6 +167,7 @@ METRICS: dict[str, Metric] = {
     for m in (
         Metric("exact_match", exact_match, title="Exact match"),
         Metric("token_f1", token_f1, is_binary=False, title="Token F1"),
+        Metric("overall_f1", overall_f1, is_binary=False, title="F1 with declines"),
         Metric("rouge_l", rouge_l, is_binary=False, title="ROUGE-L"),
         Metric("groundedness", groundedness, title="Grounded"),
         Metric("citation_match", citation_match, title="Cites right document"),

@@ -1,4 +1,4 @@
-"""The report as people read it: one row a system, the interval beside each figure."""
+"""The report as people read it: one row a metric, one column a system, the interval beside each figure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.report import EvalReport, SystemReport
 from fieldwise.records import Interval
 
-SHOWN = ("exact_match", "token_f1", "rouge_l", "groundedness", "abstention", "false_decline", "seconds")
+SHOWN = (
+    "exact_match",
+    "token_f1",
+    "rouge_l",
+    "groundedness",
+    "abstention",
+    "false_decline",
+    "overall_f1",
+    "seconds",
+)
 TITLES = {
     "base": "base, closed book",
     "rag_base": "RAG over base",
@@ -29,13 +38,12 @@ def cell(figure: Interval | None) -> str:
 
 
 def rows(report: EvalReport, metrics: Sequence[str] = SHOWN) -> list[list[str]]:
-    """Header and one row a system."""
-    counts = {m: max((s.figures[m].n for s in report.systems if m in s.figures), default=0) for m in metrics}
-    header = ["", *(f"{METRICS[m].title} (n={counts[m]})" for m in metrics)]
-    return [
-        header,
-        *([TITLES.get(s.system, s.system), *(cell(s.figures.get(m)) for m in metrics)] for s in report.systems),
-    ]
+    """Header and one row a metric; n is the largest number of items any system was scored on."""
+    table = [["", *(TITLES.get(s.system, s.system) for s in report.systems)]]
+    for name in metrics:
+        n = max((s.figures[name].n for s in report.systems if name in s.figures), default=0)
+        table.append([f"{METRICS[name].title} (n={n})", *(cell(s.figures.get(name)) for s in report.systems)])
+    return table
 
 
 def plain(report: EvalReport) -> str:
