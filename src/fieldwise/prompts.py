@@ -13,6 +13,7 @@ GROUNDED_SYSTEM = (
     f"If the passages do not say, reply: {NOT_STATED}"
 )
 
+_ASKS = "\n\nQuestion: "
 _MARK = re.compile(r"\s*\[(\d)\]")
 
 
@@ -26,8 +27,34 @@ def grounded_prompt(question: str, passages: Sequence[str]) -> Conversation:
     listed = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(passages, 1))
     return (
         Message(role="system", content=GROUNDED_SYSTEM),
-        Message(role="user", content=f"Passages:\n{listed}\n\nQuestion: {question}"),
+        Message(role="user", content=f"Passages:\n{listed}{_ASKS}{question}"),
     )
+
+
+def same_passages(conversations: Sequence[Conversation], most: int = 8) -> list[list[Conversation]]:
+    """Put questions over the same passages together, at most `most`, in order of first appearance.
+
+    A conversation without passages stays alone.
+    """
+    groups: list[list[Conversation]] = []
+    open_: dict[tuple[str, str], list[Conversation]] = {}
+    for conversation in conversations:
+        passages, asks, _ = conversation[1].content.rpartition(_ASKS) if len(conversation) == 3 else ("", "", "")
+        group = open_.get((conversation[0].content, passages)) if asks else None
+        if group is None or len(group) == most:
+            group = []
+            groups.append(group)
+            if asks:
+                open_[conversation[0].content, passages] = group
+        group.append(conversation)
+    return groups
+
+
+def joined(group: Sequence[Conversation]) -> Conversation:
+    """Make one conversation of questions over the same passages, which are then read once for all of them."""
+    first, *rest = group
+    turns = ((Message(role="user", content=c[1].content.rpartition(_ASKS)[2]), c[2]) for c in rest)
+    return (*first, *(message for turn in turns for message in turn))
 
 
 def without_marks(text: str) -> str:

@@ -41,7 +41,9 @@ ASKED = Asked(PAIR, LOG, "train")
 
 def test_a_grounded_example_cites_the_place_of_its_evidence() -> None:
     for seed in range(8):
-        made = ExampleMaker(Shelf(LOG, OTHER), GROUPS, SIDES, GenerateSettings(), random.Random(seed)).grounded(ASKED)
+        made = ExampleMaker(Shelf(LOG, OTHER), GROUPS, SIDES, GenerateSettings(), random.Random(seed)).grounded(
+            [ASKED]
+        )[0]
         user, reply = made.conversation[-2].content, made.conversation[-1].content
         number = reply.rpartition("[")[2].rstrip("]")
         assert f"[{number}] a.md\nThe log is kept for 14 days." in user
@@ -49,11 +51,17 @@ def test_a_grounded_example_cites_the_place_of_its_evidence() -> None:
 
 
 def test_a_passage_that_holds_the_answer_too_is_no_distractor() -> None:
-    assert ALSO.text not in maker(ALSO, OTHER).grounded(ASKED).conversation[-2].content
+    assert ALSO.text not in maker(ALSO, OTHER).grounded([ASKED])[0].conversation[-2].content
+
+
+def test_questions_about_one_chunk_share_their_passages() -> None:
+    second = Asked(Pair("What is kept for 14 days?", "The log", "subject", "The log is kept for 14 days"), LOG, "train")
+    prompts = [e.conversation[-2].content.rpartition("Question:")[0] for e in maker(OTHER).grounded([ASKED, second])]
+    assert len(prompts) == 2 and prompts[0] == prompts[1]
 
 
 def test_a_page_of_the_test_side_is_never_shown_in_training() -> None:
-    assert HELD.text not in maker(HELD, OTHER).grounded(ASKED).conversation[-2].content
+    assert HELD.text not in maker(HELD, OTHER).grounded([ASKED])[0].conversation[-2].content
 
 
 def test_without_the_evidence_the_right_answer_is_to_decline() -> None:
@@ -106,7 +114,7 @@ def test_leakage_is_found_when_it_is_there() -> None:
 
 def examples() -> list[Example]:
     made = maker(LOG, OTHER, ALSO)
-    return [made.grounded(ASKED), made.unanswerable(ASKED), made.closed(ASKED)]
+    return [*made.grounded([ASKED]), made.unanswerable(ASKED), made.closed(ASKED)]
 
 
 def test_every_rejected_answer_has_one_named_fault() -> None:

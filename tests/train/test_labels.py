@@ -6,7 +6,8 @@ from tiny_models import TEMPLATE, make_tokenizer
 from transformers import AutoTokenizer
 
 from fieldwise.errors import ModelError
-from fieldwise.records import Message
+from fieldwise.prompts import closed_prompt, grounded_prompt
+from fieldwise.records import Example, Message
 from fieldwise.train.labels import IGNORED, label, labelled_rows, messages
 
 UNMARKED = TEMPLATE.replace("{%- generation %}\n", "").replace("{%- endgeneration %}\n", "")
@@ -78,3 +79,42 @@ def test_rows_that_do_not_fit_are_counted_and_never_cut(base: Path, examples) ->
     assert (len(whole), none) == (len(examples), 0)
     assert dropped == len(examples) - len(kept) > 0
     assert all(row in whole for row in kept)
+
+
+def grounded(passages: list[str], question: str, answer: str) -> Example:
+    return Example.make(
+        question=question,
+        answer=answer,
+        kind="gap",
+        conversation=(*grounded_prompt(question, passages), Message(role="assistant", content=answer)),
+        style="grounded",
+        split="train",
+    )
+
+
+def test_questions_over_the_same_passages_are_one_row_with_every_answer_learnt(base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    asked = [grounded(["The wound is washed."], f"What is {n}?", f"it is {n} [1]") for n in range(3)]
+    other = grounded(["The fund charges."], "What is 1?", "that [1]")
+    rows, dropped = labelled_rows([asked[0], other, *asked[1:]], tokenizer, 1000)
+    said = [tokenizer.decode([t for t in r["labels"] if t != IGNORED]) for r in rows]
+    assert (said, dropped) == (
+        ["it is 0 [1]<|im_end|>it is 1 [1]<|im_end|>it is 2 [1]<|im_end|>", "that [1]<|im_end|>"],
+        0,
+    )
+    assert tokenizer.decode(rows[0]["input_ids"]).count("The wound is washed.") == 1
+
+
+def test_a_row_of_many_questions_that_does_not_fit_is_split_before_anything_is_dropped(base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    asked = [grounded(["The wound is washed."], f"What is {n}?", f"it is {n} [1]") for n in range(8)]
+    longest = max(len(r["input_ids"]) for r in labelled_rows(asked[:2], tokenizer, 1000)[0])
+    rows, dropped = labelled_rows(asked, tokenizer, longest)
+    learnt_ends = sum(r["labels"].count(tokenizer.eos_token_id) for r in rows)
+    assert (learnt_ends, dropped) == (8, 0) and len(rows) == 4
+
+
+def test_questions_without_passages_stay_alone(base: Path, examples) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    assert len(labelled_rows(examples, tokenizer, 1000)[0]) == len(examples)
+    assert closed_prompt("x")[0].content == examples[0].conversation[0].content

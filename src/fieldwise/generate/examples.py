@@ -80,29 +80,37 @@ class ExampleMaker:
             difficulty=_difficulty(asked.pair, 0),
         )
 
-    def grounded(self, asked: Asked) -> Example:
-        """The question over passages: the evidence among near misses, at a random place."""
-        shown = self._others(asked.pair.question, asked, self.settings.distractors)
+    def grounded(self, asked: Sequence[Asked]) -> list[Example]:
+        """Questions about one chunk over the same passages: the evidence among near misses, at a random place.
+
+        They share their passages, so that training can read these once for all of them.
+        """
+        chunk, split = asked[0].chunk, asked[0].split
+        query = " ".join(a.pair.question for a in asked)
+        shown = self._others(query, asked, self.settings.distractors)
         place = self.rng.randint(0, len(shown))
-        passages = [*shown[:place], asked.chunk, *shown[place:]]
-        prompt = grounded_prompt(asked.pair.question, [passage_text(c) for c in passages])
-        reply = f"{asked.pair.answer} [{place + 1}]"
-        return Example.make(
-            question=asked.pair.question,
-            answer=asked.pair.answer,
-            kind=asked.pair.kind,
-            conversation=with_reply(prompt, reply),
-            style="grounded",
-            evidence=(Evidence(chunk_id=asked.chunk.id, quote=asked.pair.quote),),
-            chunk_ids=(asked.chunk.id, *(c.id for c in shown)),
-            document_ids=_documents([asked.chunk, *shown]),
-            split=asked.split,
-            difficulty=_difficulty(asked.pair, len(shown)),
-        )
+        passages = [passage_text(c) for c in (*shown[:place], chunk, *shown[place:])]
+        return [
+            Example.make(
+                question=item.pair.question,
+                answer=item.pair.answer,
+                kind=item.pair.kind,
+                conversation=with_reply(
+                    grounded_prompt(item.pair.question, passages), f"{item.pair.answer} [{place + 1}]"
+                ),
+                style="grounded",
+                evidence=(Evidence(chunk_id=chunk.id, quote=item.pair.quote),),
+                chunk_ids=(chunk.id, *(c.id for c in shown)),
+                document_ids=_documents([chunk, *shown]),
+                split=split,
+                difficulty=_difficulty(item.pair, len(shown)),
+            )
+            for item in asked
+        ]
 
     def unanswerable(self, asked: Asked) -> Example | None:
         """The question over passages of which none answers it."""
-        shown = self._others(asked.pair.question, asked, self.settings.distractors + 1)
+        shown = self._others(asked.pair.question, [asked], self.settings.distractors + 1)
         if not shown:
             return None
         prompt = grounded_prompt(asked.pair.question, [passage_text(c) for c in shown])
@@ -133,29 +141,24 @@ class ExampleMaker:
             difficulty=0.5,
         )
 
-    def _others(self, question: str, asked: Asked, count: int) -> list[Chunk]:
+    def _others(self, query: str, asked: Sequence[Asked], count: int) -> list[Chunk]:
         """What retrieval finds beside the evidence.
 
-        Never a passage that holds the answer too, never a near-duplicate of the document, and never one of a
+        Never a passage that holds an answer too, never a near-duplicate of the document, and never one of a
         held-out document beside a training question.
         """
-        home = self.groups.get(asked.chunk.document_id)
-        answer = asked.pair.answer.casefold()
+        home, split = asked[0].chunk, asked[0].split
+        group = self.groups.get(home.document_id)
+        words = [w.casefold() for a in asked for w in (a.pair.answer, a.pair.quote)]
         found = []
-        for hit in self.retriever.search(question, count * 4 + 4):
+        for hit in self.retriever.search(query, count * 4 + 4):
             chunk = hit.chunk
-            is_near_duplicate = (
-                chunk.document_id != asked.chunk.document_id and self.groups.get(chunk.document_id) == home
-            )
-            if (
-                chunk.id == asked.chunk.id
-                or is_near_duplicate
-                or self.sides.get(chunk.document_id) not in (asked.split, "train")
-            ):
+            is_near_duplicate = chunk.document_id != home.document_id and self.groups.get(chunk.document_id) == group
+            if chunk.id == home.id or is_near_duplicate or self.sides.get(chunk.document_id) not in (split, "train"):
                 continue
-            if _holds(chunk.text.casefold(), answer) or _holds(chunk.text.casefold(), asked.pair.quote.casefold()):
-                continue
-            found.append(chunk)
+            text = chunk.text.casefold()
+            if not any(_holds(text, w) for w in words):
+                found.append(chunk)
         return found[:count]
 
 

@@ -6,6 +6,7 @@ import csv
 import random
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 
 from pydantic import JsonValue
 
@@ -117,18 +118,21 @@ def _ask(
 
 
 def _examples(asked: Sequence[Asked], maker: ExampleMaker, settings: GenerateSettings, corpus: str) -> list[Example]:
-    """Every pair once closed or grounded, a share of them both; unanswerable ones from the same questions."""
+    """Every pair closed, those of a share of the chunks grounded as well; unanswerable ones from the same questions."""
     rng = random.Random(maker.rng.random())
     made: list[Example] = []
     share = settings.unanswerable_share / (1 - settings.unanswerable_share)
-    for item in track(asked, "examples"):
-        made.append(maker.closed(item))
+    for _, group in groupby(track(asked, "examples"), key=lambda item: item.chunk.id):
+        items = list(group)
+        made += [maker.closed(item) for item in items]
         if rng.random() < settings.grounded_share:
-            made.append(maker.grounded(item))
-        if rng.random() < share:
-            extra = maker.unanswerable(item) if rng.random() < settings.grounded_share else maker.invented(item, corpus)
-            if extra is not None:
-                made.append(extra)
+            made += maker.grounded(items)
+        for item in items:
+            if rng.random() < share:
+                grounded = rng.random() < settings.grounded_share
+                extra = maker.unanswerable(item) if grounded else maker.invented(item, corpus)
+                if extra is not None:
+                    made.append(extra)
     return list({e.id: e for e in made}.values())
 
 

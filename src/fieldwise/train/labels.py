@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from fieldwise.engine.template import without_control
 from fieldwise.errors import ModelError
 from fieldwise.progress import say
+from fieldwise.prompts import joined, same_passages
 from fieldwise.records import Conversation, Example
 
 IGNORED = -100  # PyTorch's cross-entropy leaves this label out
@@ -59,15 +60,23 @@ def label(tokenizer: Any, said: list[dict[str, Any]]) -> Labelled:
 def labelled_rows(
     examples: Sequence[Example], tokenizer: Any, max_length: int
 ) -> tuple[list[dict[str, list[int]]], int]:
-    """Return the rows that fit whole and the number of those that do not; a trainer would cut them without a word."""
+    """Return the rows that fit whole and the number of examples that do not; a trainer would cut them without a word.
+
+    Questions over the same passages share a row, so that these are read once.
+    """
     rows: list[dict[str, list[int]]] = []
     dropped = 0
-    for example in examples:
-        row = label(tokenizer, messages(example.conversation, tokenizer))
-        if len(row.ids) > max_length:
-            dropped += 1
-        else:
+    waiting = same_passages([e.conversation for e in examples])[::-1]
+    while waiting:
+        group = waiting.pop()
+        row = label(tokenizer, messages(joined(group), tokenizer))
+        if len(row.ids) <= max_length:
             rows.append({"input_ids": row.ids, "labels": row.labels})
+        elif len(group) > 1:
+            half = len(group) // 2
+            waiting += [group[half:], group[:half]]
+        else:
+            dropped += 1
     if dropped:
         say(f"  {dropped} of {len(examples)} examples are longer than {max_length} tokens and were left out")
     return rows, dropped
