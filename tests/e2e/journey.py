@@ -26,7 +26,7 @@ NAMES = (
     "specimen-labels.md",
 )
 QUICK = (
-    "base.model=fieldwise-nano/nano-2m",
+    "base.model=fieldwise-nano",
     "train.sft.max_steps=6",
     "train.sft.max_length=768",
     "train.dpo.max_steps=2",

@@ -121,3 +121,11 @@ def test_the_printed_tables_show_figure_interval_and_verdict() -> None:
     assert "SFT+DPO, closed book" in text and "1.00 [" in text and "Gates: PASS" in text
     page = markdown(report())
     assert "Seconds" not in page and "| Exact match (n=60) | 0.00 [" in page
+
+
+def test_what_was_selected_is_named_as_it_is() -> None:
+    from fieldwise.evaluate.table import title
+
+    made = report()
+    assert title(made, "rag_sft_dpo") == "RAG over SFT+DPO"
+    assert title(made.model_copy(update={"selected": "sft"}), "rag_sft_dpo") == "RAG over SFT (selected)"

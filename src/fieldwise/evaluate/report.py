@@ -38,6 +38,7 @@ class EvalReport(Record):
     unanswerable: int
     questions_sha256: str
     baseline: str
+    selected: str = Field("dpo", description="the weights chosen on the validation split, sft or dpo: those released")
     systems: tuple[SystemReport, ...]
     gates: tuple[GateResult, ...] = ()
     seed: int = 0

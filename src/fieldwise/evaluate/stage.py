@@ -137,8 +137,13 @@ def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
         return Path(base.path)
     if system == "sft":
         return run.require("4_adapters/sft/merged", "train")
-    selected = str(read_json(run.require("4_adapters/selected.json", "train"))["selected"])
-    return run.require(f"4_adapters/{selected}/merged", "train")
+    if system == "sft_dpo" and (run.path / "4_adapters/dpo/merged").is_dir():
+        return run.path / "4_adapters/dpo/merged"
+    return run.require(f"4_adapters/{_selected(run)}/merged", "train")
+
+
+def _selected(run: RunFolder) -> str:
+    return str(read_json(run.require("4_adapters/selected.json", "train"))["selected"])
 
 
 # ---------------------------------------------------------------- 4a
@@ -237,7 +242,7 @@ def run_evaluate(
             times[system] = [a.timings.total_seconds for a in answers]
         scores[system] = score_system(system, answers, questions)
     _keep_times(step, times)
-    report = build_report(scores, questions, settings, step.seed)
+    report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run))
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
     write_text(step.out("5_reports/report.md"), markdown(report))
     say(plain(with_times(report, step.run)))
@@ -332,7 +337,11 @@ def _earlier_answers(run: RunFolder, system: System, questions: Sequence[Questio
 
 
 def build_report(
-    scores: dict[str, dict[str, Scored]], questions: Sequence[Question], settings: EvaluateSettings, seed: int
+    scores: dict[str, dict[str, Scored]],
+    questions: Sequence[Question],
+    settings: EvaluateSettings,
+    seed: int,
+    selected: str = "dpo",
 ) -> EvalReport:
     """Put scores, intervals, differences to the first system, and gate verdicts together."""
     names, samples = cluster_names(questions), settings.bootstrap_samples
@@ -354,6 +363,7 @@ def build_report(
         unanswerable=sum(q.answer is None for q in questions),
         questions_sha256=sha256_text(canonical_json([q.model_dump(mode="json") for q in questions])),
         baseline=baseline,
+        selected=selected,
         systems=tuple(systems),
         gates=gates,
         seed=seed,

@@ -28,6 +28,13 @@ TITLES = {
 }
 
 
+def title(report: EvalReport, system: str) -> str:
+    """How a system is called; retrieval runs over the weights that were selected, which may be those before DPO."""
+    if system == "rag_sft_dpo" and report.selected == "sft":
+        return "RAG over SFT (selected)"
+    return TITLES.get(system, system)
+
+
 def cell(figure: Interval | None) -> str:
     """One figure with its interval, such as `0.41 [0.35, 0.47]`."""
     if figure is None or figure.value is None:
@@ -39,7 +46,7 @@ def cell(figure: Interval | None) -> str:
 
 def rows(report: EvalReport, metrics: Sequence[str] = SHOWN) -> list[list[str]]:
     """Header and one row a metric; n is the largest number of items any system was scored on."""
-    table = [["", *(TITLES.get(s.system, s.system) for s in report.systems)]]
+    table = [["", *(title(report, s.system) for s in report.systems)]]
     for name in metrics:
         n = max((s.figures[name].n for s in report.systems if name in s.figures), default=0)
         table.append([f"{METRICS[name].title} (n={n})", *(cell(s.figures.get(name)) for s in report.systems)])
@@ -74,8 +81,8 @@ def markdown(report: EvalReport) -> str:
         f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole.",
         "",
     ]
-    lines += [f"Paired differences to {TITLES.get(report.baseline, report.baseline)} (positive is better):", ""]
-    lines += [f"- {TITLES.get(s.system, s.system)}: {_differences(s)}" for s in report.systems if s.differences]
+    lines += [f"Paired differences to {title(report, report.baseline)} (positive is better):", ""]
+    lines += [f"- {title(report, s.system)}: {_differences(s)}" for s in report.systems if s.differences]
     if report.gates:
         lines += ["", f"Gates: **{report.verdict}**", ""]
         lines += [
