@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -40,10 +41,19 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def raise_if_full(error: OSError, path: Path) -> None:
-    """Turn "no space left" and "quota exceeded" into a message with the place and what is free."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise disk_is_full(path) from error
+# What writers of weights, tables and arrays say in place of "no space left on device".
+_FULL_WORDS = re.compile(
+    r"no space left|os error 28|quota exceeded|\d+ requested and \d+ written|file write failed", re.IGNORECASE
+)
+
+
+def raise_if_full(error: BaseException, path: Path) -> None:
+    """Turn "no space left" and "quota exceeded", however a library puts it, into a message with the place and what is free."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _FULL_WORDS.search(str(cause)):
+            raise disk_is_full(path) from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def disk_is_full(path: Path) -> RunError:

@@ -31,13 +31,12 @@ from typing import IO, Any, NamedTuple, Self
 from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError, FieldwiseError, RunError
-from fieldwise.files import disk_is_full, link_or_copy, raise_if_full, read_json, sync, write_json
+from fieldwise.files import link_or_copy, raise_if_full, read_json, sync, write_json
 from fieldwise.hashing import canonical_json, sha256_file, sha256_text
 from fieldwise.tracking import JsonlTracker
 
 LAYOUT_VERSION = 1
 _LEAST_FREE_BYTES = 200_000_000
-_FULL_BYTES = 4_000_000
 
 
 class Output(NamedTuple):
@@ -356,13 +355,9 @@ class StepRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            # Writers of weights and tables hide "no space left" in errors of their own: what is free tells.
-            full = disk_is_full(self.run.path) if shutil.disk_usage(self.run.path).free < _FULL_BYTES else None
             shutil.rmtree(self.staging, ignore_errors=True)
-            if isinstance(error, OSError):
+            if isinstance(error, Exception) and not isinstance(error, FieldwiseError):
                 raise_if_full(error, self.run.path)
-            if full is not None and isinstance(error, Exception) and not isinstance(error, FieldwiseError):
-                raise full from error
 
 
 StepFunction = Callable[[StepRun], dict[str, JsonValue]]
