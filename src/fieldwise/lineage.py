@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from fieldwise.errors import DatasetError
-from fieldwise.files import read_json
+from fieldwise.files import read_json, read_ledger
 from fieldwise.records import Adapter, Chunk, Document, Example, ModelBuild, PreferencePair
 from fieldwise.run import RunFolder
 from fieldwise.tables import read_records
@@ -27,6 +27,11 @@ class Lineage:
     """The graph of a run: what was made from what."""
 
     def __init__(self, run: RunFolder) -> None:
+        self.left_out = {
+            str(row["item"]): f"{row['stage']}: {row['reason']}. {row['detail']}"
+            for folder in ("1_documents", "2_chunks")
+            for row in read_ledger(run.path / folder / "rejected.jsonl")
+        }
         self.nodes: dict[str, Node] = {}
         self.made_from: dict[str, set[str]] = {}
         for add in (self._documents, self._chunks, self._examples, self._models):
@@ -101,9 +106,17 @@ class Lineage:
             raise DatasetError(
                 "several things match",
                 where="trace",
-                found=", ".join(n.id for n in matches[:5]),
-                fix="Give more of the id.",
+                found="; ".join(f"{n.id} {n.label}" for n in matches[:5]),
+                fix="Give the whole id.",
             )
+        for item, reason in self.left_out.items():
+            if wanted in (item, item.rpartition("/")[2]):
+                raise DatasetError(
+                    f"{item} was left out, so nothing was made from it",
+                    where="trace",
+                    found=reason,
+                    fix="Mend the file or the setting and run again.",
+                )
         raise DatasetError(
             "nothing in this run has this id or name",
             where="trace",

@@ -16,8 +16,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from fieldwise.collect.settings import CollectSettings
 from fieldwise.engine.base_weights import resolve
-from fieldwise.errors import FieldwiseError
+from fieldwise.errors import FieldwiseError, RunError
 from fieldwise.extras import installed_version
 from fieldwise.hashing import canonical_json, sha256_file, sha256_of_files, sha256_text
 from fieldwise.progress import say
@@ -78,6 +79,17 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
             fix="Name a JSON Lines file, or leave the key out to use the generated test split.",
         )
     return {"questions": sha256_file(Path(path))}
+
+
+def _served_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    if "rag_sft_dpo" not in recipe.evaluate.systems:
+        raise FieldwiseError(
+            "the served file is compared with rag_sft_dpo, which is not measured",
+            where="evaluate.systems",
+            found=", ".join(recipe.evaluate.systems) or "none",
+            fix="Add rag_sft_dpo, or stop before the release with --end 4.",
+        )
+    return _questions_hash(recipe)
 
 
 # ---------------------------------------------------------------- the work of each step
@@ -221,7 +233,7 @@ STEPS: tuple[Step, ...] = (
         "train",
         "fine-tune: SFT, then DPO",
         ("3_generate",),
-        ("train",),
+        ("train", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
         lambda r: {"train": r.train.keyed()},
         _train,
@@ -253,7 +265,7 @@ STEPS: tuple[Step, ...] = (
         "build",
         "gate, convert, quantise, prove parity",
         ("2_prepare", "4b_train", "4c_select", "4d_evaluate"),
-        ("release", "engine"),
+        ("release", "engine", "retrieve/index"),
         (*_MODEL_LIBRARIES, "gguf", "xllamacpp"),
         lambda r: {"release": _built(r), "name": r.name},
         _build,
@@ -273,7 +285,7 @@ STEPS: tuple[Step, ...] = (
             "retrieve": r.retrieve.keyed(),
         },
         _verify,
-        _questions_hash,
+        _served_outside,
     ),
     Step(
         "5c",
@@ -301,9 +313,6 @@ def _built(recipe: Recipe) -> dict[str, JsonValue]:
     """What of the release shapes the files: an override changes who answers for them, not what they hold."""
     keyed = recipe.release.keyed()
     return {k: keyed[k] for k in ("quantisations", "include_base", "parity_prompts", "max_logit_difference")}
-
-
-BY_ID = {step.id: step for step in STEPS}
 
 
 # ---------------------------------------------------------------- choosing steps
@@ -336,11 +345,12 @@ def _matching(wanted: str) -> tuple[Step, ...]:
         if wanted in (s.number, s.name, s.id) or (wanted.isdigit() and s.number.rstrip("abcdi") == wanted)
     )
     if not found:
+        serving = "Stage 6 is a command of its own: fieldwise serve. " if wanted in ("6", "serve") else ""
         raise FieldwiseError(
             "no such stage",
             where="command line",
             found=repr(wanted),
-            fix=f"There are: {', '.join(f'{s.number} {s.name}' for s in STEPS)}.",
+            fix=f"{serving}There are: {', '.join(f'{s.number} {s.name}' for s in STEPS)}.",
         )
     return found
 
@@ -350,20 +360,22 @@ def _matching(wanted: str) -> tuple[Step, ...]:
 
 @cache
 def _code_hash(rooms: tuple[str, ...]) -> str:
-    """Hash of the modules a step runs: its rooms and the records they exchange."""
+    """Hash of the modules a step runs: its rooms, or single files of a room, and the records they exchange."""
     spec = importlib.util.find_spec("fieldwise")
     assert spec is not None and spec.submodule_search_locations is not None
     root = Path(spec.submodule_search_locations[0])
-    files = [root / f"{name}.py" for name in _CORE_MODULES]
+    files = [path for name in (*_CORE_MODULES, *rooms) if (path := root / f"{name}.py").is_file()]
     files += [p for room in rooms for p in sorted((root / room).glob("*.py")) if p.name != "settings.py"]
     return sha256_of_files(files, root)
 
 
-def parts_of(step: Step, recipe: Recipe, run: RunFolder) -> dict[str, JsonValue] | None:
+def parts_of(
+    step: Step, recipe: Recipe, run: RunFolder, restored: dict[str, Manifest] | None = None
+) -> dict[str, JsonValue] | None:
     """Return everything the step's key is made of, or None if an input is not there yet."""
     inputs: dict[str, JsonValue] = {}
     for name in step.inputs:
-        manifest = run.manifest(name)
+        manifest = (restored or {}).get(name) or run.manifest(name)
         if manifest is None:
             return None
         inputs[name] = sha256_text(canonical_json({n: o.sha256 for n, o in manifest.outputs.items()}))
@@ -388,17 +400,19 @@ class Plan(NamedTuple):
     """What would happen to a step, and why."""
 
     step: Step
-    action: Literal["skip", "restore", "run", "wait"]
+    action: Literal["skip", "restore", "run", "wait", "blocked"]
     reason: str
     key: str | None
     parts: dict[str, JsonValue] | None
 
 
-def plan_step(step: Step, recipe: Recipe, run: RunFolder, *, force: bool) -> Plan:
-    """Decide about one step from what stands in the run folder now."""
-    parts = parts_of(step, recipe, run)
+def plan_step(
+    step: Step, recipe: Recipe, run: RunFolder, *, force: bool, restored: dict[str, Manifest] | None = None
+) -> Plan:
+    """Decide about one step from what stands in the run folder now, or would once `restored` stands there."""
+    parts = parts_of(step, recipe, run, restored)
     if parts is None:
-        missing = [name for name in step.inputs if run.manifest(name) is None]
+        missing = [name for name in step.inputs if name not in (restored or {}) and run.manifest(name) is None]
         return Plan(step, "wait", f"needs {', '.join(missing)} first", None, None)
     key = key_of(parts)
     old = run.manifest(step.id)
@@ -450,7 +464,10 @@ def _changes(old: JsonValue, new: JsonValue, path: str) -> Iterator[str]:
 def run_steps(
     recipe: Recipe, run: RunFolder, steps: tuple[Step, ...], *, force: bool = False
 ) -> list[dict[str, JsonValue]]:
-    """Run what is not up to date, in order; returns what happened to each step. Hold the lock while calling."""
+    """Run what is not up to date, in order; returns what happened to each step.
+
+    Call `require_outside` first and hold the lock.
+    """
     run.require_free_disk()
     save_recipe(recipe, run.recipe_path)
     happened: list[dict[str, JsonValue]] = []
@@ -460,7 +477,7 @@ def run_steps(
             raise FieldwiseError(
                 f"stage {step.number} {step.name} {plan.reason}",
                 where=run.path,
-                fix=f"Run the earlier stages: fieldwise run --end {step.number}",
+                fix=f"Run the earlier stages as well: fieldwise run --run {run.path} --end {step.number}",
             )
         assert plan.key is not None and plan.parts is not None
         began = time.monotonic()
@@ -488,6 +505,30 @@ def run_steps(
     return happened
 
 
+def require_outside(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...]) -> None:
+    """Raise for sources, weights or questions that are not there, before anything is written or a stage spends time."""
+    from fieldwise.collect.sources import find_files
+
+    for step in steps:
+        if step.number == "1":
+            _require_apart(recipe.collect, run)
+            find_files(recipe.collect)
+        else:
+            step.outside(recipe)
+
+
+def _require_apart(settings: CollectSettings, run: RunFolder) -> None:
+    """A run folder below a source is passed over by collect; one that is the source would read what it writes."""
+    for source in settings.sources:
+        if run.path == Path(source).resolve():
+            raise RunError(
+                "the run folder is the source itself, which would read what the run writes",
+                where=run.path,
+                found=f"the source {source}",
+                fix="Name a folder elsewhere with --run.",
+            )
+
+
 def _run_one(step: Step, recipe: Recipe, run: RunFolder, key: str, parts: dict[str, JsonValue]) -> Manifest:
     began = time.monotonic()
     with StepRun(run, step.id, key, recipe.seed) as given:
@@ -496,15 +537,25 @@ def _run_one(step: Step, recipe: Recipe, run: RunFolder, key: str, parts: dict[s
 
 
 def plan_all(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...], *, force: bool = False) -> list[Plan]:
-    """Say what a run would do, step by step; steps behind one that would run wait for its output."""
+    """Say what a run would do, step by step; steps behind one that would run wait for its output.
+
+    A step is blocked when what it needs from outside, such as the sources, is not there.
+    """
     plans: list[Plan] = []
     changed: set[str] = set()
+    restored: dict[str, Manifest] = {}
     for step in steps:
-        plan = plan_step(step, recipe, run, force=force)
+        try:
+            plan = plan_step(step, recipe, run, force=force, restored=restored)
+        except FieldwiseError as error:
+            plans.append(Plan(step, "blocked", str(error), None, None))
+            continue
         behind = [name for name in step.inputs if name in changed]
         if behind and plan.action in ("skip", "restore", "wait"):
             plan = plan._replace(action="run", reason=f"depends on {', '.join(behind)}, which would run")
         if plan.action == "run":
             changed.add(step.id)
+        elif plan.action == "restore" and plan.key is not None and (stored := run.stored(plan.key)) is not None:
+            restored[step.id] = stored
         plans.append(plan)
     return plans

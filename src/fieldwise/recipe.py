@@ -1,14 +1,17 @@
 """The recipe: everything a run is told, in one YAML file.
 
 Each section is named after its room. Unknown keys are refused with the nearest known name, and all problems
-are reported together, each with its dotted key and line. `key=value` overrides on the command line use
+are reported together, each with its line and dotted key. `key=value` overrides on the command line use
 the same dotted keys.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fieldwise.collect.settings import CollectSettings
 from fieldwise.errors import FieldwiseError, RecipeError
+from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.settings import EvaluateSettings
 from fieldwise.files import write_text
 from fieldwise.generate.settings import GenerateSettings
@@ -29,6 +33,8 @@ from fieldwise.settings import Settings
 from fieldwise.train.settings import TrainSettings
 
 _MAX_RECIPE_BYTES = 1_000_000
+_MAX_VALUES = 10_000  # a few anchors that name each other can stand for billions of values
+_COMMAND_LINE = "command line"
 
 
 class BaseSettings(Settings):
@@ -53,7 +59,7 @@ class Recipe(Settings):
         description="name of the model this recipe makes",
     )
     domain: str = Field("general", description="field the documents belong to; stands in the model card")
-    seed: int = Field(42, ge=0, description="every random choice starts from it")
+    seed: int = Field(42, ge=0, lt=2**32, description="every random choice starts from it")
     base: BaseSettings = BaseSettings()
     collect: CollectSettings = CollectSettings()
     prepare: PrepareSettings = PrepareSettings()
@@ -79,28 +85,43 @@ class Recipe(Settings):
 def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file (None: all defaults), apply `key=value` overrides, and check everything.
 
-    Places of sources and questions become absolute, taken from where the recipe file stands.
+    Places of sources, questions and weights become absolute. They count from the folder of the recipe file, those
+    of overrides from the current folder.
     """
     raw: dict[str, Any] = {}
-    lines: dict[str, int] = {}
+    places: dict[str, str] = {}
+    problems: list[FieldwiseError] = []
     if path is not None:
-        raw, lines = _read_yaml(path)
-    problems = [p for override in overrides if (p := _apply(raw, override)) is not None]
-    problems += list(_unknown_keys(raw, Recipe, "", path, lines))
-    recipe = None
-    if not problems:
-        try:
-            recipe = Recipe.model_validate(raw)
-        except ValidationError as error:
-            problems = [_problem(e, path, lines) for e in error.errors()]
-    else:  # say in the same breath what else is wrong
-        try:
-            Recipe.model_validate(_without_unknown(raw, Recipe))
-        except ValidationError as error:
-            problems += [_problem(e, path, lines) for e in error.errors()]
-    if recipe is None:
+        raw, places, problems = _read_yaml(path)
+    problems += [p for override in overrides if (p := _apply(raw, override, places)) is not None]
+    problems += _unknown_keys(raw, Recipe, "", places)
+    try:  # without what is unknown, to say in the same breath what else is wrong
+        recipe = Recipe.model_validate(_without_unknown(raw, Recipe))
+        problems += _contradictions(recipe, places)
+    except ValidationError as error:
+        problems += [_problem(e, places) for e in error.errors()]
+    if problems:
         raise RecipeError(problems, where=path)
-    return _absolute(recipe, path.resolve().parent if path is not None else Path.cwd())
+    return _absolute(recipe, path.resolve().parent if path is not None else Path.cwd(), places)
+
+
+def missing_places(recipe: Recipe) -> list[FieldwiseError]:
+    """Return a problem for each source, file of questions or folder of weights that is not there."""
+    named = [
+        *((f"collect.sources.{n}", source) for n, source in enumerate(recipe.collect.sources)),
+        ("evaluate.questions", recipe.evaluate.questions or ""),
+        ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
+    ]
+    return [
+        FieldwiseError(
+            "the file or folder is not there",
+            where=key,
+            found=place,
+            fix="Check the spelling; places count from the folder of the recipe file, those on the command line from here.",
+        )
+        for key, place in named
+        if place and not Path(place).exists() and not (key.startswith("collect.") and set(place) & set("*?["))
+    ]
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -108,7 +129,8 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     write_text(path, recipe.to_yaml())
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str], list[FieldwiseError]]:
+    """Return the values, the file and line of each key, and the keys that stand twice (YAML would keep the last)."""
     if path.is_dir():
         raise FieldwiseError(
             "expected a recipe file",
@@ -130,10 +152,22 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
             "the recipe is not there", where=path, fix="Make one with: fieldwise init DOMAIN"
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise FieldwiseError("the recipe cannot be read", where=path, found=str(error)) from error
+        raise FieldwiseError(
+            "the recipe cannot be read",
+            where=path,
+            found=str(error),
+            fix="Name a text file in UTF-8 that you may read.",
+        ) from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value = yaml.safe_load(text)
+        keys = list(islice(_key_lines(yaml.compose(text, Loader=yaml.SafeLoader), ""), _MAX_VALUES + 1))
+        if len(keys) > _MAX_VALUES:
+            raise FieldwiseError(
+                "the recipe is too large",
+                where=path,
+                found=f"more than {_MAX_VALUES} values",
+                fix="A recipe is a short YAML file; anchors multiply what they name.",
+            )
+        value = _unshared(yaml.safe_load(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -143,13 +177,40 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
             found=getattr(error, "problem", None) or str(error).splitlines()[0],
             fix="Check indentation, colons and quotes on that line.",
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise FieldwiseError(
+            "a value cannot be read",
+            where=path,
+            found="brackets or anchors without end" if isinstance(error, RecursionError) else str(error),
+            fix="Put text that looks like a date or a number in quotes; docs/recipe.md lists every key with its type.",
+        ) from error
     if value is None:
         value = {}
     if not isinstance(value, dict):
         raise FieldwiseError(
             "expected a mapping of sections", where=path, found=type(value).__name__, fix="Start with: name: my-model"
         )
-    return value, dict(_key_lines(node, ""))
+    places: dict[str, str] = {}
+    twice: list[FieldwiseError] = []
+    for dotted, line in keys:
+        if dotted in places:
+            twice.append(
+                FieldwiseError(
+                    "the key stands twice",
+                    where=f"{path}:{line}: {dotted}",
+                    found=f"it first at {places[dotted]}",
+                    fix="Keep one of them.",
+                )
+            )
+        places[dotted] = f"{path}:{line}"
+    return value, places, twice
+
+
+def _unshared(value: Any) -> Any:
+    """Copy what several anchors name, so that an override of one place leaves the others alone."""
+    if isinstance(value, dict):
+        return {k: _unshared(v) for k, v in value.items()}
+    return [_unshared(v) for v in value] if isinstance(value, list) else value
 
 
 def _key_lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
@@ -164,40 +225,67 @@ def _key_lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]
             yield from _key_lines(item, f"{prefix}{n}.")
 
 
-def _apply(raw: dict[str, Any], override: str) -> FieldwiseError | None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
+def _apply(raw: dict[str, Any], override: str, places: dict[str, str]) -> FieldwiseError | None:
+    """Set one value; a list the recipe leaves out is taken from the defaults, so that one of its entries can be changed."""
+    key, equals, text = (part.strip() for part in override.partition("="))
+    if not equals or not key:
         return FieldwiseError(
             "an override is written key=value",
-            where="command line",
+            where=_COMMAND_LINE,
             found=repr(override),
             fix="Example: train.sft.epochs=2",
         )
+    target: Any = raw
+    default: Any = Recipe().model_dump(mode="json")
+    *path, last = key.split(".")
+    for n, part in enumerate(path):
+        default = default.get(part) if isinstance(default, dict) else None
+        if isinstance(target, dict) and target.get(part) is None:
+            target[part] = deepcopy(default) if isinstance(default, list) else {}
+        if (entry := _entry(target, part)) is None:
+            return _no_entry(target, ".".join(path[:n]), key)
+        target = target[entry]
+    if (entry := _entry(target, last)) is None:
+        return _no_entry(target, ".".join(path), key)
+    target[entry] = _value(text)
+    for inside in [k for k in places if k.startswith(f"{key}.")]:
+        del places[inside]
+    places[key] = _COMMAND_LINE
+    return None
+
+
+def _value(text: str) -> Any:
     try:
         value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
-        value = text
-    if isinstance(value, dict) and not text.lstrip().startswith("{"):
-        value = text  # "NAME: REASON" is text, not a mapping
-    target = raw
-    *path, last = key.strip().split(".")
-    for part in path:
-        inner = target.setdefault(part, {})
-        if not isinstance(inner, dict):
-            return FieldwiseError("a value stands where a section is needed", where=key, found=repr(inner))
-        target = inner
-    target[last] = value
-    return None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text
+    if isinstance(value, dict) and not text.startswith("{"):
+        return text  # "NAME: REASON" is text, not a mapping
+    return value
+
+
+def _entry(target: Any, part: str) -> str | int | None:
+    if isinstance(target, list):
+        return int(part) if part.isdecimal() and int(part) < len(target) else None
+    return part if isinstance(target, dict) else None
+
+
+def _no_entry(target: Any, parent: str, key: str) -> FieldwiseError:
+    if isinstance(target, list):
+        found, fix = f"a list of {len(target)}", f"Count from 0, or give the whole list: {parent}=[...]"
+    else:
+        found, fix = repr(target)[:80], f"Give it a value: {parent}=..."
+    return FieldwiseError(f"{parent} has no such entry", where=f"{_COMMAND_LINE}: {key}", found=found, fix=fix)
 
 
 # ---------------------------------------------------------------- problems
 
 
-def _where(dotted: str, path: Path | None, lines: dict[str, int]) -> str:
+def _where(dotted: str, places: dict[str, str]) -> str:
     probe = dotted
-    while probe and probe not in lines:
+    while probe and probe not in places:
         probe = probe.rpartition(".")[0]
-    return f"{path}:{lines[probe]}: {dotted}" if path is not None and probe in lines else dotted
+    return f"{places[probe]}: {dotted}" if probe else dotted
 
 
 def _inner_model(annotation: Any) -> type[BaseModel] | None:
@@ -210,19 +298,17 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _unknown_keys(
-    raw: dict[str, Any], model: type[BaseModel], prefix: str, path: Path | None, lines: dict[str, int]
+    raw: dict[str, Any], model: type[BaseModel], prefix: str, places: dict[str, str]
 ) -> Iterator[FieldwiseError]:
     for key, value in raw.items():
         dotted = f"{prefix}{key}"
         if key not in model.model_fields:
-            yield FieldwiseError(
-                "unknown key", where=_where(dotted, path, lines), fix=_suggest(str(key), model, prefix)
-            )
+            yield FieldwiseError("unknown key", where=_where(dotted, places), fix=_suggest(str(key), model, prefix))
             continue
         inner = _inner_model(model.model_fields[key].annotation)
         for n, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if inner is not None and isinstance(item, dict):
-                yield from _unknown_keys(item, inner, f"{dotted}.{n}." if n is not None else f"{dotted}.", path, lines)
+                yield from _unknown_keys(item, inner, f"{dotted}.{n}." if n is not None else f"{dotted}.", places)
 
 
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -257,24 +343,119 @@ def _without_unknown(raw: dict[str, Any], model: type[BaseModel]) -> dict[str, A
     return kept
 
 
-def _problem(error: Any, path: Path | None, lines: dict[str, int]) -> FieldwiseError:
-    dotted = ".".join(str(part) for part in error["loc"])
-    message = str(error["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    found = error.get("input")
-    shown = None if isinstance(found, dict | BaseModel) else repr(found)[:80]
-    return FieldwiseError(message, where=_where(dotted, path, lines) or "recipe", found=shown)
+_PLAIN = {  # kinds of pydantic's errors in the words of someone who writes YAML, and what to do
+    "int": ("expected a whole number", ""),
+    "float": ("expected a number", ""),
+    "bool": ("expected true or false", ""),
+    "string_type": ("expected text", "Put it in quotes."),
+    "tuple_type": ("expected a list", "Write it as [a, b]."),
+    "model": ("expected a section of keys", "Write its keys below it, or leave it out."),
+    "missing": ("a value is needed", "docs/recipe.md says what it means."),
+}
 
 
-def _absolute(recipe: Recipe, folder: Path) -> Recipe:
-    sources = tuple(str(folder / Path(s).expanduser()) for s in recipe.collect.sources)
-    questions = recipe.evaluate.questions
-    update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources})}
-    if questions is not None:
-        update["evaluate"] = recipe.evaluate.model_copy(
-            update={"questions": str(folder / Path(questions).expanduser())}
+def _problem(error: Any, places: dict[str, str]) -> FieldwiseError:
+    location, default = _field_at(error["loc"])
+    kind, found = str(error["type"]), error.get("input")
+    plain = next(
+        (p for k, p in _PLAIN.items() if kind == k or kind in (f"{k}_type", f"{k}_parsing", f"{k}_from_float")), None
+    )
+    if plain is not None:
+        message, fix = plain if found is not None else (plain[0], "")
+    else:
+        message = re.sub(r"^\w+ should (?=\w)", "must ", str(error["msg"]).removeprefix("Value error, "))
+        near = difflib.get_close_matches(str(found), re.findall(r"'([^']+)'", message), n=1)
+        fix = f"Did you mean {near[0]}?" if near and kind == "literal_error" else ""
+    if not fix and isinstance(default, str | int | float):
+        fix = f"The default is {str(default).lower() if isinstance(default, bool) else default}."
+    words: dict[object, str] = {None: "nothing", True: "true", False: "false"}
+    shown = (
+        None
+        if isinstance(found, dict | BaseModel)
+        else words[found]
+        if found is None or isinstance(found, bool)
+        else repr(found)[:80]
+    )
+    return FieldwiseError(message, where=_where(location, places) or "recipe", found=shown, fix=fix or None)
+
+
+def _field_at(loc: tuple[str | int, ...]) -> tuple[str, Any]:
+    """Return the dotted key of a problem, without pydantic's names for members of a union, and its default."""
+    model: type[BaseModel] | None = Recipe
+    parts: list[str] = []
+    default: Any = None
+    for part in loc:
+        if isinstance(part, str):
+            if model is None or part not in model.model_fields:
+                break
+            field = model.model_fields[part]
+            model, default = _inner_model(field.annotation), field.default
+        parts.append(str(part))
+    return ".".join(parts), default
+
+
+def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[FieldwiseError]:
+    """What only two settings together can say wrong: told now, not by the stage that would stumble over it."""
+
+    def problem(key: str, what: str, found: object, fix: str) -> FieldwiseError:
+        return FieldwiseError(what, where=_where(key, places), found=found, fix=fix)
+
+    model, release, evaluate, retrieve = recipe.base.model, recipe.release, recipe.evaluate, recipe.retrieve
+    if recipe.base.revision is not None and model.startswith(("fieldwise-nano", ".", "~", "/")):
+        yield problem("base.revision", "only a Hugging Face id has revisions", model, "Leave the key out.")
+    if retrieve.candidates < retrieve.top_k:
+        yield problem(
+            "retrieve.candidates",
+            f"fewer candidates than the {retrieve.top_k} passages of retrieve.top_k",
+            retrieve.candidates,
+            f"Take at least {retrieve.top_k}.",
         )
+    if release.serve not in release.quantisations:
+        yield problem(
+            "release.serve",
+            "the file to serve is not among release.quantisations",
+            release.serve,
+            f"Add it there, or choose one of: {', '.join(release.quantisations) or 'none yet'}.",
+        )
+    if evaluate.questions is None and recipe.generate.split.test == 0:
+        yield problem(
+            "generate.split.test",
+            "nothing is left to measure on",
+            0,
+            "Raise it, or name a file with evaluate.questions.",
+        )
+    for n, gate in enumerate(evaluate.gates):
+        key = f"evaluate.gates.{n}"
+        if gate.metric not in METRICS:
+            yield problem(f"{key}.metric", "unknown metric", gate.metric, f"There are: {', '.join(METRICS)}.")
+        for name, system in (("system", gate.system), ("baseline", gate.baseline)):
+            if system is not None and system not in evaluate.systems:
+                yield problem(
+                    f"{key}.{name}",
+                    "the gate needs a system that is not measured",
+                    system,
+                    "Add it to evaluate.systems, or take the gate out of evaluate.gates.",
+                )
+        if gate.baseline == gate.system:
+            yield problem(
+                f"{key}.baseline", "a system cannot be its own baseline", gate.system, "Name another, or null."
+            )
+        if gate.baseline is None and gate.at_least is None:
+            yield problem(key, "the gate requires nothing", None, "Give it a baseline, or a level with at_least.")
+
+
+def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
+    def absolute(key: str, place: str) -> str:
+        at = Path.cwd() if _where(key, places).startswith(_COMMAND_LINE) else folder
+        return str(at / Path(place).expanduser())
+
+    sources = tuple(absolute(f"collect.sources.{n}", s) for n, s in enumerate(recipe.collect.sources))
+    update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources})}
+    if (questions := recipe.evaluate.questions) is not None:
+        place = absolute("evaluate.questions", questions)
+        update["evaluate"] = recipe.evaluate.model_copy(update={"questions": place})
     model = recipe.base.model
-    if model.startswith((".", "~", "/")):
-        update["base"] = recipe.base.model_copy(update={"model": str((folder / Path(model).expanduser()).resolve())})
+    weights = Path(absolute("base.model", model))
+    if model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.is_dir()):
+        update["base"] = recipe.base.model_copy(update={"model": str(weights.resolve())})
     return recipe.model_copy(update=update)

@@ -7,6 +7,7 @@
       store/ab/abcd...       every output by its content hash; what was made once can be restored
       memo/                  results per record (an extracted document, an answered question)
       work/                  where a stage keeps its ledger and checkpoints until it is done
+      changed/               outputs that were changed by hand, kept when a stage had to write them anew
       curves.jsonl           figures of training as they arise
       lock                   held while a command writes
 
@@ -22,7 +23,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,7 @@ from pydantic import JsonValue
 from fieldwise.errors import DatasetError, FieldwiseError, RunError
 from fieldwise.files import link_or_copy, raise_if_full, read_json, sync, write_json
 from fieldwise.hashing import canonical_json, sha256_file, sha256_text
+from fieldwise.progress import say
 from fieldwise.tracking import JsonlTracker
 
 LAYOUT_VERSION = 1
@@ -131,7 +133,7 @@ class RunFolder:
             raise DatasetError(
                 "the file is not there",
                 where=path,
-                fix=f"Run the stage that makes it: fieldwise {made_by} --run {self.path.name}",
+                fix=f"Run the stage that makes it: fieldwise {made_by} --run {self.path}",
             )
         return path
 
@@ -140,22 +142,21 @@ class RunFolder:
     def manifest(self, step: str) -> Manifest | None:
         """Return the manifest of a finished step, or None."""
         path = self.manifests / f"{step}.json"
-        if not path.exists():
+        try:
+            return Manifest.from_json(read_json(path), path)
+        except FileNotFoundError:  # or taken away just now by a command that runs
             return None
-        return Manifest.from_json(read_json(path), path)
-
-    def all_manifests(self) -> list[Manifest]:
-        """Return every manifest, by name."""
-        if not self.manifests.is_dir():
-            return []
-        return [Manifest.from_json(read_json(p), p) for p in sorted(self.manifests.glob("*.json"))]
 
     def damaged_outputs(self, manifest: Manifest) -> list[str]:
         """Return outputs that are missing or no longer hold what the manifest says."""
         damaged = []
         for name, output in manifest.outputs.items():
             path = self.path / name
-            if not path.is_file() or path.stat().st_size != output.bytes or sha256_file(path) != output.sha256:
+            try:
+                is_whole = path.stat().st_size == output.bytes and sha256_file(path) == output.sha256
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                is_whole = False
+            if not is_whole:
                 damaged.append(name)
         return damaged
 
@@ -212,6 +213,7 @@ class RunFolder:
         write_json(self._record(key), manifest.to_json())
         write_json(self.manifests / f"{step}.json", manifest.to_json())
         shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(self._work_folder(step, key), ignore_errors=True)  # else --force would find all done
         return manifest
 
     def _retire(self, step: str, keep: dict[str, Output]) -> None:
@@ -220,10 +222,24 @@ class RunFolder:
             old = self.manifest(step)
         except (RunError, DatasetError):
             old = None
+        self._set_aside(self.damaged_outputs(old) if old else [])
         (self.manifests / f"{step}.json").unlink(missing_ok=True)
         for name in old.outputs if old else ():
             if name not in keep:
                 (self.path / name).unlink(missing_ok=True)
+
+    def _set_aside(self, changed: list[str]) -> None:
+        """Move outputs that someone has edited out of the way, so that hours of a person's work are not overwritten."""
+        for name in changed:
+            if (self.path / name).is_file():
+                kept = self.path / "changed" / name
+                number = 1
+                while kept.exists():
+                    number += 1
+                    kept = (self.path / "changed" / name).with_name(f"{number}-{Path(name).name}")
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                (self.path / name).rename(kept)
+                say(f"   {name} was changed by hand; that version is kept as {kept.relative_to(self.path)}")
 
     def staging(self, step: str) -> Path:
         """Return an empty folder in which a step makes its outputs; leftovers of killed runs are removed."""
@@ -239,12 +255,15 @@ class RunFolder:
 
     def work(self, step: str, key: str) -> Path:
         """Return the folder of a step's ledger and checkpoints; that of another key is removed, since it no longer fits."""
-        folder = self.path / "work" / f"{step}-{key[:12]}"
+        folder = self._work_folder(step, key)
         for other in (self.path / "work").glob(f"{step}-*"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def _work_folder(self, step: str, key: str) -> Path:
+        return self.path / "work" / f"{step}-{key[:12]}"
 
     # ------------------------------------------------------------ lock and disk
 
@@ -257,11 +276,12 @@ class RunFolder:
             raise RunError(
                 "the run folder is a file", where=self.path, fix="Name another folder with --run."
             ) from error
-        except PermissionError as error:
+        except OSError as error:
+            raise_if_full(error, self.path)
             raise RunError(
                 "the run folder cannot be made",
                 where=self.path,
-                found="no permission",
+                found=error.strerror,
                 fix="Name another folder with --run.",
             ) from error
         path = self.path / "lock"
@@ -300,11 +320,12 @@ class RunFolder:
 def _open_lock(path: Path) -> IO[str]:
     try:
         return path.open("a+", encoding="utf-8")
-    except PermissionError as error:
+    except OSError as error:
+        raise_if_full(error, path)
         raise RunError(
             "the run folder cannot be written",
             where=path.parent,
-            found="no permission",
+            found=error.strerror,
             fix="Name another folder with --run.",
         ) from error
 
@@ -358,6 +379,3 @@ class StepRun:
             shutil.rmtree(self.staging, ignore_errors=True)
             if isinstance(error, Exception) and not isinstance(error, FieldwiseError):
                 raise_if_full(error, self.run.path)
-
-
-StepFunction = Callable[[StepRun], dict[str, JsonValue]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fieldwise.errors import FieldwiseError
-from fieldwise.files import write_text
+from fieldwise.files import raise_if_full, write_text
 
 DOMAINS = ("healthcare", "legal", "finance", "general")
 
@@ -44,6 +44,15 @@ def init(domain: str, folder: Path) -> Path:
         raise FieldwiseError(
             "there is a recipe already", where=path, fix="Name another folder: fieldwise init DOMAIN --folder DIR"
         )
-    (folder / "documents").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "documents").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise_if_full(error, folder)
+        raise FieldwiseError(
+            "the folder cannot be made",
+            where=folder / "documents",
+            found=error.strerror,
+            fix="Name another folder: fieldwise init DOMAIN --folder DIR",
+        ) from error
     write_text(path, _TEMPLATE.format(domain=domain, file=path.name))
     return path

@@ -17,7 +17,7 @@ class Tracker(Protocol):
 
 
 class JsonlTracker:
-    """Appends one line a step; the page and `fieldwise status` read it."""
+    """Appends one line a step, so that a training can be watched while it runs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

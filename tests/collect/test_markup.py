@@ -92,6 +92,17 @@ def test_the_declared_character_set_is_used(tmp_path: Path) -> None:
     assert read(read_html, tmp_path / "a.html", content).text == "Правила"
 
 
+def test_who_says_latin_1_means_the_table_of_windows(tmp_path: Path) -> None:
+    content = "<meta charset='iso-8859-1'><body><p>The ward’s “night” rate… is €5.</p></body>".encode("cp1252")
+    assert read(read_html, tmp_path / "a.html", content).text == "The ward’s “night” rate… is €5."
+
+
+def test_headings_that_open_what_they_head_are_kept(tmp_path: Path) -> None:
+    body = "<h2><button>Who pays?</button></h2><p>The ward. <button>Print</button></p>"
+    document = read(read_html, tmp_path / "a.html", f"<html><body>{body}</body></html>")
+    assert (document.text, headings(document)) == ("Who pays?\n\nThe ward.", [(2, "Who pays?")])
+
+
 def test_words_nested_deep_are_not_lost(tmp_path: Path) -> None:
     assert read(read_html, tmp_path / "a.html", "<div>" * 300 + "deep words" + "</div>" * 300).text == "deep words"
 
@@ -150,10 +161,18 @@ and ![a picture](x.png).
         ("Tom &amp; Jerry<br/>", "Tom & Jerry"),
         ("[nested (brackets)](a_(b).html)", "nested (brackets)"),
         ("***both***", "both"),
+        ("first<br>second <br/> third", "first\nsecond\nthird"),
+        ("<table><tr><td>Ward</td><td>Beds</td></tr><tr><td>Wren</td><td>18</td></tr></table>", "Ward Beds \nWren 18 "),
+        (r"[" + r"\a \b \c \d " * 40, r"[" + r"\a \b \c \d " * 40),  # an open bracket before formulas took for ever
     ],
 )
 def test_markup_inside_lines_is_reduced_to_its_text(markup: str, text: str) -> None:
     assert plain_inline(markup) == text
+
+
+def test_a_rule_that_opens_a_page_takes_no_text_with_it(tmp_path: Path) -> None:
+    text = "---\n\n# Keys\n\nThe porter keeps them.\n\n---\n\nAsk twice.\n"
+    assert read(read_markdown, tmp_path / "a.md", text).text == "Keys\n\nThe porter keeps them.\n\nAsk twice."
 
 
 # ---------------------------------------------------------------- text and mail
@@ -230,6 +249,11 @@ def test_an_email_gives_subject_fields_and_text_and_names_its_attachments(tmp_pa
         == "Beds für heute\n\nFrom: Ada <ada@example.org>\nTo: ward@example.org\nDate: Mon, 03 Mar 2025 09:00:00 +0000\n\nDrei Betten sind frei, für alle."
     )
     assert document.notes == ("attachment left out: plan.pdf",)
+
+
+def test_a_message_that_promises_parts_and_has_none_keeps_its_words(tmp_path: Path) -> None:
+    head = 'From: a@example.org\nSubject: Beds\nContent-Type: multipart/mixed; boundary="X"\n\n'
+    assert read(read_mail, tmp_path / "a.eml", head + "Three beds are free.\n").text.endswith("Three beds are free.")
 
 
 def test_a_book_is_read_in_the_order_of_its_spine(tmp_path: Path) -> None:

@@ -68,10 +68,12 @@ def test_content_and_name_agree(tmp_path: Path, name: str, content: bytes, kind:
         ),
         ("a.pdf", b"The scanner was offline.", media.PLAIN, "named *.pdf, read as plain text"),
         ("a.eml", b"Only words, no header.", media.PLAIN, "named *.eml, read as plain text"),
+        ("a.txt", b"Such files begin with %PDF-1.4.", media.PLAIN, None),
+        ("a.txt", b"\n%PDF-1.4\n", media.PDF, "named *.txt, read as a PDF file"),
     ],
 )
 def test_a_file_is_read_as_what_it_is_with_a_note(
-    tmp_path: Path, name: str, content: bytes, kind: str, note: str
+    tmp_path: Path, name: str, content: bytes, kind: str, note: str | None
 ) -> None:
     (tmp_path / name).write_bytes(content)
     assert detect(tmp_path / name, name)[::2] == (kind, note)
@@ -139,6 +141,7 @@ def test_office_files_are_known_by_their_parts(tmp_path: Path) -> None:
         ("Grüße".encode("utf-16"), "Grüße", None),
         ("Grüße €".encode("cp1252"), "Grüße €", "not UTF-8: read as windows-1252"),
         (b"\x81\xe9", "\x81é", "not UTF-8: read as latin-1"),
+        ("ж".encode() * 30 + b"\xd0", "ж" * 30 + "\ufffd", "damaged UTF-8: 1 place cannot be read"),
     ],
 )
 def test_text_is_decoded_by_mark_then_utf8_then_windows_1252(content: bytes, text: str, note: str | None) -> None:

@@ -65,6 +65,15 @@ def test_insertions_are_read_and_deletions_are_not(tmp_path: Path) -> None:
     assert word_xml(tmp_path / "a.docx", body).text == "Doors close at nine."
 
 
+def test_inserted_symbols_are_read(tmp_path: Path) -> None:
+    symbols = "".join(
+        f"<w:r><w:sym w:font='{font}' w:char='{code}'/></w:r>"
+        for font, code in [("Symbol", "F0B3"), ("Symbol", "006D"), ("Wingdings", "F0FE"), ("Webdings", "F021")]
+    )
+    body = f"<w:p><w:r><w:t>Keep </w:t></w:r>{symbols}<w:r><w:t> 5</w:t></w:r></w:p>"
+    assert word_xml(tmp_path / "a.docx", body).text == "Keep ≥μ☑ 5"
+
+
 def test_automatic_numbers_of_clauses_are_written_out(tmp_path: Path) -> None:
     level = '<w:lvl w:ilvl="{0}"><w:start w:val="1"/><w:numFmt w:val="{1}"/><w:lvlText w:val="{2}"/></w:lvl>'
     numbering = f"<w:numbering {W}><w:abstractNum w:abstractNumId='0'>{level.format(0, 'decimal', '%1.')}{level.format(1, 'decimal', '%1.%2')}{level.format(2, 'lowerLetter', '(%3)')}</w:abstractNum><w:num w:numId='5'><w:abstractNumId w:val='0'/></w:num></w:numbering>"
@@ -136,9 +145,10 @@ def test_slides_are_pages_with_their_titles_as_headings(tmp_path: Path) -> None:
         slide.shapes.title.text = title
         slide.placeholders[1].text = "\n".join(lines)
         slide.notes_slide.notes_text_frame.text = "Tell them about my holiday."
-    table = slide.shapes.add_table(2, 2, Inches(1), Inches(3), Inches(4), Inches(1)).table
-    for n, text in enumerate(["Ward", "Beds", "Wren", "18"]):
+    table = slide.shapes.add_table(3, 2, Inches(1), Inches(3), Inches(4), Inches(1)).table
+    for n, text in enumerate(["Ward", "Beds", "Wren", "18", "", "20"]):
         table.cell(n // 2, n % 2).text = text
+    table.cell(1, 0).merge(table.cell(2, 0))
     slide.shapes.add_textbox(Inches(1), Inches(5), Inches(4), Inches(1)).text_frame.text = "Counted in May."
     deck.slides.add_slide(deck.slide_layouts[1]).shapes.title.text = "Hidden"
     deck.slides[2]._element.set("show", "0")
@@ -146,7 +156,7 @@ def test_slides_are_pages_with_their_titles_as_headings(tmp_path: Path) -> None:
     document = read_slides(tmp_path / "a.pptx", SOURCE)
     assert (
         document.text
-        == "Hand hygiene\n\n- Gel first\n- Then gloves\n\nNumbers\n\n| Ward | Beds |\n| --- | --- |\n| Wren | 18 |\n\nCounted in May."
+        == "Hand hygiene\n\n- Gel first\n- Then gloves\n\nNumbers\n\n| Ward | Beds |\n| --- | --- |\n| Wren | 18 |\n| Wren | 20 |\n\nCounted in May."
     )
     assert [(p.number, document.text[p.start : p.end][:7]) for p in document.pages] == [(1, "Hand hy"), (2, "Numbers")]
     assert headings(document) == [(1, "Hand hygiene"), (1, "Numbers")]
@@ -200,6 +210,18 @@ def test_delimited_text_is_one_table(tmp_path: Path, delimiter: str) -> None:
         read_csv(tmp_path / "a.csv", SOURCE).text
         == "| Ward | Beds |\n| --- | --- |\n| Wren, east | 18 |\n| Dunlin | 20 |"
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "last"),
+    [
+        ("1,'tis so, now\n2,don't, please'", "| 2 | don't | please' |"),
+        ('1,"two, three"\n' * 1500 + '9,"say ""yes, do"" twice"', '| 9 | say "yes, do" twice |'),
+    ],
+)
+def test_quotes_are_those_of_the_format_whatever_the_cells_hold(tmp_path: Path, rows: str, last: str) -> None:
+    (tmp_path / "a.csv").write_text(f"id,note\n{rows}\n", encoding="utf-8")
+    assert read_csv(tmp_path / "a.csv", SOURCE).text.splitlines()[-1] == last
 
 
 def test_long_tables_are_cut_and_the_cut_is_noted(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from collect_files import LEFT, TOP, lines_pdf, make_pdf, picture_pdf
+from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
 from fieldwise.collect.pdf import read_pdf
@@ -68,6 +69,31 @@ def test_bold_lines_and_numbered_lines_are_headings(tmp_path: Path) -> None:
         )
     )
     assert headings(numbered) == [(2, "Item 1A. Risk Factors"), (3, "2.3 Storage of samples")]
+
+
+def test_a_header_is_no_heading_wherever_its_lines_stand_apart(tmp_path: Path) -> None:
+    usual = ["HOUSE RULES", "EDITION 2", "", PROSE + ".", PROSE + "."]
+    document = read(lines_pdf(tmp_path / "a.pdf", usual, usual, ["HOUSE RULES", "", *usual[1:]], usual))
+    assert headings(document) == []
+
+
+def test_text_that_stands_on_its_head_is_read_in_order(tmp_path: Path) -> None:
+    def draw(canvas: Canvas) -> None:
+        canvas.setPageRotation(180)
+        canvas.translate(*A4)
+        canvas.rotate(180)
+        for n, line in enumerate([PROSE, "where it stays until the morning."]):
+            canvas.drawString(LEFT, TOP - 14 * n, line)
+
+    assert read(make_pdf(tmp_path / "a.pdf", draw)).text == f"{PROSE}\nwhere it stays until the morning."
+
+
+def test_a_form_is_noted(tmp_path: Path) -> None:
+    def draw(canvas: Canvas) -> None:
+        canvas.drawString(LEFT, TOP, PROSE)
+        canvas.acroForm.textfield(value="Ada", x=LEFT, y=TOP - 60, width=200, height=20)
+
+    assert read(make_pdf(tmp_path / "a.pdf", draw)).notes == ("what is filled into form fields is left out",)
 
 
 def test_bullets_are_list_items_and_gaps_part_paragraphs(tmp_path: Path) -> None:

@@ -97,6 +97,13 @@ def test_links_in_a_circle_do_not_trap_the_walk(tmp_path: Path) -> None:
     assert reasons(found) == {"loop": "symlink_folder", "self.txt": "unreadable"}
 
 
+def test_a_run_folder_below_a_source_is_not_collected_into_itself(tmp_path: Path) -> None:
+    write(tmp_path, "a.txt", "runs/first/lock", "runs/first/recipe.yaml", "runs/first/1_documents/originals/x-a.txt")
+    assert [f.uri for f in find(tmp_path).files] == ["a.txt"]
+    assert [f.uri for f in find(tmp_path / "**" / "*.txt").files] == ["a.txt"]
+    assert [f.uri for f in find(tmp_path / "runs/first/1_documents/originals").files] == ["x-a.txt"]
+
+
 def test_empty_large_and_odd_files_are_refused_without_being_opened(tmp_path: Path) -> None:
     write(tmp_path, "good.txt")
     (tmp_path / "empty.txt").touch()
@@ -149,6 +156,9 @@ def test_a_folder_with_nothing_to_read_is_an_error_that_says_what_was_found(
 def test_a_source_that_is_not_there_or_not_named_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="the source is not there"):
         find(tmp_path / "documnets")
+    for impossible in ("a" * 5000, "~nobody-of-that-name/x", "a\0b"):
+        with pytest.raises(DatasetError, match="the source is not there"):
+            find(impossible)
     with pytest.raises(DatasetError, match="no sources are named"):
         find()
     with pytest.raises(DatasetError, match="holds no files that match"):

@@ -55,6 +55,26 @@ def test_weights_without_a_chat_template_are_refused(copied: Path) -> None:
     assert "chat_template.jinja" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("template", "named", "said"),
+    [
+        (b"\xff\xfe{{", None, "not UTF-8"),
+        (b"", None, "no chat template"),
+        (None, ["{{ messages }}"], "no chat template"),
+        (None, "", "no chat template"),
+    ],
+)
+def test_a_chat_template_that_is_none_is_refused(
+    copied: Path, template: bytes | None, named: object, said: str
+) -> None:
+    (copied / "chat_template.jinja").unlink(missing_ok=True)
+    if template is not None:
+        (copied / "chat_template.jinja").write_bytes(template)
+    edit_json(copied / "tokenizer_config.json", chat_template=named)
+    with pytest.raises(ModelError, match=said):
+        resolve(str(copied))
+
+
 def test_a_config_that_is_cut_off_is_refused(copied: Path) -> None:
     path = copied / "config.json"
     path.write_text(path.read_text()[:40])

@@ -24,6 +24,12 @@ def test_temperature_two_takes_the_square_root_of_the_probabilities() -> None:
     assert chances == pytest.approx(roots / roots.sum())
 
 
+@pytest.mark.parametrize("more", [{}, {"top_k": 2}, {"top_p": 0.9}])
+def test_a_temperature_just_above_zero_takes_the_likeliest_token_too(more: dict[str, float]) -> None:
+    logits = (LOGITS + 700)[::-1].copy()  # divided by it as they are they would all be infinite
+    assert Sampler(Sampling(temperature=1e-320, **more)).choose(logits) == 3  # type: ignore[arg-type]
+
+
 def test_top_k_keeps_the_k_likeliest_in_order() -> None:
     tokens, chances = distribution(LOGITS[::-1].copy(), Sampling(temperature=1.0, top_k=2))
     assert tokens.tolist() == [3, 2]

@@ -80,6 +80,12 @@ def test_a_template_that_refuses_says_why() -> None:
         render("{{ raise_exception('roles must alternate') }}", ASKED)
 
 
+@pytest.mark.parametrize("fault", ["{{ 1 // 0 }}", "{{ messages[0]['content'] | int % 0 }}", "{{ 'a'.index('b') }}"])
+def test_a_fault_inside_a_template_is_told_as_one(fault: str) -> None:
+    with pytest.raises(ModelError, match="refuses this conversation"):
+        render(fault, ASKED)
+
+
 def test_a_broken_template_names_the_line() -> None:
     with pytest.raises(ModelError, match="line 2"):
         render("a\n{% if %}", ASKED)

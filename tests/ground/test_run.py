@@ -57,6 +57,24 @@ def test_work_of_another_key_is_thrown_away_and_of_the_same_key_kept(tmp_path: P
     assert not (run.work("s", "k1") / "ledger").exists()
 
 
+def test_what_a_finished_step_worked_with_is_removed_so_that_force_starts_anew(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    (run.work("s", "k1") / "ledger").touch()
+    make(run, "k1", "one")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_an_output_changed_by_hand_is_kept_when_it_is_made_anew(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for number, name in enumerate(("a.csv", "2-a.csv")):
+        make(run, "k1", "made", name="out/a.csv")
+        (tmp_path / "out/a.csv").unlink()  # as an editor saves: a new file under the old name
+        (tmp_path / "out/a.csv").write_text(f"corrected {number}")
+        make(run, "k2", "made otherwise", name="out/a.csv")
+        assert (tmp_path / "out/a.csv").read_text() == "made otherwise"
+        assert (tmp_path / "changed/out" / name).read_text() == f"corrected {number}"
+
+
 def _hold(folder: str, ready: multiprocessing.Queue) -> None:
     with RunFolder(Path(folder)).locked("fieldwise run"):
         ready.put(True)

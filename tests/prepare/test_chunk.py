@@ -122,6 +122,13 @@ def test_a_single_row_that_is_too_large_is_kept_whole() -> None:
     assert max(c.tokens for c in chunks_of(table)) == 64
 
 
+def test_a_huge_row_is_cut_like_text() -> None:
+    table = f"| a | b |\n| --- | --- |\n| {words(20)}. {words(20).capitalize()}. {words(70)} | x |\n| y | z |"
+    chunks = chunks_of(table)
+    assert max(c.tokens for c in chunks) <= SIZES.max_tokens
+    assert "".join("".join(c.text.split()) for c in chunks) == "".join(table.split())
+
+
 def test_a_chunk_knows_the_page_it_begins_on() -> None:
     assert [c.page for c in chunks_of(f"{words(18)}.\n\n%\n\n{words(18)}.")] == [1, 2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -148,6 +149,21 @@ def test_leaders_and_runs_of_blanks_shrink_outside_tables() -> None:
     )
     table = "| a    b | c |\n| --- | --- |\n| .......... | x |"
     assert cleaned(document(table)) == table
+
+
+def test_long_runs_of_blanks_do_not_hold_up_cleaning() -> None:
+    gap = " " * 300_000
+    began = time.process_time()
+    assert cleaned(raw_document(f"{gap}a{gap}b ... c{gap}\n{gap}. . . . . d{gap}")) == "a b ... c d"
+    assert time.process_time() - began < 10
+
+
+def test_a_book_of_many_pages_is_cleaned_in_good_time() -> None:
+    page = "\n\n".join(f"# Bed {{0}} {n}\n\n{LONG} wall." for n in "abcdef")
+    book = document("\n\n%\n\n".join(page.format(n) for n in range(1200)), media_type=PDF)
+    began = time.process_time()
+    assert len(clean_document(book, ALL).document.headings) == 7200
+    assert time.process_time() - began < 5
 
 
 def test_the_counts_say_what_each_pass_did() -> None:

@@ -67,6 +67,12 @@ def test_planted_copies_are_found_and_their_similarity_is_the_true_one() -> None
     assert len(pairs) > 50
 
 
+def test_scripts_without_blanks_are_compared_sign_by_sign() -> None:
+    text = "".join(f"第{n}病房的护士长每天早上检查药柜的温度，并把结果写在本子里。" for n in range(1, 9))
+    assert jaccard(shingles(text, 3), shingles(text.replace("早上", "晚上"), 3)) > 0.7
+    assert shingles("Größe 5, 药柜 b", 9) == {"grösse 5 药 柜 b"}
+
+
 def test_similarity_is_counted_as_jaccard_says() -> None:
     assert jaccard(shingles("a b c d", 3), shingles("a b c e", 3)) == pytest.approx(1 / 3)
     assert shingles("Two words", 3) == {"two words"}

@@ -100,6 +100,14 @@ def test_passages_that_do_not_fit_are_left_out_whole() -> None:
     assert len(passages) == 1 and len(prompt) <= 105
 
 
+def test_a_passage_larger_than_the_context_does_not_keep_the_others_out() -> None:
+    shelf = Shelf(chunk("word " * 300), chunk())
+    answerer = GroundedAnswerer("rag", Scripted("18:30 [1]", context_tokens=200), shelf, RetrieveSettings(), Sampling())
+    answer = next(answerer.answer_all([(Message(role="user", content="When?"),)]))
+    assert [p.chunk.text for p in answer.passages] == [TEXT]
+    assert answer.citations[0].is_verified
+
+
 def test_a_question_longer_than_the_context_is_refused_with_both_counts() -> None:
     answerer = GroundedAnswerer(
         "rag", Scripted("x", context_tokens=100), Shelf(chunk()), RetrieveSettings(), Sampling()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.records import Chunk, Document, Source
@@ -11,7 +12,7 @@ from fieldwise.retrieve.embed import MiniLmEmbedder
 from fieldwise.retrieve.index import build, open_index, passage_text
 from fieldwise.retrieve.lexical import LexicalIndex
 from fieldwise.retrieve.search import fuse
-from fieldwise.retrieve.settings import RetrieveSettings
+from fieldwise.retrieve.settings import _STEMMERS, RetrieveSettings
 
 TEXTS = (
     "Visitors may stay until 20:00 on weekdays.",
@@ -140,3 +141,10 @@ def test_a_passage_shows_its_title_once() -> None:
     document = Document.make(title="Fridges", text="# Fridges\nCold.", source=Source(uri="a"))
     assert passage_text(Chunk.make(document, 0, len(document.text))) == "# Fridges\nCold."
     assert passage_text(Chunk.make(document, 10, len(document.text))) == "Fridges\nCold."
+
+
+def test_a_stemmer_there_is_not_is_refused_before_work_starts(chunks: list[Chunk]) -> None:
+    with pytest.raises(ValidationError, match="no stemmer for this language"):
+        RetrieveSettings(stemmer="klingon")
+    for language in _STEMMERS:
+        LexicalIndex(chunks[:1], RetrieveSettings(stemmer=language).stemmer)

@@ -17,6 +17,7 @@ _FACTS = (
     ("visitors", "two visitors"),
     ("deposit", "within 14 days"),
     ("smoke", "ring 2222"),
+    ("manager", "4480"),
     ("payload", "harmless words"),
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldwise.files import write_json
-from fieldwise.records import Chunk, Document, Heading, ModelBuild, PageSpan, Source
+from fieldwise.records import Chunk, Document, Heading, ModelBuild, PageSpan, Source, TableSpan
 from fieldwise.retrieve import index
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
@@ -35,16 +35,30 @@ At most two visitors may sit at a bed. Children come with an adult.
 If you see smoke, ring 2222 and close the doors.
 """
 LEASE = "Lease of the staff flats.\nThe deposit is paid back within 14 days after the keys are returned.\n"
+BLEEPS = """# Bleeps
+
+## Numbers at night
+
+🙂 Carry it at all times.
+
+| Role | Bleep |
+| --- | --- |
+| Porter \\| driver | 4471 |
+| Site manager | 4480 |
+
+Batteries are in the post room.
+"""
 HOSTILE_TITLE = "<img src=x onerror=\"window.hacked='title'\">"
 HOSTILE = "<script>window.hacked='text'</script>\nThe payload is <b onmouseover=\"window.hacked='tag'\">harmless words</b> in a document.\n"
 
 
 def make_documents() -> list[Document]:
-    """Four documents: with pages and headings, with characters beyond 16 bits, plain, and hostile."""
+    """Five documents: with pages and headings, with characters beyond 16 bits, plain, with a table, and hostile."""
     return [
         _document("policies/hand-hygiene.pdf", "Hand hygiene", HYGIENE, page_break="## Wash basins"),
         _document("visiting rules.md", "Visiting", VISITING),
         _document("lease.txt", "Lease", LEASE),
+        _document("bleeps.md", "Bleeps", BLEEPS),
         _document("evil.html", HOSTILE_TITLE, HOSTILE),
     ]
 
@@ -108,7 +122,14 @@ def _document(uri: str, title: str, text: str, page_break: str | None = None) ->
     pages = (
         (PageSpan(number=1, start=0, end=split), PageSpan(number=2, start=split, end=len(text))) if page_break else ()
     )
-    return Document.make(title=title, text=text, source=source, pages=pages, headings=tuple(headings))
+    rows = [line for line in text.splitlines(keepends=True) if line.startswith("|")]
+    begins = text.find("|")
+    tables = (
+        (TableSpan(start=begins, end=begins + len("".join(rows).rstrip()), rows=len(rows) - 1, columns=2),)
+        if rows
+        else ()
+    )
+    return Document.make(title=title, text=text, source=source, pages=pages, headings=tuple(headings), tables=tables)
 
 
 def _chunks(document: Document) -> list[Chunk]:

@@ -48,6 +48,12 @@ def send(url: str, path: str, body: dict[str, Any]) -> socket.socket:
         ("/api/v1/generate/batch", {"prompts": []}, "prompts"),
         ("/api/v1/rerank", {"query": "a", "documents": []}, "documents"),
         ("/api/v1/generate", {"prompt": 7}, "prompt"),
+        ("/api/v1/generate", {"prompt": "a", "max_tokens": True}, "max_tokens"),
+        ("/api/v1/generate", {"prompt": "a", "max_tokens": "20"}, "max_tokens"),
+        ("/api/v1/generate", {"prompt": "a", "temperature": "0.5"}, "temperature"),
+        ("/ask", {"question": " \n\t"}, "question"),
+        ("/api/v1/rerank", {"query": " ", "documents": ["a"]}, "query"),
+        ("/api/v1/rerank", {"documents": ["a"]}, "query"),
     ],
 )
 def test_a_body_that_does_not_fit_is_told_what_where_found_and_fix(
@@ -63,6 +69,17 @@ def test_a_body_that_does_not_fit_is_told_what_where_found_and_fix(
 def test_what_is_not_a_json_object_is_refused_without_a_fault(client: httpx.Client, content: bytes) -> None:
     response = client.post("/ask", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code in (400, 422) and response.json()["error"]["what"]
+
+
+@pytest.mark.parametrize("content", [b'{"question": "\xff\xfe"}', b"[" * 100_000, b'{"top_k": ' + b"9" * 5000 + b"}"])
+def test_a_body_that_no_parser_takes_is_told_as_one(client: httpx.Client, content: bytes) -> None:
+    for path, code in (("/ask", "invalid_request"), ("/v1/chat/completions", "invalid_value")):
+        response = client.post(path, content=content, headers={"Content-Type": "application/json"})
+        error = response.json()["error"]
+        assert (
+            response.status_code == 400 and error["code"] == code and error.get("where", error.get("param")) == "body"
+        )
+        assert "UTF-8" in response.text
 
 
 @pytest.mark.parametrize("path", ["/ask", "/api/v1/generate", "/v1/chat/completions"])
@@ -117,6 +134,28 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_counts(
 def test_own_routes_give_the_counts_as_numbers_too(client: httpx.Client) -> None:
     error = client.post("/api/v1/generate", json={"prompt": "long " * 1600}).json()["error"]
     assert error["context_tokens"] == 1500 and error["prompt_tokens"] > 1600
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "where"),
+    [
+        ("/ask", {"question": "long " * 1600}, "question"),
+        ("/api/v1/generate", {"prompt": "long " * 1600}, "prompt"),
+        ("/api/v1/generate/batch", {"prompts": ["short", "long " * 1600]}, "prompts.1"),
+        ("/v1/completions", {"prompt": "long " * 1600}, "prompt"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "long " * 1600}]}, "messages"),
+        (
+            "/v1/chat/completions",
+            {"model": "rag", "messages": [{"role": "user", "content": "long " * 1600}]},
+            "messages",
+        ),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_named_by_its_field(
+    client: httpx.Client, path: str, body: dict[str, Any], where: str
+) -> None:
+    error = client.post(path, json=body).json()["error"]
+    assert error["code"] == "context_length_exceeded" and error.get("where", error.get("param")) == where
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,29 @@ def test_a_field_that_would_be_passed_over_is_refused_by_name(client: httpx.Clie
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "param", "said"),
+    [
+        ({"messages": [{"role": "user"}]}, "messages.0", "needs content"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages.0.content.0.type",
+            "'image_url'",
+        ),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content", "valid string"),
+        ({"messages": HELLO, "max_tokens": "5"}, "max_tokens", "'5'"),
+        ({"messages": HELLO, "stream": "yes"}, "stream", "'yes'"),
+    ],
+)
+def test_a_wrong_part_of_a_message_is_named_as_it_stands_in_the_request(
+    client: httpx.Client, body: dict[str, Any], param: str, said: str
+) -> None:
+    response = client.post("/v1/chat/completions", json=body)
+    error = response.json()["error"]
+    assert response.status_code == 400 and error["param"] == param and said in error["message"]
+    assert "function-" not in error["message"] and "Value error" not in error["message"]
+
+
 def test_fields_that_ask_for_nothing_are_let_through(ai: openai.OpenAI) -> None:
     made = ai.chat.completions.create(
         model="tuned",
@@ -216,7 +239,7 @@ def test_rag_refuses_tools_and_conversations_without_a_question(client: httpx.Cl
     silent = client.post(
         "/v1/chat/completions", json={"model": "rag", "messages": [{"role": "system", "content": "x"}]}
     )
-    assert (tools.status_code, tools.json()["error"]["param"]) == (400, "tools") and (
-        silent.status_code,
-        silent.json()["error"]["param"],
-    ) == (400, "messages")
+    blank = client.post("/v1/chat/completions", json={"model": "rag", "messages": [{"role": "user", "content": " "}]})
+    assert (tools.status_code, tools.json()["error"]["param"]) == (400, "tools")
+    for refused in (silent, blank):
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "messages")

@@ -155,6 +155,13 @@ def test_health_tells_name_and_version(client: httpx.Client) -> None:
     }
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/health", "/ready", "/v1/models", "/ui/app.js"])
+def test_whoever_asks_for_the_headers_only_gets_those_of_get(client: httpx.Client, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"] and client.head("/ask").status_code == 405
+
+
 def test_a_document_shows_its_text_pages_and_headings(client: httpx.Client) -> None:
     found = client.post("/ask", json=QUESTION).json()["citations"][0]["document_id"]
     document = client.get(f"/documents/{found}").json()

@@ -204,11 +204,57 @@ def test_a_follow_up_takes_the_exchange_along(open_page: OpenPage, ui_service: L
     assert not page.get_by_test_id("follow-up").is_visible()
 
 
-def test_a_refused_question_says_why(open_page: OpenPage, ui_service: Live) -> None:
-    page = open_page(ui_service.url)
+def test_a_refused_question_says_why_in_view_and_comes_back_to_be_mended(open_page: OpenPage, ui_service: Live) -> None:
+    page = open_page(ui_service.url, **PHONE)
     ask(page, "long " * 1590)
     page.get_by_test_id("error").wait_for()
     assert "the context holds 1500" in page.get_by_test_id("error").text_content()
+    assert page.get_by_test_id("question").input_value() == ("long " * 1590).strip()
+    box = page.get_by_test_id("error").bounding_box()
+    assert box["y"] + box["height"] <= 720
+
+
+def test_a_table_is_shown_as_one_with_the_cells_of_the_cited_row_marked(open_page: OpenPage, ui_service: Live) -> None:
+    page = open_page(ui_service.url)
+    ask(page, "Which bleep has the site manager?")
+    wait_for_figures(page)
+    assert "Site manager · 4480" in page.get_by_test_id("source").inner_text()
+    page.get_by_test_id("citation").click()
+    page.get_by_test_id("mark").first.wait_for()
+    rows = page.get_by_test_id("document-text").locator("tr").all()
+    assert [row.locator("th, td").all_text_contents() for row in rows] == [
+        ["Role", "Bleep"],
+        ["Porter | driver", "4471"],
+        ["Site manager", "4480"],
+    ]
+    assert page.get_by_test_id("mark").all_text_contents() == ["Site manager", "4480"]
+    shown = page.get_by_test_id("document-text").inner_text()
+    assert "---" not in shown and "Carry it at all times." in shown and "Batteries are in the post room." in shown
+
+
+def test_empty_lines_of_a_passage_are_not_marked(open_page: OpenPage, ui_service: Live) -> None:
+    page = open_page(ui_service.url)
+    ask(page)
+    page.get_by_test_id("passages").locator("summary").click()
+    page.get_by_test_id("passage").filter(has_text="Alcohol gel").click()
+    page.get_by_test_id("mark").first.wait_for()
+    assert [text.strip() for text in page.get_by_test_id("mark").all_text_contents()] == [
+        "Alcohol gel",
+        "🙂 Take two pumps. Rub the gel with both hands for 25 seconds, until the hands are dry.",
+    ]
+    assert not any("\n" in text for text in page.get_by_test_id("mark").all_text_contents())
+
+
+def test_a_service_that_is_gone_is_told_and_seen_when_it_is_back(open_page: OpenPage, ui_service: Live) -> None:
+    page = open_page(ui_service.url)
+    page.wait_for_selector("[data-testid=state][data-state=ready]")
+    page.context.set_offline(True)
+    ask(page)
+    page.get_by_test_id("error").wait_for()
+    page.wait_for_selector("[data-testid=state][data-state=failed]")
+    assert page.get_by_test_id("question").input_value() == "How long do I rub the gel?"
+    page.context.set_offline(False)
+    page.wait_for_selector("[data-testid=state][data-state=ready]")
 
 
 def test_a_key_is_asked_for_only_when_the_service_wants_one_and_kept_in_the_tab(
@@ -237,6 +283,9 @@ def test_a_key_is_asked_for_only_when_the_service_wants_one_and_kept_in_the_tab(
                 0,
                 "",
             ]
+            page.goto(f"{service.url}/docs")
+            page.get_by_test_id("route").first.wait_for()
+            assert "-H 'Authorization: Bearer KEY'" in page.get_by_test_id("routes").locator("pre").first.text_content()
 
 
 def test_a_release_against_a_gate_carries_its_warning(open_page: OpenPage, tmp_path: Any) -> None:
@@ -257,6 +306,8 @@ def test_the_page_of_the_api_lists_every_route_and_asks_no_other_host(open_page:
     assert page.get_by_test_id("route").count() == sum(len(methods) for methods in spec["paths"].values())
     page.get_by_test_id("route").filter(has_text="/api/v1/generate").first.click()
     assert "max_tokens" in page.get_by_test_id("routes").inner_text()
+    fields = page.get_by_test_id("route").filter(has_text="/api/v1/generate").first.locator("tbody tr")
+    assert fields.first.locator("td").all_text_contents()[:3] == ["prompt", "string, not empty", "required"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

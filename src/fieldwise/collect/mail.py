@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from email import policy
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from pathlib import Path
 
@@ -43,7 +43,9 @@ def _field(message: EmailMessage, name: str) -> str:
 
 
 def _add_body(builder: TextBuilder, message: EmailMessage) -> None:
-    body = message.get_body(preferencelist=("plain", "html"))
+    body: Message | None = message.get_body(preferencelist=("plain", "html"))
+    if body is None and isinstance(message.get_payload(), str):  # says it has parts, and has none
+        body = message
     if body is None:
         return
     payload = body.get_payload(decode=True)

@@ -18,13 +18,18 @@ _ITEM = re.compile(r"(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$")
 _RULE = re.compile(r" {0,3}(?:(?:\*\s*){3,}|(?:-\s*){3,}|(?:_\s*){3,})$")
 _TABLE_RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$")
 _DEFINITION = re.compile(r" {0,3}\[[^\]]+\]:\s+\S+")
+_KEY_LINE = re.compile(r"[\"']?[\w-][\w .-]*[\"']?\s*:(?:\s.*)?")
 _TITLE_LINE = re.compile(r"title\s*:\s*(.+)", re.IGNORECASE)
 _QUOTE = re.compile(r"^ {0,3}(?:> ?)+")
 _CODE = re.compile(r"(`+)(.+?)\1")
 _IMAGE = re.compile(r"!\[([^\]]*)\](?:\([^()\s]*(?:\([^()]*\)[^()\s]*)*(?:\s+[\"'][^)]*)?\)|\[[^\]]*\])")
-_LINK = re.compile(r"\[((?:[^\[\]]|\\.)+)\](?:\([^()\s]*(?:\([^()]*\)[^()\s]*)*(?:\s+[\"'][^)]*)?\)|\[[^\]]*\])")
+_LINK = re.compile(r"\[((?:[^\[\]\\]|\\.)+)\](?:\([^()\s]*(?:\([^()]*\)[^()\s]*)*(?:\s+[\"'][^)]*)?\)|\[[^\]]*\])")
 _AUTOLINK = re.compile(r"<((?:https?|mailto|ftp):[^>\s]+|[\w.+-]+@[\w.-]+)>")
 _TAG = re.compile(r"</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>")
+_BLOCK_TAG = re.compile(
+    r"(?:(?<!\s)\s+)?(?:</?(?:br|p|div|tr|li|[uo]l|table|h[1-6]|summary|details|d[dlt])\b[^<>]*>\s*)+", re.IGNORECASE
+)
+_CELL_TAG = re.compile(r"</t[dh]>", re.IGNORECASE)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _STRONG = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
 _EMPHASIS = re.compile(r"(?<![\w*\\])(\*|_)(?=[^\s*_])(.+?)(?<=[^\s*_\\])\1(?![\w*])")
@@ -64,7 +69,8 @@ def plain_inline(text: str) -> str:
     text = _CODE.sub(keep, text)
     text = _ESCAPE.sub(keep, text)
     text = _AUTOLINK.sub(r"\1", text)
-    text = _TAG.sub("", _IMAGE.sub(r"\1", text))
+    text = _CELL_TAG.sub(" ", _BLOCK_TAG.sub("\n", _IMAGE.sub(r"\1", text)).strip("\n"))
+    text = _TAG.sub("", text)
     text = _LINK.sub(r"\1", text)
     for pattern in (_STRONG, _EMPHASIS):
         text = pattern.sub(r"\2", text)
@@ -72,8 +78,10 @@ def plain_inline(text: str) -> str:
 
 
 def _split_front_matter(text: str) -> _FrontMatter:
+    """A rule that opens the page is no front matter: keys begin on the very next line."""
     lines = text.lstrip("\n").split("\n")
-    if lines[0].strip() == "---":
+    first = next((line for line in lines[1:] if not line.startswith("#")), "")
+    if lines[0].strip() == "---" and _KEY_LINE.fullmatch(first.rstrip()):
         for end, line in enumerate(lines[1:200], 1):
             if line.strip() in ("---", "..."):
                 titles = (

@@ -83,7 +83,7 @@ def detect(path: Path, name: str) -> Detected:
         )
     extension = PurePosixPath(name).suffix.lower()
     named = BY_EXTENSION.get(extension)
-    if b"%PDF-" in head[:1024]:
+    if b"%PDF-" in head[:1024] and (named not in _TEXT_TYPES or head.lstrip().startswith(b"%PDF-")):
         seen = Detected(PDF, "a PDF file")
     elif head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         seen = _detect_zip(path, named)

@@ -17,6 +17,7 @@ from fieldwise.records import Document, Source
 MIN_PAGE_CHARS = 20
 _STAMP_CHARS = 200  # courts and scanners stamp a line on pages that are pictures
 _PASSWORD_ERROR = 4
+_NO_FORM = 0
 _NO_TITLE = re.compile(
     r"(?:untitled|untitled document|document\d*|scan\w*|\(?unspecified\)?|title|.*\.(?:docx?|od[tsp]|rtf|indd|qxd|pdf|tmp|dvi|xlsx?|pptx?|wpd|ps|tif)|microsoft word - .*|powerpoint presentation|slide \d+|\W*)",
     re.IGNORECASE,
@@ -71,6 +72,8 @@ def read_pdf(path: Path, source: Source) -> Document:
                 )
             pages = [_read_page(file, n, ruled, builder) for n in range(len(file))]
             title = one_line(file.get_metadata_value("Title") or "")
+            if file.get_formtype() != _NO_FORM:
+                builder.note("what is filled into form fields is left out")
         finally:
             file.close()
     if all(page.chars < MIN_PAGE_CHARS for page in pages):

@@ -114,7 +114,7 @@ class HeadingRules:
 
     def level(self, block: Block, follower: Block | None) -> int | None:
         """Return the level of a block that is a heading, or None."""
-        if not self._may_be(block) or _shape(block.one_line) in self.running:
+        if not self._may_be(block) or _is_running(block, self.running):
             return None
         size = _rounded(block.lines[0].size)
         if size in self.sizes:
@@ -143,7 +143,8 @@ def find_heading_rules(pages: Sequence[Sequence[Block]]) -> HeadingRules:
     chars: Counter[tuple[float, bool]] = Counter()
     seen: Counter[str] = Counter()
     for blocks in pages:
-        seen.update({_shape(block.one_line) for block in blocks if _is_short(block)})
+        short = [block for block in blocks if _is_short(block)]
+        seen.update({_shape(text) for b in short for text in (b.one_line, *(line.text for line in b.lines))})
         for block in blocks:
             for line in block.lines:
                 chars[_rounded(line.size), line.is_bold] += len(line.text)
@@ -153,7 +154,7 @@ def find_heading_rules(pages: Sequence[Sequence[Block]]) -> HeadingRules:
     for blocks in pages:
         for block in blocks:
             size = _rounded(block.lines[0].size)
-            if size >= _BIGGER * body_size and _is_short(block) and _shape(block.one_line) not in running:
+            if size >= _BIGGER * body_size and _is_short(block) and not _is_running(block, running):
                 sizes[size] += 1
     return HeadingRules(body_size, body_is_bold, tuple(sorted(sizes, reverse=True)), running)
 
@@ -165,6 +166,11 @@ def _is_short(block: Block) -> bool:
         and len(text) <= _MAX_HEADING_CHARS
         and sum(c.isalpha() for c in text) >= 2
     )
+
+
+def _is_running(block: Block, running: frozenset[str]) -> bool:
+    """By the whole or line by line: the lines of a header fall into one block on this page, into two on the next."""
+    return _shape(block.one_line) in running or all(_shape(line.text) in running for line in block.lines)
 
 
 def _rounded(size: float) -> float:

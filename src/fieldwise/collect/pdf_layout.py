@@ -140,11 +140,11 @@ def read_segments(textpage: Any) -> PageChars:
 
 
 def _size(raw: Any, handle: Any, n: int) -> tuple[float, bool]:
-    """Size of a character in points as it appears, and whether it is turned by a quarter."""
+    """Size of a character in points as it appears, and whether it is turned by a quarter or stands on its head."""
     matrix = raw.FS_MATRIX()
     raw.FPDFText_GetMatrix(handle, n, matrix)
     size = raw.FPDFText_GetFontSize(handle, n) * math.hypot(matrix.c, matrix.d)
-    return (size if 1 <= size <= 300 else 10.0), abs(matrix.b) > abs(matrix.a)
+    return (size if 1 <= size <= 300 else 10.0), matrix.a < abs(matrix.b)
 
 
 def _is_bold(raw: Any, handle: Any, n: int) -> bool:

@@ -34,7 +34,8 @@ def read_csv(path: Path, source: Source) -> Document:
     text = printable(decoded.text)
     csv.field_size_limit(10_000_000)
     try:
-        rows = list(_bounded(csv.reader(io.StringIO(text), _dialect(text[:_SNIFF_CHARS])), builder, "the file"))
+        reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text[:_SNIFF_CHARS]), skipinitialspace=True)
+        rows = list(_bounded(reader, builder, "the file"))
     except csv.Error as error:
         raise DocumentError(
             "not a readable table",
@@ -76,11 +77,12 @@ def read_workbook(path: Path, source: Source) -> Document:
     return builder.document(source, title)
 
 
-def _dialect(sample: str) -> type[csv.Dialect]:
+def _delimiter(sample: str) -> str:
+    """The sniffer is asked for no more than that: what it makes of quotes, an apostrophe in a cell can mislead."""
     try:
-        return csv.Sniffer().sniff(sample, delimiters=_DELIMITERS)
+        return csv.Sniffer().sniff(sample, delimiters=_DELIMITERS).delimiter
     except csv.Error:
-        return csv.excel
+        return max(_DELIMITERS, key=sample.partition("\n")[0].count)
 
 
 def _bounded(rows: Iterable[list[str]], builder: TextBuilder, what: str) -> Iterator[list[str]]:

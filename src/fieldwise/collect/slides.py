@@ -52,7 +52,7 @@ def _add_slide(builder: TextBuilder, slide: Any) -> None:
     for shape in shapes:
         if local_name(shape) == "graphicFrame":
             for table in shape.iter("{*}tbl"):
-                builder.table([[_cell_text(cell) for cell in row.iterfind("{*}tc")] for row in table.iterfind("{*}tr")])
+                builder.table(_rows(table))
         elif shape not in titles:
             _add_text(builder, shape)
 
@@ -98,6 +98,20 @@ def _add_text(builder: TextBuilder, shape: Any) -> None:
 
 def _paragraph_text(paragraph: Any) -> str:
     return "".join("\n" if local_name(e) == "br" else e.text or "" for e in paragraph.iter("{*}t", "{*}br"))
+
+
+def _rows(table: Any) -> list[list[str]]:
+    """The texts of a table; a cell merged downwards says in every row what holds for it."""
+    rows: list[list[str]] = []
+    for row in table.iterfind("{*}tr"):
+        above = rows[-1] if rows else []
+        cells = enumerate(row.iterfind("{*}tc"))
+        rows.append([above[n] if _is_merged(cell) and n < len(above) else _cell_text(cell) for n, cell in cells])
+    return rows
+
+
+def _is_merged(cell: Any) -> bool:
+    return cell.get("vMerge") in ("1", "true")
 
 
 def _cell_text(cell: Any) -> str:

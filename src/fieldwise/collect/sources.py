@@ -96,15 +96,14 @@ class _Source:
         self._seen: Counter[str] = Counter()
 
     def entries(self) -> list[_Entry]:
-        path = Path(self._name).expanduser()
-        is_pattern = False
-        if path.is_dir():
+        path, is_pattern = _place(self._name), False
+        if path is not None and path.is_dir():
             root = path.resolve()
             found = list(self._walk(root))
-        elif path.exists() or path.is_symlink():
+        elif path is not None and (path.exists() or path.is_symlink()):
             root = path.parent.resolve()
             found = [self._entry(root, root / path.name, named=True)]
-        elif _MAGIC.search(self._name):
+        elif path is not None and _MAGIC.search(self._name):
             is_pattern = True
             root, pattern = _split_pattern(path)
             found = [self._entry(root, p) for p in _glob(root, pattern) if self._is_wanted(root, p)]
@@ -151,7 +150,7 @@ class _Source:
             here = Path(folder)
             folders.sort()
             for name in list(folders):
-                if not self._passes_exclude(root, here / name):
+                if not self._passes_exclude(root, here / name) or _is_run_folder(here / name):
                     folders.remove(name)
                 elif (here / name).is_symlink():
                     folders.remove(name)
@@ -239,6 +238,21 @@ class _Source:
         return _Entry(self._number, root.name, path.relative_to(root).as_posix(), path, reason=reason, detail=detail)
 
 
+def _place(name: str) -> Path | None:
+    """The path of a source; None where there can be none: too long, of an unknown user, with a NUL."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return path
+
+
+def _is_run_folder(folder: Path) -> bool:
+    """A run folder below a source would be collected into itself: what it holds came from the source."""
+    return (folder / "lock").is_file() and (folder / "recipe.yaml").is_file()
+
+
 def _split_pattern(path: Path) -> tuple[Path, str]:
     """The longest leading part without wildcards, and the pattern below it."""
     parts = path.parts
@@ -248,7 +262,7 @@ def _split_pattern(path: Path) -> tuple[Path, str]:
 
 def _glob(root: Path, pattern: str) -> list[Path]:
     try:
-        return sorted(p for p in root.glob(pattern) if not p.is_dir())
+        found = sorted(p for p in root.glob(pattern) if not p.is_dir())
     except (ValueError, NotImplementedError) as error:
         raise DatasetError(
             "not a valid pattern",
@@ -256,6 +270,9 @@ def _glob(root: Path, pattern: str) -> list[Path]:
             found=str(error),
             fix="Example: documents/**/*.pdf",
         ) from error
+    folders = {folder for path in found for folder in path.relative_to(root).parents}
+    runs = {folder for folder in folders if folder != Path() and _is_run_folder(root / folder)}
+    return [path for path in found if runs.isdisjoint(path.relative_to(root).parents)]
 
 
 def _ending(name: str) -> str:

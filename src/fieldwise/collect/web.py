@@ -20,6 +20,7 @@ from fieldwise.records import Document, Source
 _CHARSET = re.compile(rb"""(?:charset\s*=\s*["']?|<\?xml[^>]*encoding=["'])([\w.:-]+)""", re.IGNORECASE)
 _HEAD_BYTES = 4096
 _BOILERPLATE = "nav|footer|aside|script|style|noscript|template|svg|iframe|object|select|button|dialog|head"
+_OPENERS = "//button[ancestor::h1 or ancestor::h2 or ancestor::h3 or ancestor::h4 or ancestor::h5 or ancestor::h6 or ancestor::dt]"
 _HIDDEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 _MAIN_SHARE = 0.5
 _MANY_LINKS = 0.25
@@ -79,6 +80,8 @@ def _title(root: Any) -> str:
 
 
 def _drop_boilerplate(root: Any) -> None:
+    for button in root.xpath(_OPENERS):
+        button.drop_tag()
     for element in root.xpath(" | ".join(f"//{tag}" for tag in _BOILERPLATE.split("|"))):
         element.drop_tree()
     for element in root.xpath(

@@ -35,6 +35,12 @@ _SKIPPED = {
 _BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 _FORMULAS = {"f": "({})/({})", "sSup": "{}^{}", "sSub": "{}_{}", "sSubSup": "{}_{}^{}", "d": "({})"}
 _OPERANDS = {"num", "den", "e", "sub", "sup"}
+_SYMBOLS = {  # what the fonts that are no alphabets show for a code
+    "symbol": dict(zip(b"abgdezhqiklmnxprstfcywDFGLPQSWXY", "αβγδεζηθικλμνξπρστφχψωΔΦΓΛΠΘΣΩΞΨ", strict=True))
+    | {0xA2: "′", 0xA3: "≤", 0xA5: "∞", 0xAC: "←", 0xAD: "↑", 0xAE: "→", 0xAF: "↓", 0xB0: "°", 0xB1: "±", 0xB2: "″"}
+    | {0xB3: "≥", 0xB4: "×", 0xB7: "•", 0xB8: "÷", 0xB9: "≠", 0xBA: "≡", 0xBB: "≈", 0xD6: "√", 0xD7: "⋅", 0xE5: "∑"},
+    "wingdings": {0x6F: "☐", 0xA8: "☐", 0xE0: "→", 0xFB: "✗", 0xFC: "✓", 0xFD: "☒", 0xFE: "☑"},
+}
 _HEADING_NAME = re.compile(r"(?:heading|überschrift|titre|título|titolo|kop)\s*(\d)")
 _NOTE_PARTS = ("footnotes.xml", "endnotes.xml")
 
@@ -84,6 +90,8 @@ def _text(element: Any) -> str:
         name = local_name(child)
         if name == "t":
             parts.append(child.text or "")
+        elif name == "sym":
+            parts.append(_symbol(child))
         elif name in _BREAKS:
             parts.append(_BREAKS[name])
         elif name in _FORMULAS:
@@ -91,6 +99,15 @@ def _text(element: Any) -> str:
         elif name not in _SKIPPED and name not in ("txbxContent", "tbl"):
             parts.append(_text(child))
     return "".join(parts)
+
+
+def _symbol(element: Any) -> str:
+    """An inserted symbol: a comparison that goes missing turns a rule into its opposite."""
+    try:
+        code = int(attribute(element, "char") or "", 16) & 0xFF
+    except ValueError:
+        return ""
+    return _SYMBOLS.get((attribute(element, "font") or "").lower(), {}).get(code, "")
 
 
 def _formula(kind: str, operands: list[str]) -> str:

@@ -129,12 +129,20 @@ def chat_template(folder: Path) -> str | None:
     """Return the chat template of a model folder, or None."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8") or None
+        except UnicodeDecodeError as error:
+            raise ModelError(
+                "the chat template is not UTF-8 text",
+                where=path,
+                found=str(error),
+                fix="The download may be incomplete: fetch the model again.",
+            ) from error
     config = folder / "tokenizer_config.json"
     template = _json(config).get("chat_template") if config.is_file() else None
     if isinstance(template, list):
-        template = template[0].get("template") if template else None
-    return template if isinstance(template, str) else None
+        template = template[0].get("template") if template and isinstance(template[0], dict) else None
+    return template if isinstance(template, str) and template else None
 
 
 def _json(path: Path) -> dict[str, object]:

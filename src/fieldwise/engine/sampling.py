@@ -50,13 +50,15 @@ def check(sampling: Sampling) -> None:
 
 def distribution(logits: NDArray[np.float32], sampling: Sampling) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the tokens that may come next, likeliest first when some were cut off, and their probabilities."""
-    scaled = logits.astype(np.float64) / sampling.temperature
+    scaled = logits.astype(np.float64) - logits.max()
+    with np.errstate(over="ignore"):  # at a temperature near 0 all but the likeliest fall to minus infinity
+        scaled /= sampling.temperature
     tokens: NDArray[np.int64] = np.arange(len(scaled), dtype=np.int64)
     if 0 < sampling.top_k < len(scaled):
         tokens = np.argpartition(-scaled, sampling.top_k - 1)[: sampling.top_k]
     if len(tokens) < len(scaled) or sampling.top_p < 1:
         tokens = tokens[np.lexsort((tokens, -scaled[tokens]))]
-    chances = np.exp(scaled[tokens] - scaled.max())
+    chances = np.exp(scaled[tokens])
     chances /= chances.sum()
     if sampling.top_p < 1:
         # the token that crosses the limit stays, so at least one does

@@ -51,7 +51,14 @@ def render(
             found=error.message,
             fix="Repair chat_template.jinja in the folder of the weights.",
         ) from error
-    except (jinja2.exceptions.TemplateError, TypeError, KeyError, AttributeError) as error:
+    except (
+        jinja2.exceptions.TemplateError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+    ) as error:
         raise ModelError(
             "the chat template refuses this conversation",
             found=str(error),

@@ -19,6 +19,7 @@ from fieldwise.records import Chunk, Document
 
 UnitKind = Literal["head", "text", "list", "item", "sentence", "word", "table", "row"]
 _TABULAR = ("table", "row")
+_MAX_WHOLE_ROW = 2  # times the largest chunk; a cell that holds a whole letter is cut, or no model could be shown it
 
 
 @dataclass(frozen=True)
@@ -141,12 +142,14 @@ class _Chunker:
         )
 
     def _parts(self, unit: _Unit) -> list[_Unit]:
-        """Cut a unit at the next finer joint; a single row and a single sign cannot be cut."""
+        """Cut a unit at the next finer joint; a single row, unless it is huge, and a single sign cannot be cut."""
         block = Block(unit.start, unit.end, "text")
         if unit.kind == "table":
             parts = [self._unit(b.start, b.end, "row") for b in rows_of(self._text, block)]
         elif unit.kind == "row":
             parts = [self._unit(b.start, b.end, "row") for b in header_and_row(self._text, block)]
+            if len(parts) == 1 and unit.tokens > _MAX_WHOLE_ROW * self._settings.max_tokens:
+                return self._parts(replace(unit, kind="text"))
         elif unit.kind == "list":
             parts = [self._unit(b.start, b.end, "item") for b in items_of(self._text, block)]
         elif unit.kind in ("text", "item"):

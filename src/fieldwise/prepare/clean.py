@@ -19,12 +19,13 @@ from fieldwise.records import Document
 _BLANKS = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 _INVISIBLE = re.compile("[\x80-\x9f\u200b\u2060\ufeff]+|\u00ad(?!\n)")
 _LIGATURES = re.compile("[\ufb00-\ufb06]")
-_LEADERS = re.compile(r"[ \t]*(?:[.·…]{5,}|(?:[ \t][.·…]){4,}|…{3,})[ \t]*")
+# the looks behind keep long runs of blanks from being tried from each of their blanks
+_LEADERS = re.compile(r"(?:(?<![ \t])[ \t]+)?(?:[.·…]{5,}|(?:[ \t][.·…]){4,}|…{3,})[ \t]*")
 _RULING = re.compile(r"_{5,}")
 _INNER_BLANKS = re.compile(r"(?<=\S)(?:[ \t]{2,}|\t)(?=\S)")
-_TRAILING_BLANKS = re.compile(r"[ \t]+(?=\n|\Z)")
+_TRAILING_BLANKS = re.compile(r"(?<![ \t])[ \t]+(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{3,}")
-_OUTER = re.compile(r"\A\s+|\s+\Z")
+_OUTER = re.compile(r"\A\s+|(?<!\s)\s+\Z")
 
 
 class Cleaned(NamedTuple):

@@ -18,7 +18,8 @@ from fieldwise.prepare.settings import DuplicateSettings
 
 _PERMUTATIONS = 128
 _SEED = 42
-_WORD = re.compile(r"\w+")
+_NO_BLANK_SCRIPTS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # each sign of them counts as a word
+_WORD = re.compile(rf"[{_NO_BLANK_SCRIPTS}]|[^\W{_NO_BLANK_SCRIPTS}]+")
 
 
 class NearPair(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ class _Line(NamedTuple):
 
 def repeated_lines(document: Document) -> list[Edit]:
     """Return the edits that drop lines which stand at the top or bottom of most pages, whatever numbers they hold."""
-    lines = [line for line in _edge_lines(document) if not _is_structure(document, line)]
+    lines = list(_edge_lines(document))
     pages_of: dict[str, set[int]] = {}
     for line in lines:
         pages_of.setdefault(_shape(document, line), set()).add(line.page)
@@ -42,16 +43,14 @@ def page_number_lines(document: Document) -> list[Edit]:
     """Return the edits that drop lines at the top or bottom of a page which hold nothing but its number."""
     return _removals(
         document,
-        [
-            line
-            for line in _edge_lines(document)
-            if not _is_structure(document, line) and _PAGE_NUMBER.fullmatch(document.text[line.start : line.end])
-        ],
+        [line for line in _edge_lines(document) if _PAGE_NUMBER.fullmatch(document.text[line.start : line.end])],
     )
 
 
 def _edge_lines(document: Document) -> Iterator[_Line]:
-    """The first and last lines of every page, each once."""
+    """The first and last lines of every page, each once, but for headings and tables."""
+    fixed = sorted([(h.start, h.end) for h in document.headings] + [(t.start, t.end) for t in document.tables])
+    starts = [start for start, _ in fixed]
     for number, page in enumerate(document.pages):
         spans: list[tuple[int, int]] = []
         at = page.start
@@ -61,13 +60,10 @@ def _edge_lines(document: Document) -> Iterator[_Line]:
             at += len(line) + 1
         zone = min(_ZONE_LINES, len(spans) // 3)  # on short pages the text itself would stand in the zone
         for n, (start, end) in enumerate(spans):
-            if n < zone or n >= len(spans) - zone:
+            before = bisect_left(starts, end)  # the fixed spans that begin before the line ends; they do not overlap
+            is_fixed = before > 0 and fixed[before - 1][1] > start
+            if (n < zone or n >= len(spans) - zone) and not is_fixed:
                 yield _Line(start, end, number, n < len(spans) / 2)
-
-
-def _is_structure(document: Document, line: _Line) -> bool:
-    spans = [(h.start, h.end) for h in document.headings] + [(t.start, t.end) for t in document.tables]
-    return any(start < line.end and line.start < end for start, end in spans)
 
 
 def _shape(document: Document, line: _Line) -> str:

@@ -129,13 +129,11 @@ class GroundedAnswerer:
         Raises ModelError when not even the question fits.
         """
         question = _question(conversation)
-        passages = self.retriever.search(_query(conversation), self.settings.top_k)
-        budget = int(self.engine.context_tokens * self.settings.context_share)
-        while True:
-            prompt = self.engine.render(grounded_prompt(question, [passage_text(p.chunk) for p in passages]))
-            if len(prompt) <= budget or not passages:
-                break
-            passages = passages[:-1]
+        found = self.retriever.search(_query(conversation), self.settings.top_k)
+        passages, prompt = self._fitting(question, found)
+        while found and not passages:  # the first is larger than the context: it must not keep the others out
+            found = found[1:]
+            passages, prompt = self._fitting(question, found)
         if len(prompt) >= self.engine.context_tokens:
             raise ModelError(
                 "the question is longer than the model's context",
@@ -143,6 +141,15 @@ class GroundedAnswerer:
                 fix="Ask a shorter question.",
             )
         return tuple(passages), prompt
+
+    def _fitting(self, question: str, passages: list[RetrievedPassage]) -> tuple[list[RetrievedPassage], list[int]]:
+        """The passages without as many of the last ones as it takes to fit, and their prompt."""
+        budget = int(self.engine.context_tokens * self.settings.context_share)
+        while True:
+            prompt = self.engine.render(grounded_prompt(question, [passage_text(p.chunk) for p in passages]))
+            if len(prompt) <= budget or not passages:
+                return passages, prompt
+            passages = passages[:-1]
 
 
 def _question(conversation: Conversation) -> str:

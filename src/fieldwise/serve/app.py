@@ -20,7 +20,15 @@ from fieldwise.serve.backend import Backend
 from fieldwise.serve.desk import Desk
 from fieldwise.serve.frame import Frame
 from fieldwise.serve.metrics import Metrics
-from fieldwise.serve.problems import OPENAI_PREFIX, OpenAiError, OwnError, RequestError, not_valid, problem_bytes
+from fieldwise.serve.problems import (
+    OPENAI_PREFIX,
+    OpenAiError,
+    OwnError,
+    RequestError,
+    not_readable,
+    not_valid,
+    problem_bytes,
+)
 from fieldwise.serve.service import Service
 from fieldwise.serve.settings import ServeSettings
 from fieldwise.serve.trace import trace_of
@@ -72,6 +80,8 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_routing(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # the body is all that is parsed before a route
+            return _answer(request, not_readable(openai=request.url.path.startswith(OPENAI_PREFIX)))
         named = {
             404: ("not_found", "there is nothing at this address"),
             405: ("method_not_allowed", "this address does not take this method"),

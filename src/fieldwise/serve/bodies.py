@@ -19,14 +19,21 @@ def _writable(text: str) -> str:
     return text
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text holds nothing but blanks")
+    return text
+
+
 ReadableText = Annotated[str, AfterValidator(_writable)]
 NonEmptyText = Annotated[str, Field(min_length=1), AfterValidator(_writable)]
+Question = Annotated[NonEmptyText, AfterValidator(_not_blank)]
 
 
 class Body(BaseModel):
-    """Base of all bodies: unknown fields are refused, not passed over."""
+    """Base of all bodies: unknown fields are refused, not passed over, and a number in quotes is no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class SamplingFields(Body):
@@ -69,7 +76,7 @@ class BatchBody(SamplingFields):
 class RerankBody(Body):
     """Texts to order by how well they fit a query."""
 
-    query: NonEmptyText
+    query: Question
     documents: list[ReadableText] = Field(min_length=1, max_length=256)
     top_k: int | None = Field(None, ge=1, description="how many to return; all without it")
 
@@ -84,7 +91,7 @@ class Turn(Body):
 class AskBody(Body):
     """A question about the documents."""
 
-    question: NonEmptyText
+    question: Question
     model: str = Field("tuned", description="one of GET /models")
     stream: bool = Field(False, description="send passages, text and answer as server-sent events")
     top_k: int | None = Field(

@@ -39,6 +39,8 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # whoever asks for the headers gets those of GET; the server leaves the body out
+            scope = {**scope, "method": "GET"}
         headers = Headers(scope=scope)
         trace = scope[SCOPE_KEY] = Trace(new_request_id(headers.get("x-request-id")), scope["method"])
         reply = _Reply(scope, trace, send)

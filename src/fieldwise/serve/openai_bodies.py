@@ -48,7 +48,7 @@ _SEED_MASK = (1 << 63) - 1
 class StreamOptions(BaseModel):
     """What a stream ends with."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     include_usage: bool = False
     include_obfuscation: bool = False
@@ -57,7 +57,7 @@ class StreamOptions(BaseModel):
 class OpenAiBody(BaseModel):
     """Fields of both kinds of completion."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", strict=True)
 
     model: str = Field("tuned", description="one of GET /v1/models")
     max_tokens: int | None = Field(None, ge=1, description="256 without it")
@@ -147,6 +147,12 @@ class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: ReadableText | list[TextPart] | None = None
     tool_calls: list[Call] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and self.role != "assistant":
+            raise PydanticCustomError("missing", "a message of this role needs content")
+        return self
 
     def record(self) -> Message:
         """Return the turn as the templates know it."""

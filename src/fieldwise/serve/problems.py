@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from fieldwise.errors import FieldwiseError
 
 OPENAI_PREFIX = "/v1/"
 _SHOWN_CHARS = 80
+_UNION_BRANCH = re.compile(r"str|list\[.*|function-.*")
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -89,7 +91,7 @@ def took_too_long(seconds: float) -> RequestError:
     )
 
 
-def too_long(prompt_tokens: int, context_tokens: int) -> RequestError:
+def too_long(prompt_tokens: int, context_tokens: int, where: str) -> RequestError:
     """The prompt leaves no room for a reply; it is never cut."""
     found = f"{prompt_tokens} tokens, the context holds {context_tokens}"
     counts: dict[str, JsonValue] = {"prompt_tokens": prompt_tokens, "context_tokens": context_tokens}
@@ -97,16 +99,27 @@ def too_long(prompt_tokens: int, context_tokens: int) -> RequestError:
         400,
         "context_length_exceeded",
         "the prompt is longer than the model's context",
-        where="prompt",
+        where=where,
         found=found,
         fix="Shorten it; at least one token must be left for the reply.",
         more=(counts,),
     )
 
 
+def not_readable(*, openai: bool = False) -> RequestError:
+    """A body that no parser takes: bytes that are no text, lists in lists without end, a number of thousands of digits."""
+    return RequestError(
+        400,
+        "invalid_value" if openai else "invalid_request",
+        "the body cannot be read as JSON",
+        where="body",
+        fix="Send a JSON object in UTF-8.",
+    )
+
+
 def not_valid(errors: Sequence[Mapping[str, Any]], *, openai: bool = False) -> RequestError:
     """A body or parameter that does not fit the schema; the first problem leads, all are listed. OpenAI's routes answer 400."""
-    parts = [_of_pydantic(e) for e in errors]
+    parts = _deepest([_of_pydantic(e) for e in errors])
     first, kind = parts[0], str(errors[0].get("type"))
     status, code = (
         (400, kind if kind == "unsupported_parameter" else "invalid_value") if openai else (422, "invalid_request")
@@ -122,9 +135,18 @@ def not_valid(errors: Sequence[Mapping[str, Any]], *, openai: bool = False) -> R
     )
 
 
+def _deepest(parts: list[dict[str, JsonValue]]) -> list[dict[str, JsonValue]]:
+    """Leave out what is said of a field as a whole when more is known of a part of it, as of a text that may also be a list."""
+    places = [str(part["where"]) for part in parts]
+    return [
+        part for part, place in zip(parts, places, strict=True) if not any(p.startswith(f"{place}.") for p in places)
+    ]
+
+
 def _of_pydantic(error: Mapping[str, Any]) -> dict[str, JsonValue]:
     context = error.get("ctx") or {}
-    place = [str(part) for part in error.get("loc", ()) if part not in ("body", "query", "path")]
+    # the first part says only whether it stands in the body, the path or the query
+    place = [str(part) for part in error.get("loc", ())[1:] if not _UNION_BRANCH.fullmatch(str(part))]
     if error.get("type") == "json_invalid":
         return {
             "what": "the body is not valid JSON",
@@ -137,7 +159,7 @@ def _of_pydantic(error: Mapping[str, Any]) -> dict[str, JsonValue]:
             "where": "body",
             "found": _shown(repr(error.get("input"))),
         }
-    what = str(error.get("msg", "not valid"))
+    what = str(error.get("msg", "not valid")).removeprefix("Value error, ")
     found = (
         None
         if error.get("type") == "missing"

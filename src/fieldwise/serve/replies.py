@@ -68,13 +68,17 @@ def plain(
     sampling: Sampling,
     is_cancelled: IsCancelled,
     *,
+    where: str,
     strips: bool = True,
 ) -> Iterator[Event]:
-    """Yield the events of a reply from the weights alone; `strips` drops the blanks before its first word."""
+    """Yield the events of a reply from the weights alone; `strips` drops the blanks before its first word.
+
+    `where` is the field of the request that the prompt comes from.
+    """
     began = time.monotonic()
-    prompt = _prepared(make_prompt)
+    prompt = _prepared(make_prompt, where)
     if len(prompt) >= engine.context_tokens:
-        raise too_long(len(prompt), engine.context_tokens)
+        raise too_long(len(prompt), engine.context_tokens, where)
     yield Begun()
     text, tokens, finish = "", 0, "stop"
     for piece in engine.stream(prompt, sampling, is_cancelled):
@@ -86,14 +90,19 @@ def plain(
 
 
 def grounded(
-    answerer: GroundedAnswerer, conversation: Conversation, sampling: Sampling, is_cancelled: IsCancelled
+    answerer: GroundedAnswerer,
+    conversation: Conversation,
+    sampling: Sampling,
+    is_cancelled: IsCancelled,
+    *,
+    where: str,
 ) -> Iterator[Event]:
-    """Yield the events of an answer from the documents."""
+    """Yield the events of an answer from the documents; `where` is the field of the request that holds the question."""
     stream = answerer.stream(conversation, sampling, is_cancelled)
     try:
         passages = next(stream)
     except ModelError as error:
-        raise _of_question(error, answerer.engine, conversation) from error
+        raise _of_question(error, answerer.engine, conversation, where) from error
     assert isinstance(passages, tuple)
     yield Begun(passages)
     for part in stream:
@@ -110,24 +119,24 @@ def grounded(
             )
 
 
-def _prepared(make: Callable[[], list[int]]) -> list[int]:
+def _prepared(make: Callable[[], list[int]], where: str) -> list[int]:
     """Make the prompt; what the template refuses is the request's fault, not ours."""
     try:
         return make()
     except (ModelError, InputError) as error:
         raise RequestError(
-            400, "invalid_request", error.what, where=error.where or "messages", found=error.found, fix=error.fix
+            400, "invalid_request", error.what, where=error.where or where, found=error.found, fix=error.fix
         ) from error
 
 
-def _of_question(error: ModelError, engine: Engine, conversation: Conversation) -> RequestError:
+def _of_question(error: ModelError, engine: Engine, conversation: Conversation, where: str) -> RequestError:
     """Tell why a question could not be asked: it does not fit even without passages, or the template refuses it."""
     question = next((m.content for m in reversed(conversation) if m.role == "user"), "")
-    prompt = _prepared(lambda: engine.render(grounded_prompt(question, ())))
+    prompt = _prepared(lambda: engine.render(grounded_prompt(question, ())), where)
     if len(prompt) >= engine.context_tokens:
-        return too_long(len(prompt), engine.context_tokens)
+        return too_long(len(prompt), engine.context_tokens, where)
     return RequestError(
-        400, "invalid_request", error.what, where=error.where or "question", found=error.found, fix=error.fix
+        400, "invalid_request", error.what, where=error.where or where, found=error.found, fix=error.fix
     )
 
 

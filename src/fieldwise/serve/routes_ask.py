@@ -102,7 +102,9 @@ def _work(service: Service, name: str, body: AskBody) -> Produce[Event]:
     def produce(is_cancelled: IsCancelled) -> Iterator[Event]:
         replies.engine_of(service.backend, name)
         answerer = service.backend.answerer(name, top_k=body.top_k)
-        return replies.grounded(answerer, conversation, Sampling(max_tokens=body.max_tokens), is_cancelled)
+        return replies.grounded(
+            answerer, conversation, Sampling(max_tokens=body.max_tokens), is_cancelled, where="question"
+        )
 
     return produce
 

@@ -104,7 +104,7 @@ def router(service: Service) -> APIRouter:
     @routes.post("/generate", response_model=Generated)
     async def generate(body: GenerateBody, request: Request) -> Any:
         """Answer one prompt from the weights alone. With `stream` events `text` follow each other, then `done`."""
-        produce = _work(service, service.name_of(body.model, request), body.prompt, body)
+        produce = _work(service, service.name_of(body.model, request), body.prompt, body, "prompt")
         if not body.stream:
             return _generated(body.prompt, await service.whole(request, produce))
 
@@ -125,7 +125,9 @@ def router(service: Service) -> APIRouter:
         name = service.name_of(body.model, request)
         deadline = service.desk.deadline()
         work = [
-            service.read(request, _work(service, name, prompt, body), deadline=deadline, is_bounded=n == 0)
+            service.read(
+                request, _work(service, name, prompt, body, f"prompts.{n}"), deadline=deadline, is_bounded=n == 0
+            )
             for n, prompt in enumerate(body.prompts)
         ]
         ended = await unless_gone(request, _all(work))
@@ -163,14 +165,14 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _work(service: Service, name: str, prompt: str, body: SamplingFields) -> Produce[Event]:
+def _work(service: Service, name: str, prompt: str, body: SamplingFields, where: str) -> Produce[Event]:
     def produce(is_cancelled: IsCancelled) -> Iterator[Event]:
         engine = replies.engine_of(service.backend, name)
 
         def make() -> list[int]:
             return engine.tokenize(prompt) if body.raw else engine.render((Message(role="user", content=prompt),))
 
-        return replies.plain(engine, make, body.sampling(), is_cancelled, strips=not body.raw)
+        return replies.plain(engine, make, body.sampling(), is_cancelled, where=where, strips=not body.raw)
 
     return produce
 

@@ -70,7 +70,12 @@ def router(service: Service) -> APIRouter:
         def produce(is_cancelled: IsCancelled) -> Iterator[Event]:
             engine = replies.engine_of(service.backend, wanted.name)
             return replies.plain(
-                engine, lambda: engine.tokenize(body.text()), body.sampling(), is_cancelled, strips=False
+                engine,
+                lambda: engine.tokenize(body.text()),
+                body.sampling(),
+                is_cancelled,
+                where="prompt",
+                strips=False,
             )
 
         return await _complete(service, request, body, wanted, produce)
@@ -106,21 +111,27 @@ def _chat_work(service: Service, wanted: _Wanted, body: ChatBody) -> Produce[Eve
             found=f"{len(tools)}",
             fix="Leave the tools out, or ask the model without retrieval.",
         )
-    if wanted.is_grounded and not any(m.role == "user" for m in conversation):
+    question = next((m.content for m in reversed(conversation) if m.role == "user"), "")
+    if wanted.is_grounded and not question.strip():
         raise RequestError(
             400,
             "invalid_value",
             "there is no question",
             where="messages",
-            found="no message of the user",
+            found="no words of the user",
             fix="Send the question as a message with the role user.",
         )
 
     def produce(is_cancelled: IsCancelled) -> Iterator[Event]:
         engine = replies.engine_of(service.backend, wanted.name)
         if wanted.is_grounded:
-            return replies.grounded(service.backend.answerer(wanted.name), conversation, body.sampling(), is_cancelled)
-        return replies.plain(engine, lambda: engine.render(conversation, tools=tools), body.sampling(), is_cancelled)
+            answerer = service.backend.answerer(wanted.name)
+            return replies.grounded(answerer, conversation, body.sampling(), is_cancelled, where="messages")
+
+        def make() -> list[int]:
+            return engine.render(conversation, tools=tools)
+
+        return replies.plain(engine, make, body.sampling(), is_cancelled, where="messages")
 
     return produce
 

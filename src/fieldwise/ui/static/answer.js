@@ -2,12 +2,13 @@
 
 import { count, make, seconds } from "./dom.js";
 import { openDocument } from "./document.js";
-import { placeOf } from "./places.js";
+import { placeOf, readable } from "./places.js";
 
 export class Pane {
   constructor(model, label) {
     this.model = model;
     this.text = "";
+    this.hasFailed = false;
     this.began = performance.now();
     this.reply = make("div", { class: "reply", "data-testid": "reply", "aria-live": "polite", "aria-busy": "true" });
     this.evidence = make("div", { class: "evidence" });
@@ -49,6 +50,7 @@ export class Pane {
   }
 
   fail(parts) {
+    this.hasFailed = true;
     this.settle();
     const said = [parts.what, parts.found].filter(Boolean).join(": ");
     this.figures.textContent = "";
@@ -88,25 +90,27 @@ function sourceList(citations) {
 
 function source(citation) {
   const checked = citation.is_verified
-    ? make("span", { class: "checked", "data-testid": "verified" }, "Quote checked")
-    : make("span", { class: "unchecked", "data-testid": "unverified" }, "Words not found in this passage");
+    ? make("span", { class: "checked", "data-testid": "verified" }, "Word for word in the document")
+    : make("span", { class: "unchecked", "data-testid": "unverified" }, "The answer does not stand word for word in this passage");
   return make(
     "button", { type: "button", class: "source", "data-testid": "source", onclick: (event) => open(citation, event.currentTarget) },
     make("span", { class: "source-number", "aria-hidden": "true" }, String(citation.mark)),
     make("span", { class: "source-body" },
       make("span", { class: "source-title" }, citation.title || citation.uri),
       make("span", { class: "source-place" }, placeOf(citation.page, citation.heading_path, citation.title) || citation.uri),
-      make("span", { class: "source-quote" }, citation.quote.replace(/^#{1,6}\s+/gm, "").trim()),
+      make("span", { class: "source-quote" }, readable(citation.quote, citation.heading_path)),
       checked),
   );
 }
 
 function passageList(passages) {
   if (!passages.length) return null;
-  const rows = passages.map(({ chunk }) => make("li", {}, make(
+  const rows = passages.map(({ chunk }, n) => make("li", {}, make(
     "button", { type: "button", class: "passage", "data-testid": "passage", onclick: (event) => open(chunk, event.currentTarget) },
-    make("span", { class: "source-title" }, chunk.title || chunk.uri),
-    make("span", { class: "source-place" }, placeOf(chunk.page, chunk.heading_path, chunk.title) || chunk.uri),
+    make("span", { class: "source-number", "aria-hidden": "true" }, String(n + 1)),
+    make("span", { class: "source-body" },
+      make("span", { class: "source-title" }, chunk.title || chunk.uri),
+      make("span", { class: "source-place" }, placeOf(chunk.page, chunk.heading_path, chunk.title) || chunk.uri)),
   )));
   return make("details", { class: "passages", "data-testid": "passages" }, make("summary", {}, `${count(passages.length, "passage")} read`), make("ol", {}, ...rows));
 }

@@ -1,6 +1,6 @@
 // The page of the API, made from openapi.json: no host but this one is asked.
 
-import { getJson } from "./api.js";
+import { getJson, storedKey } from "./api.js";
 import { byId, make } from "./dom.js";
 
 const TITLES = { ask: "Ask the documents", generate: "Generate, rerank, stop", openai: "OpenAI-compatible", state: "State" };
@@ -20,17 +20,20 @@ function typeOf(schema, spec) {
 }
 
 function limits(schema) {
-  const low = schema.minimum ?? schema.minLength ?? schema.minItems;
-  const high = schema.maximum ?? schema.maxLength ?? schema.maxItems;
+  const bounds = schema.anyOf?.find((one) => one.type !== "null") || schema;
+  const low = bounds.minimum ?? bounds.minLength ?? bounds.minItems;
+  const high = bounds.maximum ?? bounds.maxLength ?? bounds.maxItems;
   if (low === undefined && high === undefined) return "";
-  return high === undefined ? `from ${low}` : low === undefined ? `up to ${high}` : `${low} to ${high}`;
+  if (low === 1 && high === undefined && bounds.type !== "integer") return "not empty";
+  const unit = { string: " characters", array: " items" }[bounds.type] || "";
+  return (high === undefined ? `from ${low}` : low === undefined ? `up to ${high}` : `${low} to ${high}`) + unit;
 }
 
 function fieldTable(schema, spec) {
   const body = resolved(schema, spec);
   if (!body.properties) return null;
   const needed = new Set(body.required || []);
-  const rows = Object.entries(body.properties).map(([name, field]) => {
+  const rows = Object.entries(body.properties).sort(([a], [b]) => needed.has(b) - needed.has(a)).map(([name, field]) => {
     const facts = [typeOf(field, spec), limits(field)].filter(Boolean).join(", ");
     const fallback = needed.has(name) ? "required" : JSON.stringify(field.default ?? null);
     return make("tr", {}, make("td", {}, name), make("td", {}, facts), make("td", {}, fallback), make("td", {}, field.description || ""));
@@ -56,11 +59,12 @@ function route(method, path, operation, spec) {
   const schema = operation.requestBody?.content?.["application/json"]?.schema;
   const parameters = (operation.parameters || []).map((one) => make("tr", {}, make("td", {}, one.name), make("td", {}, `in ${one.in}`), make("td", {}, one.required ? "required" : ""), make("td", {}, one.description || "")));
   const sent = schema ? ` \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(example(schema, spec))}'` : "";
+  const key = storedKey() ? " \\\n  -H 'Authorization: Bearer KEY'" : "";
   const verb = method === "get" ? "" : ` -X ${method.toUpperCase()}`;
   return make(
     "details", { "data-testid": "route" },
     make("summary", {}, make("span", { class: "method" }, method.toUpperCase()), make("span", { class: "path" }, path), make("span", { class: "about" }, (operation.description || operation.summary || "").replaceAll("`", ""))),
-    make("div", { class: "api-body" }, parameters.length ? make("table", {}, make("tbody", {}, ...parameters)) : null, schema ? fieldTable(schema, spec) : null, make("pre", {}, `curl${verb} ${location.origin}${path}${sent}`)),
+    make("div", { class: "api-body" }, parameters.length ? make("table", {}, make("tbody", {}, ...parameters)) : null, schema ? fieldTable(schema, spec) : null, make("pre", {}, `curl${verb} ${location.origin}${path}${key}${sent}`)),
   );
 }
 

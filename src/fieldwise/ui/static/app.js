@@ -8,6 +8,7 @@ import { byId, count, make, show } from "./dom.js";
 const POLL_MILLISECONDS = 1000;
 const LABELS = { tuned: "Tuned on these documents", base: "Base model" };
 let followed = [];
+let isWatching = false;
 
 async function loadModels() {
   try {
@@ -40,11 +41,14 @@ function setState(state, text) {
 }
 
 async function watchReadiness() {
+  if (isWatching) return;
+  isWatching = true;
   for (;;) {
     try {
       const answer = await (await fetch("ready")).json();
       if (answer.ready) {
         setState("ready", "Ready");
+        isWatching = false;
         await loadModels();
         return;
       }
@@ -116,6 +120,8 @@ class Exchange {
     await Promise.all(this.panes.map((pane) => this.fill(pane)));
     const answer = this.panes[0].answer;
     this.stopButton.remove();
+    // a question that failed comes back to be mended, unless another is being written
+    if (this.panes.some((pane) => pane.hasFailed) && !byId("question").value) byId("question").value = this.question;
     if (answer && !answer.is_declined) this.actions.append(make("button", { type: "button", class: "secondary", "data-testid": "ask-follow-up", onclick: () => follow(this) }, "Ask a follow-up"));
   }
 
@@ -123,13 +129,16 @@ class Exchange {
     try {
       const body = { question: this.question, model: pane.model, stream: true, history: this.history };
       for await (const event of stream("ask", body, this.abort.signal)) pane.take(event);
-      if (!pane.answer && !pane.element.querySelector("[role=alert]")) pane.fail({ what: "the connection ended before the answer did", fix: "Ask again." });
+      if (!pane.answer && !pane.hasFailed) pane.fail({ what: "the connection ended before the answer did", fix: "Ask again." });
     } catch (error) {
       if (error.name === "AbortError") pane.stop();
       else if (error instanceof ServiceError) {
         pane.fail(error.parts);
         if (error.status === 401) askForKey();
-      } else pane.fail({ what: "the service cannot be reached", fix: "Check that it is running, then ask again." });
+      } else {
+        pane.fail({ what: "the service cannot be reached", fix: "Check that it is running, then ask again." });
+        watchReadiness();
+      }
     }
   }
 }

@@ -2,9 +2,10 @@
 
 import { getBlob, getJson, storedKey } from "./api.js";
 import { byId, make, show } from "./dom.js";
-import { Text, placeOf, spans } from "./places.js";
+import { Text, placeOf, spans, tableRows } from "./places.js";
 
 const isNarrow = window.matchMedia("(max-width: 899px)");
+const MOST_CELLS = 20000; // a browser draws more of them too slowly; such a table stays text
 let opener = null;
 let latest = 0;
 
@@ -42,8 +43,14 @@ export async function openDocument(place, from) {
 
 function fill(found, place) {
   const text = new Text(found.text);
-  const parts = spans(text.length, { headings: found.headings, pages: found.pages, mark: place }).map((span) => part(text, span));
-  byId("document-text").replaceChildren(...parts.flat());
+  const run = (first, last) => spans(first, last, { headings: found.headings, pages: found.pages, mark: place }).map((span) => part(text, span));
+  const parts = [];
+  let from = 0;
+  for (const table of found.tables.filter((one) => one.rows * one.columns <= MOST_CELLS)) {
+    parts.push(run(from, table.start), grid(text, table, found.pages, place));
+    from = table.end;
+  }
+  byId("document-text").replaceChildren(...[...parts, run(from, text.length)].flat(2));
   const link = byId("document-original");
   show(link, Boolean(found.original));
   if (found.original) link.href = found.original.slice(1);
@@ -53,9 +60,28 @@ function fill(found, place) {
 
 function part(text, span) {
   const words = span.heading ? text.slice(span.start, span.end).replace(/^#{1,6}\s+/, "") : text.slice(span.start, span.end);
-  const tag = span.isMarked ? "mark" : "span";
-  const shown = make(tag, { class: span.heading ? `heading heading-${Math.min(span.heading.level, 4)}` : null, "data-testid": span.isMarked ? "mark" : null }, words);
-  return span.page === null ? [shown] : [make("span", { class: "page-break", "data-testid": "page-break" }, `Page ${span.page}`), shown];
+  const shown = make("span", { class: span.heading ? `heading heading-${Math.min(span.heading.level, 4)}` : null }, ...(span.isMarked ? marked(words) : [words]));
+  return span.page === null ? [shown] : [pageBreak(span.page), shown];
+}
+
+/** Mark words, but not the empty lines between them: each would show as a sliver of colour. */
+function marked(words) {
+  return words.split(/(\s*\n\s*\n\s*|^\s+|\s+$)/).filter(Boolean).map((piece) => (piece.trim() ? make("mark", { "data-testid": "mark" }, piece) : piece));
+}
+
+function pageBreak(number) {
+  return make("span", { class: "page-break", "data-testid": "page-break" }, `Page ${number}`);
+}
+
+/** A table as one; a cell is marked when any of its words are. */
+function grid(text, table, pages, mark) {
+  const shown = (cell) => {
+    const words = text.slice(cell.start, cell.end).trim().replaceAll("\\|", "|");
+    return words && mark.start < cell.end && cell.start < mark.end ? marked(words) : [words];
+  };
+  const [head, ...rows] = tableRows(text, table).map((row, n) => make("tr", {}, ...row.map((cell) => make(n ? "td" : "th", n ? {} : { scope: "col" }, ...shown(cell)))));
+  const breaks = pages.filter((page) => table.start <= page.start && page.start < table.end).map((page) => pageBreak(page.number));
+  return [...breaks, make("div", { class: "grid", tabindex: "0", role: "region", "aria-label": "Table" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)))];
 }
 
 function toMark() {

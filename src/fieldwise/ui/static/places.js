@@ -12,12 +12,11 @@ export class Text {
   }
 }
 
-/** Return spans that cover the text without overlap: {start, end, heading, isMarked, page} where `page` begins there. */
-export function spans(length, { headings, pages, mark }) {
-  const cuts = new Set([0, length]);
+/** Return spans that cover the text from `first` to `last` without overlap: {start, end, heading, isMarked, page} where `page` begins there. */
+export function spans(first, last, { headings, pages, mark }) {
+  const cuts = new Set([first, last]);
   for (const span of [...headings, ...pages, ...(mark ? [mark] : [])]) {
-    cuts.add(Math.min(span.start, length));
-    cuts.add(Math.min(span.end, length));
+    for (const place of [span.start, span.end]) if (first < place && place < last) cuts.add(place);
   }
   const places = [...cuts].sort((a, b) => a - b);
   const begins = new Map(pages.map((page) => [page.start, page.number]));
@@ -33,6 +32,35 @@ export function spans(length, { headings, pages, mark }) {
     });
   }
   return found;
+}
+
+/** Return the rows of a table kept as Markdown, each a list of cells {start, end}; the rule under the head is left out. */
+export function tableRows(text, table) {
+  const rows = [];
+  let start = table.start;
+  for (const line of text.slice(table.start, table.end).split("\n")) {
+    if (line.trim() && !/^[\s|:-]+$/.test(line)) rows.push(cells(line, start));
+    start += new Text(line).length + 1;
+  }
+  return rows;
+}
+
+function cells(line, start) {
+  const found = [];
+  let place = start;
+  for (const cell of line.split(/(?<!\\)\|/)) {
+    found.push({ start: place, end: place + new Text(cell).length });
+    place = found.at(-1).end + 1;
+  }
+  // what stands before the first bar and after the last is no cell
+  return found.slice(line.trimStart().startsWith("|") ? 1 : 0, line.trimEnd().endsWith("|") ? -1 : undefined);
+}
+
+/** Return a quote without the marks of Markdown, and without the heading that is shown above it anyway. */
+export function readable(quote, headingPath) {
+  const paragraphs = quote.split(/\n\s*\n/).map((paragraph) => paragraph.replace(/^#{1,6}\s+/gm, "").trim());
+  if (paragraphs.length > 1 && (headingPath || []).includes(paragraphs[0])) paragraphs.shift();
+  return paragraphs.join(" ").replace(/^\||\|$/gm, "").replace(/\s*(?<!\\)\|\s*/g, " · ").trim();
 }
 
 /** Return "Page 2 · Storage · Fridges" for a place; the parts that are not known are left out. */

@@ -1,0 +1,76 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+import fieldwise
+from fieldwise.errors import FieldwiseError
+from fieldwise.pipeline import STEPS, Step, choose, plan_all, require_outside, run_steps
+from fieldwise.recipe import Recipe, load_recipe
+from fieldwise.run import RunFolder, StepRun
+
+ROOT = Path(fieldwise.__file__).parent
+
+
+def _copy(source: str, target: str, step: StepRun) -> dict[str, object]:
+    (step.work / "ledger").write_text("asked")
+    step.out(target).write_text(source)
+    return {}
+
+
+FIRST = Step("1a", "first", "", (), (), (), lambda r: {"name": r.name}, lambda r, s: _copy(r.name, "a.txt", s))
+SECOND = Step("2a", "second", "", ("1a_first",), (), (), lambda r: {}, lambda r, s: _copy(r.name, "b.txt", s))
+
+
+def actions(recipe: Recipe, run: RunFolder) -> list[str]:
+    return [p.action for p in plan_all(recipe, run, (FIRST, SECOND))]
+
+
+def test_a_plan_looks_behind_what_would_be_restored(tmp_path: Path) -> None:
+    run, one, two = RunFolder(tmp_path), Recipe(name="one"), Recipe(name="two")
+    for recipe in (one, two):
+        with run.locked("test"):
+            run_steps(recipe, run, (FIRST, SECOND))
+    assert actions(two, run) == ["skip", "skip"]
+    assert actions(one, run) == ["restore", "restore"]  # not "skip": what stands there was made from the other
+    with run.locked("test"):
+        assert [h["action"] for h in run_steps(one, run, (FIRST, SECOND))] == ["restore", "restore"]
+    assert (tmp_path / "b.txt").read_text() == "one"
+
+
+def test_force_does_not_take_over_the_work_of_the_last_time(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def work(recipe: Recipe, step: StepRun) -> dict[str, object]:
+        seen.append((step.work / "ledger").exists())
+        return _copy(recipe.name, "a.txt", step)
+
+    step = Step("1a", "first", "", (), (), (), lambda r: {}, work)
+    for force in (False, True):
+        run_steps(Recipe(), RunFolder(tmp_path), (step,), force=force)
+    assert seen == [False, False]
+
+
+def test_a_release_needs_the_system_it_is_compared_with(tmp_path: Path) -> None:
+    recipe = load_recipe(None, ["evaluate.systems=[base]", "evaluate.gates=[]"])
+    with pytest.raises(FieldwiseError, match=r"evaluate\.systems: the served file is compared with rag_sft_dpo"):
+        require_outside(recipe, RunFolder(tmp_path), choose("5b"))
+
+
+def test_a_run_that_is_its_own_source_is_refused_and_one_below_it_is_not(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("text")
+    recipe = load_recipe(None, [f"collect.sources=[{tmp_path}]"])
+    require_outside(recipe, RunFolder(tmp_path / "runs/mine"), choose("1"))
+    with pytest.raises(FieldwiseError, match="the run folder is the source itself"):
+        require_outside(recipe, RunFolder(tmp_path), choose("1"))
+
+
+@pytest.mark.parametrize("room", ["collect", "prepare", "generate", "train", "evaluate", "release"])
+def test_the_key_of_a_step_covers_the_tools_its_room_imports(room: str) -> None:
+    covered = {name for step in STEPS if room in step.rooms for name in step.rooms}
+    for path in (ROOT / room).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fieldwise."):
+                parts = (node.module or "").split(".")[1:]
+                if parts[0] in ("engine", "retrieve") and parts[-1] != "settings":
+                    assert parts[0] in covered or "/".join(parts) in covered, f"{path.name} imports {node.module}"
