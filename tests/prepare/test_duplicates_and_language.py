@@ -40,6 +40,15 @@ def test_the_same_words_in_other_dress_are_an_exact_duplicate() -> None:
     assert seen.groups() == {"a": "a", "b": "a", "c": "c"}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("keep at -5 degrees", "keep at 5 degrees"), ("if ≥ 7 call", "if ≤ 7 call")]
+)
+def test_a_sign_that_turns_a_rule_round_makes_another_document(one: str, other: str) -> None:
+    texts = {"a": one, "b": other}
+    seen = finder(texts)
+    assert [seen.add(name, words).exact for name, words in texts.items()] == [None, None]
+
+
 def test_nearly_equal_documents_share_a_group_and_different_ones_do_not() -> None:
     texts = {
         "a": text(1),
