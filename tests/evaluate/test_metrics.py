@@ -27,6 +27,9 @@ def question(known: str | None, *aliases: str) -> Question:
         ("5.5 mg", "55 mg", 0.0),
         ("25 %", "25%", 0.0),
         ("", "14 days", 0.0),
+        ("A.", "A", 1.0),
+        ("B", "A", 0.0),
+        ("", "A", 0.0),
     ],
 )
 def test_exact_match_by_hand(said: str, known: str, value: float) -> None:

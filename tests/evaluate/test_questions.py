@@ -34,6 +34,8 @@ def test_a_line_needs_only_question_and_answer(tmp_path: Path) -> None:
         ),
         ([{"question": "a", "answer": "b", "colour": "red"}], "colour: extra inputs are not permitted"),
         ([{"id": "x", "question": "a", "answer": "b"}] * 2, "ids stand twice, found x"),
+        ([{"question": "a", "answer": " "}], r"q\.jsonl:1: answer: nothing but blanks"),
+        ([{"question": "", "answer": None}], r"q\.jsonl:1: question: nothing but blanks"),
         ([], "holds no question"),
     ],
 )

@@ -3,7 +3,7 @@ import pytest
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names, judge, report_json, score_system, summarise
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
 from fieldwise.evaluate.stage import build_report
-from fieldwise.evaluate.table import markdown, plain
+from fieldwise.evaluate.table import cell, markdown, plain
 from fieldwise.records import NOT_STATED, Answer, Question
 
 
@@ -67,6 +67,24 @@ def test_a_level_is_compared_with_the_interval_not_with_the_mean(level: float, v
     assert decide(gate, [1.0] * 80 + [0.0] * 20, [0.0] * 100)[0] == verdict
 
 
+def test_a_level_of_what_should_be_low_is_named_as_the_most() -> None:
+    gate = GateSettings(metric="false_decline", system="sft", baseline=None, at_least=0.5)
+    result = judge(gate, scored("sft", [0.0] * 90 + [1.0] * 10, "false_decline"), names(100), 500, 0)
+    assert (result.verdict, result.requirement) == ("PASS", "sft: false_decline at most 0.5")
+
+
+def test_one_document_cannot_make_noise_a_gain() -> None:
+    candidate, baseline = [1.0, 0.0, 0.0, 1.0, 1.0] * 6, [0.0, 1.0, 0.0, 1.0, 0.0] * 6
+    scores = {**scored("sft", candidate), **scored("base", baseline)}
+    assert judge(BETTER, scores, ["handbook"] * 30, 500, 0).verdict == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_scores_that_all_are_equal_still_have_an_interval(value: float) -> None:
+    figure = summarise(Scored("s", "token_f1", (value,) * 40), names(40), 200, 0)
+    assert figure.value == value and figure.high - figure.low == pytest.approx(0.0876, abs=1e-3)
+
+
 def test_a_missing_metric_or_system_fails() -> None:
     assert (
         judge(GateSettings(metric="no_such", system="sft"), scored("sft", [1.0] * 50), names(50), 200, 0).verdict
@@ -119,6 +137,7 @@ def test_a_report_counts_compares_and_judges() -> None:
 def test_the_printed_tables_show_figure_interval_and_verdict() -> None:
     text = plain(report())
     assert "SFT+DPO, closed book" in text and "1.00 [" in text and "Gates: PASS" in text
+    assert "1.00 [0.84, 1.00] n=20" in cell(report().system("sft_dpo").figures["abstention"], 60)
     page = markdown(report())
     assert "Seconds" not in page and "| Exact match (n=60) | 0.00 [" in page
 
@@ -129,3 +148,4 @@ def test_what_was_selected_is_named_as_it_is() -> None:
     made = report()
     assert title(made, "rag_sft_dpo") == "RAG over SFT+DPO"
     assert title(made.model_copy(update={"selected": "sft"}), "rag_sft_dpo") == "RAG over SFT (selected)"
+    assert title(made.model_copy(update={"has_dpo": False}), "sft_dpo") == "SFT again (no DPO)"

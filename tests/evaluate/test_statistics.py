@@ -59,7 +59,26 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert s.bootstrap_mean(scores, names, 200, 5) == s.bootstrap_mean(scores, names, 200, 5)
 
 
-def test_more_items_are_needed_for_a_smaller_difference() -> None:
-    steps = [0.0, 1.0, -1.0, 1.0, 0.0] * 8
-    assert s.needed_n(steps, 0.1) > s.needed_n(steps, 0.3) > len(steps)
-    assert s.needed_n(steps, 0.0) is None
+def test_one_document_has_an_interval_as_wide_as_its_questions_say() -> None:
+    steps = [1.0, 0.0, 0.0, -1.0, 1.0] * 6
+    whole = s.bootstrap_mean(steps, ["handbook"] * 30, 1000, 0)
+    alone = s.bootstrap_mean(steps, [str(i) for i in range(30)], 1000, 0)
+    assert (whole.low, whole.high) == (alone.low, alone.high)
+    assert whole.low < 0 < whole.high
+
+
+def test_two_alike_documents_do_not_make_an_interval_narrower() -> None:
+    steps, halves = [1.0, 0.0, 0.0, -1.0, 1.0] * 6, ["a"] * 15 + ["b"] * 15
+    alone = s.bootstrap_mean(steps, [str(i) for i in range(30)], 1000, 0)
+    found = s.bootstrap_mean(steps, halves, 1000, 0)
+    assert found.low <= alone.low and found.high >= alone.high
+
+
+def test_more_items_are_needed_for_a_smaller_difference_and_for_documents_that_move_together() -> None:
+    assert s.needed_n(100, s.Estimate(0.1, -0.1, 0.3), 0.0) == 400
+    assert s.needed_n(100, s.Estimate(0.05, -0.1, 0.2), 0.0) == 900
+    assert s.needed_n(100, s.Estimate(0.0, -0.2, 0.2), 0.0) is None
+    steps = [0.0, 1.0, -1.0, 1.0, 0.0] * 20
+    scattered = s.bootstrap_mean(steps, [str(i) for i in range(100)], 1000, 0)
+    together = s.bootstrap_mean(sorted(steps), [f"d{i // 8}" for i in range(100)], 1000, 0)
+    assert s.needed_n(100, together, 0.4) > 2 * s.needed_n(100, scattered, 0.4)

@@ -11,7 +11,7 @@ from tiny_models import SENTENCES, make_tiny_llama, make_tokenizer
 
 from fieldwise.errors import InputError
 from fieldwise.release.gguf import convert
-from fieldwise.release.parity import ParityReport, _difference, check
+from fieldwise.release.parity import ParityReport, _difference, _report, check
 from fieldwise.release.quantise import quantise
 
 PROMPTS = [" ".join(SENTENCES), SENTENCES[0]]
@@ -91,6 +91,14 @@ def test_weights_whose_queries_were_not_reordered_are_found_out(
 
 def test_a_difference_that_is_no_number_is_a_problem(report: ParityReport) -> None:
     assert replace(report, max_logit_difference=float("nan")).problems(1e-3)
+
+
+def test_one_logit_that_is_no_number_is_not_passed_over(gguf_file: Path) -> None:
+    rows = np.zeros((2, 4), dtype=np.float32)
+    broken = rows.copy()
+    broken[1, 2] = np.nan
+    parts = [_difference(rows, found, np.asarray([1, -1])) for found in (rows, broken)]
+    assert _report(gguf_file, "weights", 1, (), parts).problems(max_logit_difference=1e-3)
 
 
 def test_divergence_and_surprise_of_known_distributions() -> None:

@@ -116,6 +116,10 @@ def test_interrupted_and_run_again_it_ends_in_the_same_bytes(tuned, base, exampl
     with pytest.raises(KeyboardInterrupt):
         sft(base, examples, device, tmp_path, tracker=Interrupting(tmp_path / "curve.jsonl"))
     assert sorted(p.name for p in (tmp_path / "work").glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    torn = tmp_path / "work/checkpoint-5"  # killed while it was saved: the weights stand there, the state does not
+    shutil.copytree(tmp_path / "work/checkpoint-4", torn)
+    (torn / "trainer_state.json").write_text('{"best_global_st')
+    (torn / "optimizer.pt").unlink()
     again = sft(base, examples, device, tmp_path)
     undisturbed, _ = tuned
     assert digest(again.adapter) == digest(undisturbed.adapter)

@@ -32,10 +32,13 @@ _PUNCTUATION = str.maketrans(
 def normalise(text: str) -> str:
     """Even out what does not change an answer: case, articles, punctuation at the edges of words, blanks (as in SQuAD).
 
-    >>> normalise("The Blue bins.")
-    'blue bins'
+    An article that is all there is stays: a grade or a vitamin may be called A.
+
+    >>> normalise("The Blue bins."), normalise("A.")
+    ('blue bins', 'a')
     """
-    words = _ARTICLES.sub(" ", text.casefold().translate(_PUNCTUATION)).split()
+    plain = text.casefold().translate(_PUNCTUATION)
+    words = _ARTICLES.sub(" ", plain).strip(" .,:;/-").split() or plain.split()
     return " ".join(w for w in (word.strip(".,:;/-") for word in words) if w)
 
 

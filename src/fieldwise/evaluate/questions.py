@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,8 +38,14 @@ def read_questions(path: Path) -> list[Question]:
                 found=str(row)[:80],
                 fix='A line looks like {"question": "...", "answer": "..." or null}.',
             ) from error
-    ids = [q.id for q in questions]
-    repeated = sorted({i for i in ids if ids.count(i) > 1})
+        if blank := next((k for k in ("question", "answer") if not str(row[k]).strip()), None):
+            raise DatasetError(
+                f"{blank}: nothing but blanks",
+                where=f"{path}:{number}",
+                found=str(row)[:80],
+                fix="Write it out; the answer null says that the documents do not tell.",
+            )
+    repeated = sorted(i for i, times in Counter(q.id for q in questions).items() if times > 1)
     if repeated:
         raise DatasetError(
             "ids stand twice", where=path, found=", ".join(repeated[:5]), fix="Give every question an id of its own."

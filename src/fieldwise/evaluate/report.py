@@ -9,7 +9,15 @@ from pydantic import Field, JsonValue
 
 from fieldwise.evaluate.metrics import METRICS, Metric
 from fieldwise.evaluate.settings import GateSettings
-from fieldwise.evaluate.statistics import bootstrap_mean, clustered_share, mcnemar, needed_n, paired_difference
+from fieldwise.evaluate.statistics import (
+    FEW_CLUSTERS,
+    Estimate,
+    bootstrap_mean,
+    clustered_share,
+    mcnemar,
+    needed_n,
+    paired_difference,
+)
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question, Record
 
 _LEAST_ITEMS = 20
@@ -39,6 +47,7 @@ class EvalReport(Record):
     questions_sha256: str
     baseline: str
     selected: str = Field("dpo", description="the weights chosen on the validation split, sft or dpo: those released")
+    has_dpo: bool = Field(True, description="whether there are weights after DPO; without them sft_dpo is sft")
     systems: tuple[SystemReport, ...]
     gates: tuple[GateResult, ...] = ()
     seed: int = 0
@@ -79,7 +88,8 @@ def summarise(scored: Scored, clusters: Sequence[str], samples: int, seed: int) 
     if not kept:
         return Interval(value=None, n=0, unscored=unscored, method="nothing scored")
     values, names = [v for v, _ in kept], [c for _, c in kept]
-    binary = METRICS[scored.metric].is_binary
+    # All 0 or all 1: every draw would be the same, an interval without width, so the share of such items is judged.
+    binary = METRICS[scored.metric].is_binary or (set(values) in ({0.0}, {1.0}) and scored.metric != "seconds")
     estimate = clustered_share(values, names) if binary else bootstrap_mean(values, names, samples, seed)
     return Interval(
         value=estimate.value,
@@ -87,8 +97,13 @@ def summarise(scored: Scored, clusters: Sequence[str], samples: int, seed: int) 
         high=estimate.high,
         n=len(kept),
         unscored=unscored,
-        method="Wilson, clustered" if binary else "cluster bootstrap",
+        method="Wilson, clustered" if binary else _drawn(names),
     )
+
+
+def _drawn(clusters: Sequence[str]) -> str:
+    few = len(set(clusters)) < FEW_CLUSTERS
+    return "cluster bootstrap" + (", few documents: not narrower than over questions" if few else "")
 
 
 def compare(candidate: Scored, baseline: Scored, clusters: Sequence[str], samples: int, seed: int) -> Difference:
@@ -106,7 +121,7 @@ def compare(candidate: Scored, baseline: Scored, clusters: Sequence[str], sample
     values = paired_difference(
         [sign * c for c, _, _ in pairs], [sign * b for _, b, _ in pairs], [n for _, _, n in pairs], samples, seed
     )
-    method = "paired cluster bootstrap"
+    method = f"paired {_drawn([n for _, _, n in pairs])}"
     if METRICS[candidate.metric].is_binary:
         method += f", McNemar p={mcnemar([c for c, _, _ in pairs], [b for _, b, _ in pairs]):.2g}"
     return Difference(
@@ -167,12 +182,15 @@ def _against_level(gate: GateSettings, figure: Interval, metric: Metric) -> Gate
     if worst >= limit:
         return None
     verdict = "FAIL" if best < limit else "INCONCLUSIVE"
+    assert figure.value is not None
     return GateResult(
         metric=gate.metric,
         verdict=verdict,
         requirement=_requirement(gate),
         found=_shown(figure),
-        need_n=4 * figure.n if verdict == "INCONCLUSIVE" else None,
+        need_n=needed_n(figure.n, Estimate(figure.value, figure.low, figure.high), level)
+        if verdict == "INCONCLUSIVE"
+        else None,
     )
 
 
@@ -181,7 +199,7 @@ def judge_pair(
 ) -> GateResult:
     """Decide whether the candidate is better, or not worse by more than the margin, than the reference on the same items."""
     difference = compare(candidate, reference, clusters, samples, seed)
-    requirement = _requirement(gate)
+    requirement = _requirement(gate, candidate.system)
     if difference.value is None or difference.n < _LEAST_ITEMS:
         return GateResult(
             metric=gate.metric,
@@ -200,25 +218,25 @@ def judge_pair(
         return GateResult(
             metric=gate.metric, verdict="FAIL", requirement=requirement, found=_shown(difference, sign=True)
         )
-    steps = [c - b for c, b in zip(candidate.values, reference.values, strict=True) if c is not None and b is not None]
     return GateResult(
         metric=gate.metric,
         verdict="INCONCLUSIVE",
         requirement=requirement,
         found=_shown(difference, sign=True),
-        need_n=needed_n(steps, abs(difference.value - limit)),
+        need_n=needed_n(difference.n, Estimate(difference.value, difference.low, difference.high), limit),
     )
 
 
-def _requirement(gate: GateSettings) -> str:
+def _requirement(gate: GateSettings, system: str | None = None) -> str:
     parts = []
     if gate.at_least is not None:
-        parts.append(f"at least {gate.at_least:g}")
+        is_lower_better = gate.metric in METRICS and METRICS[gate.metric].better == "lower"
+        parts.append(f"{'at most' if is_lower_better else 'at least'} {gate.at_least:g}")
     if gate.baseline is not None:
         word = "better than" if gate.requires == "better" else "not worse than"
         margin = f" by more than {gate.margin:g}" if gate.margin else ""
         parts.append(f"{word} {gate.baseline}{margin}")
-    return f"{gate.system}: {gate.metric} " + " and ".join(parts)
+    return f"{system or gate.system}: {gate.metric} " + " and ".join(parts)
 
 
 def _shown(figure: Interval, *, sign: bool = False) -> str:

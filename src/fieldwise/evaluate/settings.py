@@ -32,9 +32,8 @@ class EvaluateSettings(Settings):
         None,
         description="JSON Lines file of questions that training never sees; relative to the recipe file. Without it the test split of the generated examples is used",
     )
-    systems: tuple[System, ...] = Field(SYSTEMS, description="what is compared")
+    systems: tuple[System, ...] = Field(SYSTEMS, min_length=1, description="what is compared")
     max_new_tokens: int = Field(48, ge=1)
-    batch_size: int = Field(16, ge=1)
     bootstrap_samples: int = Field(2000, ge=100)
     gates: tuple[GateSettings, ...] = Field(
         (

@@ -137,9 +137,14 @@ def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
         return Path(base.path)
     if system == "sft":
         return run.require("4_adapters/sft/merged", "train")
-    if system == "sft_dpo" and (run.path / "4_adapters/dpo/merged").is_dir():
+    if system == "sft_dpo" and "dpo" in _tuned(run):
         return run.path / "4_adapters/dpo/merged"
     return run.require(f"4_adapters/{_selected(run)}/merged", "train")
+
+
+def _tuned(run: RunFolder) -> list[str]:
+    """The trainings that left weights; the folder of one that was switched off may still stand there, empty."""
+    return [name for name in ("sft", "dpo") if (run.path / f"4_adapters/{name}/merged/config.json").is_file()]
 
 
 def _selected(run: RunFolder) -> str:
@@ -189,9 +194,9 @@ def run_select(settings: EvaluateSettings, step: StepRun) -> dict[str, JsonValue
     """Choose between SFT and SFT+DPO by a task score on the validation split, which no later figure uses."""
     examples = list(read_records(step.run.require("3_examples/validation.parquet", "generate"), Example))
     examples = sorted(examples, key=lambda e: e.id)[:_VALIDATION_ITEMS]
-    candidates = [name for name in ("sft", "dpo") if (step.run.path / f"4_adapters/{name}/merged").is_dir()]
+    candidates = _tuned(step.run)
     scores: dict[str, JsonValue] = {}
-    for name in candidates:
+    for name in candidates if examples else ():
         engine = TransformersEngine(step.run.path / f"4_adapters/{name}/merged", dtype="auto")
         try:
             prompts = [engine.render(e.conversation[:-1]) for e in examples]
@@ -201,7 +206,7 @@ def run_select(settings: EvaluateSettings, step: StepRun) -> dict[str, JsonValue
             engine.close()
         values = [_task_score(reply.text, example) for reply, (example, _) in zip(replies, fitting, strict=True)]
         scores[name] = round(sum(values) / len(values), 6) if values else 0.0
-    selected = max(candidates, key=lambda n: (float(str(scores[n])), n == "sft")) if candidates else "sft"
+    selected = max(candidates, key=lambda n: (float(str(scores.get(n, 0.0))), n == "sft")) if candidates else "sft"
     write_json(
         step.out("4_adapters/selected.json"),
         {
@@ -211,7 +216,12 @@ def run_select(settings: EvaluateSettings, step: StepRun) -> dict[str, JsonValue
             "scores": scores,
         },
     )
-    say("  validation score " + ", ".join(f"{n} {scores[n]}" for n in candidates) + f": {selected} is taken")
+    shown = ", ".join(f"{n} {score}" for n, score in scores.items())
+    say(
+        f"  validation score {shown}: {selected} is taken"
+        if examples
+        else f"  nothing to validate on: {selected} is taken"
+    )
     return {"selected": selected, "scores": scores, "items": len(examples)}
 
 
@@ -241,8 +251,12 @@ def run_evaluate(
             _write_predictions(step, system, answers, questions)
             times[system] = [a.timings.total_seconds for a in answers]
         scores[system] = score_system(system, answers, questions)
+        if system in BASELINES:
+            scores[system]["seconds"] = _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
-    report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run))
+    report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run)).model_copy(
+        update={"has_dpo": "dpo" in _tuned(step.run)}
+    )
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
     write_text(step.out("5_reports/report.md"), markdown(report))
     say(plain(with_times(report, step.run)))
@@ -258,10 +272,8 @@ def run_served(
 ) -> dict[str, JsonValue]:
     """Let the file to serve answer the questions and compare it with the weights it was made from, item by item."""
     questions = load_questions(settings, step.run)
-    path = next(
-        iter(sorted((step.run.path / "6_builds").glob(f"*-{serve}.gguf"), key=lambda p: "-base-" in p.name)), None
-    )
-    if path is None or "-base-" in path.name:
+    path = _file_to_serve(step.run, serve)
+    if path is None:
         raise DatasetError(
             "the file to serve was not built",
             where="release.serve",
@@ -279,7 +291,7 @@ def run_served(
     reference: System = "rag_sft_dpo"
     gates = [
         GateSettings(metric=m, system=reference, baseline=reference, requires="not_worse", margin=max_score_loss)
-        for m in ("token_f1", "abstention")
+        for m in ("token_f1", "overall_f1")
     ]
     scores = {
         "served": score_system("served", answers, questions),
@@ -320,6 +332,20 @@ def run_served(
         + "; ".join(f"{v.metric} {v.found}" for v in verdicts)
     )
     return {"verdict": verdict, "same_replies": same, "questions": len(questions), "figures": figures}
+
+
+def _file_to_serve(run: RunFolder, serve: str) -> Path | None:
+    """Return the tuned file of a type; the base beside it has a record without an adapter."""
+    records = [read_json(p) for p in sorted((run.path / "6_builds").glob(f"*-{serve}.build.json"))]
+    return next((run.path / str(r["path"]) for r in records if r.get("adapter_id") is not None), None)
+
+
+def _earlier_times(run: RunFolder, system: System, count: int) -> Scored:
+    """The seconds of an earlier measurement, which its answers do not hold; not scored where they are not there."""
+    path = run.path / "times" / f"{system}.json"
+    values = read_json(path).get("seconds") if path.exists() else None
+    found = [float(str(v)) for v in values] if isinstance(values, list) and len(values) == count else [None] * count
+    return Scored(system, "seconds", tuple(found))
 
 
 def _earlier_answers(run: RunFolder, system: System, questions: Sequence[Question]) -> list[Answer]:

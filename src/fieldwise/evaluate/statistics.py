@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z95 = 1.959963984540054
+FEW_CLUSTERS = 10  # with fewer, draws of whole documents say too little about how far the mean may lie off
 
 
 class Estimate(NamedTuple):
@@ -61,10 +62,17 @@ def clustered_share(scores: Sequence[float], clusters: Sequence[str]) -> Estimat
 
 
 def bootstrap_mean(scores: Sequence[float], clusters: Sequence[str], samples: int, seed: int) -> Estimate:
-    """Percentile bootstrap of a mean that draws whole clusters."""
+    """Percentile bootstrap of a mean that draws whole clusters.
+
+    With few clusters single items are drawn as well and the wider interval is given: one cluster drawn whole would
+    always be the same, an interval without width.
+    """
     values = np.asarray(scores, dtype=float)
-    means = _cluster_means(values, clusters, samples, seed)
-    low, high = np.percentile(means, [2.5, 97.5])
+    low, high = np.percentile(_cluster_means(values, clusters, samples, seed), [2.5, 97.5])
+    if len(set(clusters)) < FEW_CLUSTERS:
+        alone = [str(n) for n in range(len(values))]
+        wide = np.percentile(_cluster_means(values, alone, samples, seed), [2.5, 97.5])
+        low, high = min(low, wide[0]), max(high, wide[1])
     return Estimate(float(values.mean()), float(low), float(high))
 
 
@@ -102,12 +110,16 @@ def mcnemar(candidate: Sequence[float], baseline: Sequence[float]) -> float:
     return min(1.0, 2 * tail)
 
 
-def needed_n(differences: Sequence[float], distance: float) -> int | None:
-    """Return about how many items would let a 95 % interval exclude a limit this far from the mean; None if never.
+def needed_n(n: int, found: Estimate, limit: float) -> int | None:
+    """Return about how many items would let an interval like this one, of n items, exclude a limit; None if never.
 
-    Power one half: the interval's half width equals the distance.
+    Power one half: the half width, which shrinks with the root of n, equals the distance to the limit. The items
+    must spread over documents as these do.
+
+    >>> needed_n(100, Estimate(0.1, -0.1, 0.3), 0.0)
+    400
     """
-    spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
-    if distance <= 0:
+    distance = abs(found.value - limit)
+    if distance == 0:
         return None
-    return int(max(len(differences) + 1, math.ceil((Z95 * spread / distance) ** 2)))
+    return max(n + 1, math.ceil(n * ((found.high - found.low) / 2 / distance) ** 2 - 1e-9))

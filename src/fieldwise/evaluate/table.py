@@ -30,26 +30,29 @@ TITLES = {
 
 def title(report: EvalReport, system: str) -> str:
     """How a system is called; retrieval runs over the weights that were selected, which may be those before DPO."""
+    if system == "sft_dpo" and not report.has_dpo:
+        return "SFT again (no DPO)"
     if system == "rag_sft_dpo" and report.selected == "sft":
         return "RAG over SFT (selected)"
     return TITLES.get(system, system)
 
 
-def cell(figure: Interval | None) -> str:
-    """One figure with its interval, such as `0.41 [0.35, 0.47]`."""
+def cell(figure: Interval | None, n: int | None = None) -> str:
+    """One figure with its interval, such as `0.41 [0.35, 0.47]`, and its own number of items where it is not `n`."""
     if figure is None or figure.value is None:
         return "-"
+    fewer = "" if n in (None, figure.n) else f" n={figure.n}"
     if figure.low is None or figure.high is None:
-        return f"{figure.value:.2f}"
-    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+        return f"{figure.value:.2f}{fewer}"
+    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]{fewer}"
 
 
 def rows(report: EvalReport, metrics: Sequence[str] = SHOWN) -> list[list[str]]:
-    """Header and one row a metric; n is the largest number of items any system was scored on."""
+    """Header and one row a metric; n is the largest number of items any system was scored on, others name theirs."""
     table = [["", *(title(report, s.system) for s in report.systems)]]
     for name in metrics:
         n = max((s.figures[name].n for s in report.systems if name in s.figures), default=0)
-        table.append([f"{METRICS[name].title} (n={n})", *(cell(s.figures.get(name)) for s in report.systems)])
+        table.append([f"{METRICS[name].title} (n={n})", *(cell(s.figures.get(name), n) for s in report.systems)])
     return table
 
 

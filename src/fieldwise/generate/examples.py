@@ -63,6 +63,7 @@ class ExampleMaker:
         rng: random.Random,
     ) -> None:
         self.retriever, self.groups, self.sides, self.settings, self.rng = retriever, groups, sides, settings, rng
+        self._invented: dict[str, Split] = {}
 
     def closed(self, asked: Asked) -> Example:
         """The question alone: what the weights shall know."""
@@ -129,8 +130,8 @@ class ExampleMaker:
     def invented(self, asked: Asked, corpus: str) -> Example | None:
         """A question about a thing of an invented name, without passages: the weights must not make something up."""
         question = invent(asked.pair.question, corpus, self.rng)
-        if question is None:
-            return None
+        if question is None or self._invented.setdefault(question, asked.split) != asked.split:
+            return None  # nothing to replace, or the same invention stands on another side already
         return Example.make(
             question=question,
             answer=NOT_STATED,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -18,21 +20,23 @@ def model_card(
     builds: Sequence[ModelBuild],
     verdict: str,
     override: str | None,
+    served: dict[str, JsonValue],
     report: str,
     data: dict[str, JsonValue],
     documents: int,
+    read: int,
     licences: Sequence[str],
 ) -> str:
     """Return the card as Markdown with front matter that hubs read."""
     front = [
         "---",
-        f"base_model: {base.model}",
+        f"base_model: {base_name(base)}",
         f"license: {base.licence or 'other'}",
         "language: en",
         "pipeline_tag: text-generation",
         "library_name: gguf",
         "tags:",
-        f"- {domain}",
+        f"- {json.dumps(domain, ensure_ascii=False)}",  # quoted: a domain may hold a colon
         "- fieldwise",
         "---",
         "",
@@ -40,11 +44,15 @@ def model_card(
     body = [
         f"# {name}",
         "",
-        f"A small language model for the field *{domain}*, tuned with Fieldwise {__version__} from {base.model} on {documents} documents. It answers from passages it is shown, cites them, and says so when they do not tell.",
+        f"A small language model for the field *{domain}*, tuned with Fieldwise {__version__} from {_base_at(base)} on {read} of {documents} documents. It answers from passages it is shown, cites them, and says so when they do not tell.",
         "",
         "## Released",
         "",
         f"Gates: **{verdict}**." + (f" Released all the same: {override}." if override else ""),
+        "",
+        f"The file to serve, `{served['file']}`, answered the same {served['questions']} questions over passages, {served['same_replies']} of them with the very words of the weights it was made from:",
+        "",
+        *(f"- **{g['verdict']}** {g['requirement']}: {g['found']}" for g in _rows(served.get("gates"))),
         "",
         "## Measured",
         "",
@@ -52,13 +60,15 @@ def model_card(
         "",
         "## Files",
         "",
-        "| file | types found | MB | greatest logit difference | top-1 agreement with 32 bits | token F1 |",
+        "| file | types found | MB | greatest logit difference | top-1 agreement with 32 bits | token F1 over passages |",
         "| --- | --- | --- | --- | --- | --- |",
         *(_row(build) for build in builds),
         "",
+        "Only the file to serve is measured on the questions; the others are compared with the 32-bit file alone.",
+        "",
         "## What it has read",
         "",
-        f"{documents} documents; {data.get('train')} training examples and {data.get('preference_pairs')} preference pairs, data version `{data.get('version')}`. `fieldwise trace FILE --run DIR` lists every file this card describes that has read a document.",
+        f"{read} of {documents} documents, the others were held out; {data.get('train')} training examples and {data.get('preference_pairs')} preference pairs, data version `{data.get('version')}`. `fieldwise trace FILE --run DIR` lists every file this card describes that has read a document.",
         "",
         f"Terms of the documents: {', '.join(licences) or 'not stated in the recipe'}.",
         "",
@@ -68,6 +78,19 @@ def model_card(
         "",
     ]
     return "\n".join([*front, *body])
+
+
+def base_name(base: BaseWeights) -> str:
+    """Return the base as others may know it: of a local folder its name, since a path of this machine is nobody's."""
+    return Path(base.model).name if Path(base.model).expanduser().is_dir() else base.model
+
+
+def _base_at(base: BaseWeights) -> str:
+    return base_name(base) + (f" at revision {base.revision}" if base.revision else "")
+
+
+def _rows(value: JsonValue) -> list[dict[str, JsonValue]]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
 
 
 def _row(build: ModelBuild) -> str:

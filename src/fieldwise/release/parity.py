@@ -217,7 +217,7 @@ def _report(
         token_texts=texts,
         token_mismatches=mismatches,
         positions=positions,
-        max_logit_difference=max(part.largest for part in parts),
+        max_logit_difference=float(np.max([part.largest for part in parts])),  # max() would pass over a nan
         mean_logit_difference=sum(part.absolute for part in parts) / sum(part.numbers for part in parts),
         top1_agreement=sum(part.same_best for part in parts) / positions,
         kl_divergence=sum(part.divergence for part in parts) / positions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fieldwise.settings import Settings
 
@@ -31,3 +31,11 @@ class ReleaseSettings(Settings):
     override: str | None = Field(
         None, description="release although a gate said no: name and reason, kept in the model card"
     )
+
+    @field_validator("override")
+    @classmethod
+    def _names_who_and_why(cls, value: str | None) -> str | None:
+        who, _, why = (value or "").partition(":")
+        if value is not None and not (who.strip() and why.strip()):
+            raise ValueError("expected NAME: REASON")
+        return value

@@ -19,8 +19,8 @@ from fieldwise.files import read_json, write_json, write_text
 from fieldwise.hashing import content_id, sha256_file
 from fieldwise.progress import say
 from fieldwise.prompts import grounded_prompt
-from fieldwise.records import BaseWeights, Chunk, Document, ModelBuild
-from fieldwise.release.card import model_card
+from fieldwise.records import BaseWeights, Chunk, Document, Example, ModelBuild
+from fieldwise.release.card import base_name, model_card
 from fieldwise.release.gguf import convert
 from fieldwise.release.parity import ParityReport, check
 from fieldwise.release.quantise import quantise
@@ -84,7 +84,10 @@ def run_release(
             found=settings.serve,
             fix=f"Choose one of: {', '.join(settings.quantisations)}.",
         )
-    verdict = str(report["verdict"]) if served["verdict"] == "PASS" else str(served["verdict"])
+    verdict = _worst(str(report["verdict"]), str(served["verdict"]))
+    override = settings.override if verdict != "PASS" else None  # nothing was overruled
+    to_serve = _with_score(to_serve, served)
+    files = [to_serve if b.path == to_serve.path else b for b in files]
     record = {
         "name": name,
         "domain": domain,
@@ -92,27 +95,31 @@ def run_release(
         "builds": [b.model_dump(mode="json") for b in files],
         "base_build": base_build.model_dump(mode="json") if base_build else None,
         "verdict": verdict,
-        "override": settings.override,
-        "base": base.model,
+        "override": override,
+        "base": base_name(base),
+        "base_revision": base.revision,
         "base_sha256": base.sha256,
     }
     write_json(step.out(f"{FOLDER}/release.json"), record)
     documents = list(read_records(step.run.path / "2_chunks/documents.parquet", Document))
+    examples = read_records(step.run.path / "3_examples/train.parquet", Example)
     card = model_card(
         name=name,
         domain=domain,
         base=base,
         builds=files,
         verdict=verdict,
-        override=settings.override,
+        override=override,
+        served=served,
         report=step.run.require("5_reports/report.md", "evaluate").read_text(encoding="utf-8"),
         data=read_json(step.run.path / "3_examples/card.json"),
         documents=len(documents),
+        read=len({d for e in examples for d in e.document_ids}),
         licences=sorted({d.source.licence for d in documents if d.source.licence}),
     )
     write_text(step.out(f"{FOLDER}/MODEL_CARD.md"), card)
     say(f"  released: {to_serve.path} ({to_serve.bytes / 1e6:.1f} MB), gates {verdict}")
-    return {"verdict": verdict, "override": settings.override, "serve": to_serve.path, "builds": [b.id for b in files]}
+    return {"verdict": verdict, "override": override, "serve": to_serve.path, "builds": [b.id for b in files]}
 
 
 # ---------------------------------------------------------------- requirements
@@ -133,6 +140,18 @@ def _require_gates(report: dict[str, JsonValue], settings: ReleaseSettings, wher
         found="; ".join(f"{g['verdict']} {g['requirement']}: {g['found']}" for g in failed),
         fix="Mend what the report shows, or name who takes responsibility and why: release.override='NAME: REASON'.",
     )
+
+
+def _worst(*verdicts: str) -> str:
+    return next((v for v in ("FAIL", "INCONCLUSIVE") if v in verdicts), "PASS")
+
+
+def _with_score(build: ModelBuild, served: dict[str, JsonValue]) -> ModelBuild:
+    """The record of the file to serve with the task score that it reached itself."""
+    figures = served.get("figures")
+    figure = figures.get("token_f1") if isinstance(figures, dict) else None
+    score = figure.get("value") if isinstance(figure, dict) else None
+    return build.model_copy(update={"parity": {**build.parity, "token_f1": score}})
 
 
 def _require_k_quants(settings: ReleaseSettings, weights: Path) -> None:

@@ -311,11 +311,10 @@ def _quiet() -> None:
 
 def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int) -> Outcome:
     trainer.remove_callback(require("transformers", extra="train", to="fine-tune").PrinterCallback)
-    utilities = require("transformers.trainer_utils", extra="train", to="resume training")
-    last = utilities.get_last_checkpoint(str(work)) if work.is_dir() else None
+    last = _last_checkpoint(work)
     if last:
-        say(f"  resuming from {Path(last).name}")
-    trainer.train(resume_from_checkpoint=last)
+        say(f"  resuming from {last.name}")
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     history = tuple(
         {k: float(v) for k, v in row.items() if k in _KEPT_FIGURES and isinstance(v, int | float) and math.isfinite(v)}
         for row in trainer.state.log_history
@@ -336,6 +335,18 @@ def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int) -> Outco
         history,
         dropped,
     )
+
+
+def _last_checkpoint(work: Path) -> Path | None:
+    """Return the last whole checkpoint and remove those a kill left half-written: their state is what is saved last."""
+    for folder in sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True):
+        try:
+            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+        else:
+            return folder
+    return None
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:

@@ -1,0 +1,90 @@
+"""The steps of the evaluate stage over a run folder written by hand, with an engine that only echoes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fieldwise.evaluate import stage
+from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
+from fieldwise.files import write_json, write_jsonl
+from fieldwise.records import NOT_STATED, Answer, BaseWeights, Example, Question
+from fieldwise.retrieve.settings import RetrieveSettings
+from fieldwise.run import RunFolder, StepRun
+from fieldwise.tables import write_records
+
+QUESTIONS = [Question(id=f"q{n}", question=f"Q{n}?", answer="14 days", document=f"d{n}.md") for n in range(30)]
+
+
+class Echo:
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+    def answer_all(self, conversations: Any) -> Any:
+        for _ in conversations:
+            yield Answer(text="14 days [1]", answer="14 days", model="m")
+
+    name = "echo"
+
+
+@pytest.fixture
+def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepRun:
+    run = RunFolder(tmp_path / "run")
+    (run.path / "4_adapters/sft/merged").mkdir(parents=True)
+    write_json(run.path / "4_adapters/sft/merged/config.json", {})
+    (run.path / "4_adapters/dpo/merged").mkdir(parents=True)  # left behind, empty, by a run with preferences
+    write_json(run.path / "4_adapters/selected.json", {"selected": "sft"})
+    monkeypatch.setattr(stage, "LlamaCppEngine", Echo)
+    monkeypatch.setattr(stage, "TransformersEngine", Echo)
+    monkeypatch.setattr(stage, "make_answerer", lambda *_: Echo())
+    monkeypatch.setattr(stage, "load_questions", lambda *_: QUESTIONS)
+    return StepRun(run, "4d_evaluate", "0" * 64, 0)
+
+
+def keep(run: RunFolder, system: str, text: str = "14 days") -> None:
+    answer = Answer(text=text, answer=text, model="m", is_declined=text == NOT_STATED)
+    rows = ({"id": q.id, "answer": answer.model_dump(mode="json", exclude={"timings"})} for q in QUESTIONS)
+    write_jsonl(run.path / f"5_reports/predictions/{system}.jsonl", rows)
+
+
+def test_without_validation_examples_the_first_weights_are_taken_and_no_score_is_made_up(step: StepRun) -> None:
+    write_records(step.run.path / "3_examples/validation.parquet", [], Example)
+    assert stage.run_select(EvaluateSettings(), step) == {"selected": "sft", "scores": {}, "items": 0}
+
+
+def test_without_preferences_the_report_does_not_call_sft_a_dpo(step: StepRun) -> None:
+    settings = EvaluateSettings(systems=("base", "sft_dpo"), gates=(), bootstrap_samples=100)
+    keep(step.run, "base")
+    stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)
+    page = (step.staging / "5_reports/report.md").read_text()
+    assert "SFT again (no DPO)" in page and "SFT+DPO" not in page
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [([9.0] * 30, "FAIL"), ([0.1] * 30, "PASS"), (None, "INCONCLUSIVE")])
+def test_the_seconds_of_the_base_are_those_that_were_measured(
+    step: StepRun, seconds: list[float] | None, verdict: str
+) -> None:
+    gate = GateSettings(metric="seconds", system="base", baseline=None, at_least=1.0)
+    settings = EvaluateSettings(systems=("base",), gates=(gate,), bootstrap_samples=100)
+    keep(step.run, "base")
+    if seconds:
+        write_json(step.run.path / "times/base.json", {"seconds": seconds})
+    assert stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)["verdict"] == verdict
+
+
+def test_the_served_file_is_found_by_its_record_and_judged_with_and_without_its_declines(step: StepRun) -> None:
+    for name, adapter in (("finance-base", "ada_1"), ("finance-base-base", None)):
+        record = {"path": f"6_builds/{name}-q8_0.gguf", "adapter_id": adapter}
+        write_json(step.run.path / f"6_builds/{name}-q8_0.build.json", record)
+    keep(step.run, "rag_sft_dpo", "14 days [1]")
+    settings = EvaluateSettings(bootstrap_samples=100)
+    facts = stage.run_served(settings, RetrieveSettings(), step, serve="q8_0", max_score_loss=0.05)
+    served = json.loads((step.staging / "5_reports/served.json").read_text())
+    assert (served["file"], facts["verdict"]) == ("finance-base-q8_0.gguf", "PASS")
+    assert [g["requirement"] for g in served["gates"]] == [
+        f"served: {metric} not worse than rag_sft_dpo by more than 0.05" for metric in ("token_f1", "overall_f1")
+    ]
