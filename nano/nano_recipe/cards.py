@@ -48,7 +48,8 @@ Small Llama-shaped base weights for [Fieldwise](../README.md): the first run on 
 
 ```python
 from fieldwise_nano import weights
-folder = weights()            # checked against the hashes in its card; any Llama loader takes it
+
+folder = weights()  # checked against the hashes in its card; any Llama loader takes it
 ```
 """
 

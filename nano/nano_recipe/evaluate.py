@@ -170,35 +170,36 @@ def build_items(build: Path, forms: Path, each: int, context: int = 1024) -> lis
 
 
 @torch.no_grad()
-def score(model: Nano, items: list[Item], not_stated_first: int, pad: int) -> dict[str, list[tuple[bool, bool]]]:
-    """For every kind: (all tokens right, began to decline) per item."""
+def score(model: Nano, items: list[Item], decline: list[int], pad: int) -> dict[str, list[tuple[bool, bool]]]:
+    """For every kind: (all tokens right, begins to decline) per item; `decline` holds the first tokens of a decline."""
     model.eval()
     device = next(model.parameters()).device
     results: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     ordered = sorted(items, key=lambda i: len(i.ids))
-    with torch.autocast(device.type, torch.bfloat16):
-        for begin in range(0, len(ordered), 16):
-            group = ordered[begin : begin + 16]
-            ids = torch.full((len(group), max(len(i.ids) for i in group)), pad)
-            for row, item in enumerate(group):
-                ids[row, : len(item.ids)] = torch.tensor(item.ids)
-            hidden = model(ids.to(device))
-            for row, item in enumerate(group):
-                best = model.logits(hidden[row, item.start - 1 : len(item.ids) - 1]).argmax(-1).tolist()
-                results[item.kind].append(
-                    (best == item.ids[item.start :], best[:not_stated_first] == _DECLINE[:not_stated_first])
-                )
+
+    def hidden_states(rows: list[list[int]]) -> torch.Tensor:
+        ids = torch.full((len(rows), max(map(len, rows))), pad)
+        for n, row in enumerate(rows):
+            ids[n, : len(row)] = torch.tensor(row)
+        with torch.autocast(device.type, torch.bfloat16):
+            return model(ids.to(device))
+
+    for begin in range(0, len(ordered), 16):
+        group = ordered[begin : begin + 16]
+        hidden = hidden_states([i.ids for i in group])
+        # the right answer was shown above, so whether another one was begun takes a look of its own
+        begun = hidden_states([i.ids[: i.start] + decline[:-1] for i in group])
+        for row, item in enumerate(group):
+            best = model.logits(hidden[row, item.start - 1 : len(item.ids) - 1]).argmax(-1).tolist()
+            declined = model.logits(begun[row, item.start - 1 : item.start - 1 + len(decline)]).argmax(-1).tolist()
+            results[item.kind].append((best == item.ids[item.start :], declined == decline))
     model.train()
     return results
 
 
-_DECLINE: list[int] = []
-
-
 def summarise(model: Nano, items: list[Item], maker: RowMaker) -> dict[str, Rate]:
     """Rates per kind, READ, form, frame and five-passage means, and the share of false declines."""
-    _DECLINE[:] = maker.encode(maker.lead + NOT_STATED)
-    results = score(model, items, 3, maker.special.pad)
+    results = score(model, items, maker.encode(maker.lead + NOT_STATED)[:3], maker.special.pad)
     rates = {kind: wilson(sum(right for right, _ in rows), len(rows)) for kind, rows in sorted(results.items())}
 
     def pooled(kinds: Iterable[str], column: int = 0) -> Rate:

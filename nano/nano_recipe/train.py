@@ -32,6 +32,8 @@ from .evaluate import build_items, summarise, text_loss
 from .model import Nano, Shape, export
 from .rows import ANSWER, open_maker
 
+_SCORED_MULTIPLE = 512
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -205,7 +207,10 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16):
             hidden = (self.model if plain else self.hidden_states)(x)[:, :-1].reshape(-1, self.plan.shape.hidden)
             chosen = torch.nonzero(w.reshape(-1) > 0).squeeze(1)
-            losses = self.token_losses(hidden[chosen], self.model.embedding, x[:, 1:].reshape(-1)[chosen])
+            # Full multiples: oneDNN keeps a primitive for every shape it has met, gigabytes after a few hours.
+            scored = torch.cat([chosen, chosen[:1].expand(-len(chosen) % _SCORED_MULTIPLE)])
+            losses = self.token_losses(hidden[scored], self.model.embedding, x[:, 1:].reshape(-1)[scored])
+            losses = losses[: len(chosen)]
         kept = w.reshape(-1)[chosen]
         ((losses * kept).sum() / kept.sum() * share).backward()
         return losses.detach()
