@@ -45,6 +45,7 @@ def main() -> None:
             page.wait_for_selector("[data-testid=citation]", timeout=60000)
             page.get_by_test_id("citation").first.click()
             page.get_by_test_id("mark").first.wait_for()
+            page.wait_for_timeout(1500)  # the document glides to its mark
             page.screenshot(path=options.out)
             browser.close()
     finally:

@@ -81,6 +81,13 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
     return {"questions": sha256_file(Path(path))}
 
 
+def _built_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    from fieldwise.release.stage import require_k_quants
+
+    require_k_quants(recipe.release, Path(_base(recipe).path))
+    return _weights_hash(recipe)
+
+
 def _served_outside(recipe: Recipe) -> dict[str, JsonValue]:
     if "rag_sft_dpo" not in recipe.evaluate.systems:
         raise FieldwiseError(
@@ -269,7 +276,7 @@ STEPS: tuple[Step, ...] = (
         (*_MODEL_LIBRARIES, "gguf", "xllamacpp"),
         lambda r: {"release": _built(r), "name": r.name},
         _build,
-        _weights_hash,
+        _built_outside,
     ),
     Step(
         "5b",

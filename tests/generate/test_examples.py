@@ -64,15 +64,19 @@ def test_a_page_of_the_test_side_is_never_shown_in_training() -> None:
     assert HELD.text not in maker(HELD, OTHER).grounded([ASKED])[0].conversation[-2].content
 
 
-def test_without_the_evidence_the_right_answer_is_to_decline() -> None:
-    made = maker(LOG, ALSO, OTHER).unanswerable(ASKED)
-    assert made.conversation[-1].content == NOT_STATED
-    assert "14 days" not in made.conversation[-2].content
-    assert made.kind == "unanswerable" and made.evidence == ()
+def test_over_the_passages_of_another_chunk_the_right_answer_is_to_decline() -> None:
+    foreign = Asked(Pair("Which door is blue?", "The east door", "subject", "The east door is blue"), HELD, "train")
+    made = {e.question: e for e in maker(OTHER).grounded([ASKED], [foreign])}
+    declined, answered = made["Which door is blue?"], made[PAIR.question]
+    assert declined.conversation[-1].content == NOT_STATED
+    assert declined.kind == "unanswerable" and declined.evidence == ()
+    assert declined.conversation[-2].content.partition("Question:")[0] in answered.conversation[-2].content
+    assert set(declined.chunk_ids) == {LOG.id, OTHER.id}
 
 
-def test_nothing_to_show_gives_no_unanswerable_example() -> None:
-    assert maker(LOG).unanswerable(ASKED) is None
+def test_a_question_that_the_passages_answer_after_all_is_not_declined() -> None:
+    foreign = Asked(Pair("How long is the list kept?", "14 days", "duration", "x"), HELD, "train")
+    assert [e.question for e in maker(OTHER).grounded([ASKED], [foreign])] == [PAIR.question]
 
 
 def test_a_question_with_two_answers_is_dropped_altogether() -> None:
@@ -114,7 +118,8 @@ def test_leakage_is_found_when_it_is_there() -> None:
 
 def examples() -> list[Example]:
     made = maker(LOG, OTHER, ALSO)
-    return [*made.grounded([ASKED]), made.unanswerable(ASKED), made.closed(ASKED)]
+    foreign = Asked(Pair("Which door is blue?", "The east door", "subject", "The east door is blue"), HELD, "train")
+    return [*made.grounded([ASKED], [foreign]), made.closed(ASKED)]
 
 
 def test_every_rejected_answer_has_one_named_fault() -> None:

@@ -1,7 +1,10 @@
 import ast
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+from fieldwise_nano import weights
 
 import fieldwise
 from fieldwise.errors import FieldwiseError
@@ -74,3 +77,15 @@ def test_the_key_of_a_step_covers_the_tools_its_room_imports(room: str) -> None:
                 parts = (node.module or "").split(".")[1:]
                 if parts[0] in ("engine", "retrieve") and parts[-1] != "settings":
                     assert parts[0] in covered or "/".join(parts) in covered, f"{path.name} imports {node.module}"
+
+
+def test_a_base_that_allows_no_k_quant_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(weights(), base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "hidden_size": 288}))
+    recipe = load_recipe(None, [f"base.model={base}"])
+    with pytest.raises(FieldwiseError, match="these weights do not allow q4_k_m"):
+        require_outside(recipe, RunFolder(tmp_path / "run"), choose("5a"))
+    plain = load_recipe(None, [f"base.model={base}", "release.quantisations=[q8_0]"])
+    require_outside(plain, RunFolder(tmp_path / "run"), choose("5a"))

@@ -81,17 +81,18 @@ class ExampleMaker:
             difficulty=_difficulty(asked.pair, 0),
         )
 
-    def grounded(self, asked: Sequence[Asked]) -> list[Example]:
+    def grounded(self, asked: Sequence[Asked], others: Sequence[Asked] = ()) -> list[Example]:
         """Questions about one chunk over the same passages: the evidence among near misses, at a random place.
 
-        They share their passages, so that training can read these once for all of them.
+        `others` are questions about other chunks: over these passages the right answer to them is a decline.
+        All share their passages, so that training can read these once, and sees what tells the two apart.
         """
         chunk, split = asked[0].chunk, asked[0].split
-        query = " ".join(a.pair.question for a in asked)
-        shown = self._others(query, asked, self.settings.distractors)
+        shown = self._others(" ".join(a.pair.question for a in asked), asked, self.settings.distractors)
         place = self.rng.randint(0, len(shown))
-        passages = [passage_text(c) for c in (*shown[:place], chunk, *shown[place:])]
-        return [
+        ordered = [*shown[:place], chunk, *shown[place:]]
+        passages = [passage_text(c) for c in ordered]
+        made = [
             Example.make(
                 question=item.pair.question,
                 answer=item.pair.answer,
@@ -108,24 +109,25 @@ class ExampleMaker:
             )
             for item in asked
         ]
-
-    def unanswerable(self, asked: Asked) -> Example | None:
-        """The question over passages of which none answers it."""
-        shown = self._others(asked.pair.question, [asked], self.settings.distractors + 1)
-        if not shown:
-            return None
-        prompt = grounded_prompt(asked.pair.question, [passage_text(c) for c in shown])
-        return Example.make(
-            question=asked.pair.question,
-            answer=NOT_STATED,
-            kind="unanswerable",
-            conversation=with_reply(prompt, NOT_STATED),
-            style="grounded",
-            chunk_ids=tuple(c.id for c in shown),
-            document_ids=_documents(shown),
-            split=asked.split,
-            difficulty=1.0,
-        )
+        text = "\n".join(c.text for c in ordered).casefold()
+        for item in others:
+            if _holds(text, item.pair.answer.casefold()) or _holds(text, item.pair.quote.casefold()):
+                continue
+            made.append(
+                Example.make(
+                    question=item.pair.question,
+                    answer=NOT_STATED,
+                    kind="unanswerable",
+                    conversation=with_reply(grounded_prompt(item.pair.question, passages), NOT_STATED),
+                    style="grounded",
+                    chunk_ids=tuple(c.id for c in ordered),
+                    document_ids=_documents(ordered),
+                    split=split,
+                    difficulty=1.0,
+                )
+            )
+        self.rng.shuffle(made)  # no place in the row tells what to decline
+        return made
 
     def invented(self, asked: Asked, corpus: str) -> Example | None:
         """A question about a thing of an invented name, without passages: the weights must not make something up."""

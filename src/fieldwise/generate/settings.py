@@ -33,7 +33,13 @@ class GenerateSettings(Settings):
     )
     distractors: int = Field(2, ge=0, le=8, description="other passages shown beside the evidence")
     unanswerable_share: float = Field(
-        0.15, ge=0, lt=1, description="share of examples whose right answer is that the documents do not say"
+        0.2,
+        ge=0,
+        lt=1,
+        description="share of examples over passages that these do not answer, so that declining is right",
+    )
+    invented_share: float = Field(
+        0.05, ge=0, le=0.5, description="share of examples without passages that ask about a thing of an invented name"
     )
     preference_pairs: int = Field(240, ge=0, description="most preference pairs")
     split: SplitSettings = SplitSettings()

@@ -118,22 +118,34 @@ def _ask(
 
 
 def _examples(asked: Sequence[Asked], maker: ExampleMaker, settings: GenerateSettings, corpus: str) -> list[Example]:
-    """Every pair closed, those of a share of the chunks grounded as well; unanswerable ones from the same questions."""
+    """Every pair closed, those of a share of the chunks grounded as well.
+
+    Without an answer are questions about other chunks of the document, and without passages those about invented things.
+    """
     rng = random.Random(maker.rng.random())
     made: list[Example] = []
-    share = settings.unanswerable_share / (1 - settings.unanswerable_share)
+    by_document: dict[str, list[Asked]] = {}
+    by_split: dict[Split, list[Asked]] = {}
+    for item in asked:
+        by_document.setdefault(item.chunk.document_id, []).append(item)
+        by_split.setdefault(item.split, []).append(item)
     for _, group in groupby(track(asked, "examples"), key=lambda item: item.chunk.id):
         items = list(group)
         made += [maker.closed(item) for item in items]
+        invented = rng.sample(items, _beside(len(items), settings.invented_share, rng))
+        made += [e for item in invented if (e := maker.invented(item, corpus)) is not None]
         if rng.random() < settings.grounded_share:
-            made += maker.grounded(items)
-        for item in items:
-            if rng.random() < share:
-                grounded = rng.random() < settings.grounded_share
-                extra = maker.unanswerable(item) if grounded else maker.invented(item, corpus)
-                if extra is not None:
-                    made.append(extra)
+            wanted = _beside(len(items), settings.unanswerable_share, rng)
+            chunk, side = items[0].chunk, by_split[items[0].split]
+            near = [item for item in by_document[chunk.document_id] if item.chunk.id != chunk.id]
+            others = rng.sample(near, min(wanted, len(near))) or rng.sample(side, min(wanted, len(side)))
+            made += maker.grounded(items, [item for item in others if item.chunk.id != chunk.id])
     return list({e.id: e for e in made}.values())
+
+
+def _beside(count: int, share: float, rng: random.Random) -> int:
+    """How many to put beside `count` others so that they are about this share of all."""
+    return sum(rng.random() < share / (1 - share) for _ in range(count))
 
 
 def leakage(examples: Sequence[Example], groups: dict[str, str]) -> list[str]:

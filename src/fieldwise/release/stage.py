@@ -42,7 +42,7 @@ def run_build(settings: ReleaseSettings, base: BaseWeights, step: StepRun, *, na
     selected = str(read_json(step.run.require("4_adapters/selected.json", "train"))["selected"])
     weights = step.run.require(f"4_adapters/{selected}/merged", "train")
     adapter = str(read_json(step.run.path / f"4_adapters/{selected}/adapter.json")["id"])
-    _require_k_quants(settings, weights)
+    require_k_quants(settings, weights)
     texts = parity_texts(step.run, settings.parity_prompts)
 
     slug = slug_of(name)
@@ -154,7 +154,8 @@ def _with_score(build: ModelBuild, served: dict[str, JsonValue]) -> ModelBuild:
     return build.model_copy(update={"parity": {**build.parity, "token_f1": score}})
 
 
-def _require_k_quants(settings: ReleaseSettings, weights: Path) -> None:
+def require_k_quants(settings: ReleaseSettings, weights: Path) -> None:
+    """Raise ModelError if a wanted K-quant does not fit the sizes of the weights: known before any training."""
     wanted = [q for q in settings.quantisations if q.endswith(("_k", "_k_m", "_k_s"))]
     problem = check_k_quants(weights)
     if wanted and problem:
