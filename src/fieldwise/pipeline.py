@@ -260,7 +260,7 @@ STEPS: tuple[Step, ...] = (
         "4d",
         "evaluate",
         "measure all systems and judge the gates",
-        ("2_prepare", "2i_index", "4a_baseline", "4b_train", "4c_select"),
+        ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
         ("evaluate", "retrieve", "engine"),
         _MODEL_LIBRARIES,
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed()},
@@ -282,7 +282,7 @@ STEPS: tuple[Step, ...] = (
         "5b",
         "verify",
         "measure the file to serve on the questions",
-        ("2_prepare", "2i_index", "4d_evaluate", "5a_build"),
+        ("2_prepare", "2i_index", "3_generate", "4d_evaluate", "5a_build"),
         ("evaluate", "retrieve", "engine"),
         ("xllamacpp",),
         lambda r: {

@@ -175,3 +175,13 @@ def test_a_gate_that_says_no_stops_the_release_with_exit_code_3(finished, tmp_pa
     release = json.loads((folder / "run/6_builds/release.json").read_text())
     assert (release["verdict"], release["override"]) == ("FAIL", "Dr. Test: trial on paper only")
     assert "Released all the same: Dr. Test" in (folder / "run/6_builds/MODEL_CARD.md").read_text()
+
+
+def test_no_file_of_the_adapters_names_a_folder_of_this_machine(finished) -> None:
+    configs = {
+        m: json.loads((finished.run / f"4_adapters/{m}/adapter/adapter_config.json").read_text())
+        for m in ("sft", "dpo")
+    }
+    assert configs["sft"]["base_model_name_or_path"] == "fieldwise-nano"
+    assert configs["dpo"]["base_model_name_or_path"] == "4_adapters/sft/merged"
+    assert configs["sft"]["target_modules"] == sorted(configs["sft"]["target_modules"])

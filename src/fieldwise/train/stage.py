@@ -46,7 +46,7 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
         save_steps=settings.checkpoint_every_steps,
         tracker=step.tracker,
     )
-    sft = _record(step, outcome, "sft", base.sha256, None, tuple(e.id for e in train), sft_out)
+    sft = _record(step, outcome, "sft", base, None, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)
     if settings.dpo.enabled and pairs:
         dpo_out = step.out("4_adapters/dpo")
@@ -61,7 +61,8 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
             save_steps=settings.checkpoint_every_steps,
             tracker=step.tracker,
         )
-        dpo = _record(step, outcome, "dpo", sft_of(sft_out), sft.id, tuple(p.id for p in pairs), dpo_out)
+        merged = BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out))
+        dpo = _record(step, outcome, "dpo", merged, sft.id, tuple(p.id for p in pairs), dpo_out)
         facts["dpo"] = _facts(dpo, outcome)
     return facts
 
@@ -98,7 +99,7 @@ def _record(
     step: StepRun,
     outcome: Outcome,
     method: Literal["sft", "dpo"],
-    base_sha256: str,
+    base: BaseWeights,
     parent: str | None,
     ids: tuple[str, ...],
     out: Path,
@@ -121,11 +122,12 @@ def _record(
         (done / "complete").touch()
     shutil.copytree(done, out, dirs_exist_ok=True)
     (out / "complete").unlink()
+    _name_base(out / "adapter" / "adapter_config.json", base.model)
     weights = sha256_of_files([p for p in (out / "adapter").iterdir() if p.is_file()], out / "adapter")
     adapter = Adapter(
         id=content_id("ada", weights),
         method=method,
-        base_sha256=base_sha256,
+        base_sha256=base.sha256,
         parent=parent,
         recipe_hash=step.key,
         example_ids=ids,
@@ -134,6 +136,17 @@ def _record(
     )
     write_json(out / "adapter.json", adapter.model_dump(mode="json"))
     return adapter
+
+
+def _name_base(config: Path, base: str) -> None:
+    """Write the adapter's configuration the same way on every machine.
+
+    PEFT notes the folder that the base was loaded from, here a temporary one, and keeps the modules in a set, whose order is chance.
+    """
+    content = json.loads(config.read_text(encoding="utf-8"))
+    content["base_model_name_or_path"] = base
+    content["target_modules"] = sorted(content["target_modules"])
+    write_json(config, content)
 
 
 def _facts(adapter: Adapter, outcome: Outcome) -> dict[str, JsonValue]:
