@@ -29,6 +29,8 @@ FIGURES: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     ("yes_no", "grammar", "yes or no with the reason", {}),
     ("follow_up", "grammar", "follow-up turn", {}),
     ("real", "grammar", "questions over real text", {}),
+    ("written", "grammar", "held-out written passages, two at a time", {}),
+    ("written_absent", "grammar", "declines: not in the written passages", {}),
     ("tool", "grammar", "tool call, name and arguments", {"nano-10m": ".85"}),
     ("answered", "handwritten", "hand-written passages: answered rightly", {"nano-2m": ".50", "nano-10m": ".75"}),
     ("declined", "handwritten", "hand-written passages: declined rightly", {}),

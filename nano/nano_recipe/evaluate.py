@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import torch
 
+from . import written
 from .model import Nano, load_exported
 from .prompts import GROUNDED_SYSTEM, served
 from .rows import RowMaker, open_maker
@@ -133,6 +134,22 @@ def tool_items(maker: RowMaker, each: int, context: int) -> list[Item]:
     return items
 
 
+def written_items(maker: RowMaker, each: int, context: int, passages: int) -> list[Item]:
+    """Questions over held-out written passages: `written` with an answer, `written_absent` without."""
+    items: list[Item] = []
+    counts: dict[str, int] = defaultdict(int)
+    for _ in range(100 * each):
+        texts, turns = written.conversation(maker.templates, maker.composer.pools, passages, 2)
+        for question, answer in turns:
+            kind = "written_absent" if answer == NOT_STATED else "written"
+            if counts[kind] < each:
+                item = _item(maker, [Passage("", t) for t in texts], [Turn(question, answer, kind)], context)
+                if item is not None:
+                    items.append(item)
+                    counts[kind] += 1
+    return items
+
+
 def build_items(build: Path, forms: Path, each: int, context: int = 1024) -> list[Item]:
     """Every grammar-made test item: seen forms, unseen forms, unseen frames, several passages, tools."""
     test = open_maker(build, forms, "test", seed=777)
@@ -159,6 +176,8 @@ def build_items(build: Path, forms: Path, each: int, context: int = 1024) -> lis
         test, ("name", "number", "bind", "absent_entity"), each // 2, context, passages=5, prefix="five_", size=(1, 4)
     )
     items += tool_items(test, each, context)
+    if len(test.templates) > 1:
+        items += written_items(test, each, context, 2)
     held = open_maker(build, forms, "test", held=True, seed=778)
     items += reading_items(held, ("name", "number", "bind", "reverse"), each, context, prefix="form_")
     unseen = open_maker(build, forms, "test", unseen_frames=True, seed=779)
@@ -211,7 +230,7 @@ def summarise(model: Nano, items: list[Item], maker: RowMaker) -> dict[str, Rate
     rates["FRAMES"] = pooled(k for k in results if k.startswith("frame_"))
     rates["FIVE"] = pooled(("five_name", "five_number", "five_bind"))
     rates["false_decline"] = pooled(
-        (*READ, "form_name", "form_number", "form_bind", "five_name", "five_number", "five_bind"), 1
+        (*READ, "form_name", "form_number", "form_bind", "five_name", "five_number", "five_bind", "written"), 1
     )
     return rates
 

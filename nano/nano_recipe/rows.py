@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from . import questions
+from . import questions, written
 from . import real as real_text
 from .forms import Frame, read_forms
 from .pools import Pools, load_harvest
@@ -157,9 +157,10 @@ class RowMaker:
     """Turns conversations and text into rows of one length; every row depends on its seed alone."""
 
     def __init__(
-        self, tokenizer: Tokenizer, composer: Composer, text: NDArray[np.uint16], asked: Sequence[questions.Asked] = ()
+        self, tokenizer: Tokenizer, composer: Composer, text: NDArray[np.uint16], asked: Sequence[questions.Asked] = (), templates: Sequence[written.Template] = ()
     ) -> None:
         self.tokenizer, self.composer, self.text, self.asked = tokenizer, composer, text, asked
+        self.templates = templates
         self.special = SpecialTokens(tokenizer)
         self.rng = composer.rng
         self.newline = self.encode("\n")
@@ -250,9 +251,30 @@ class RowMaker:
     def rules(self, length: int) -> Row:
         """Real passages with questions of the rules teacher."""
         r = self.rng
-        while True:
+
+        def drawn() -> tuple[list[str], list[tuple[str, str]]]:
             count = 1 if length <= 256 else r.choice((1, 2, 3, 3)) if length <= 512 else r.choice((3, 4, 5, 6))
-            texts, turns = questions.conversation(self.asked, r, count, r.choice((3, 8)), 0.12)
+            return questions.conversation(self.asked, r, count, r.choice((3, 8)), 0.12)
+
+        return self._asked(drawn, length)
+
+    def written(self, length: int) -> Row:
+        """Passages written by hand with their questions."""
+        r = self.rng
+
+        def drawn() -> tuple[list[str], list[tuple[str, str]]]:
+            count = 1 if length <= 256 else r.choice((1, 2, 2, 3)) if length <= 512 else r.choice((3, 4, 5))
+            return written.conversation(self.templates, self.composer.pools, count, r.choice((4, 12)))
+
+        return self._asked(drawn, length)
+
+    def _asked(self, drawn: Callable[[], tuple[list[str], list[tuple[str, str]]]], length: int) -> Row:
+        """The first conversation drawn that fits into the row."""
+        r = self.rng
+        while True:
+            texts, turns = drawn()
+            if not turns:
+                continue
             first = varied(texts, turns[0][0], r)
             row = self.chat(
                 system_prompt(r) if length > 256 or r.random() < 0.3 else None,
@@ -331,6 +353,7 @@ class RowMaker:
         makers: dict[str, Callable[[int], Row]] = {
             "pairs": self.pairs,
             "rules": self.rules,
+            "written": self.written,
             "copy": self.copy,
             "tools": self.tools,
             "text": self.running_text,
@@ -368,4 +391,5 @@ def open_maker(
         unseen_frames=unseen_frames,
     )
     asked = questions.load(build / f"questions_{name}.json")
-    return RowMaker(tokenizer, composer, np.load(build / f"text_{name}.npy", mmap_mode="r"), asked)
+    templates = [t for t in written.read(forms.parent / "reading") if t.held_out == (split != "train")]
+    return RowMaker(tokenizer, composer, np.load(build / f"text_{name}.npy", mmap_mode="r"), asked, templates)

@@ -54,6 +54,11 @@ class Engine(Protocol):
     model_id: str
     context_tokens: int
 
+    @property
+    def is_closed(self) -> bool:
+        """True after `close`, or after a fault that ended the engine: it must be opened anew."""
+        ...
+
     def tokenize(self, text: str) -> list[int]:
         """Return the ids of a text, special tokens recognised, none added."""
         ...

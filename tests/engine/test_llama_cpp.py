@@ -316,6 +316,7 @@ def test_a_fault_in_the_computing_thread_reaches_every_reader(gguf_file: Path, m
         list(running)
     with pytest.raises(ModelError, match="closed"):
         engine.generate([[5]], Sampling())
+    assert engine.is_closed
     engine.close()
 
 

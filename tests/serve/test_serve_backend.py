@@ -60,6 +60,17 @@ def test_the_chosen_file_is_tuned_and_the_others_carry_their_type(words_run: Run
         assert loaded[1:] == ["base=ward-handbook-base-q8_0"]
 
 
+def test_an_engine_that_a_fault_has_ended_is_loaded_again(words_run: RunFolder) -> None:
+    loaded: list[str] = []
+    with opened(words_run, loaded=loaded) as backend:
+        first = backend.engine()
+        assert backend.engine() is first
+        first.close()
+        second = backend.engine()
+        assert second is not first and not second.is_closed
+    assert loaded == ["tuned=ward-handbook-q8_0"] * 2 and second.is_closed
+
+
 def test_an_answer_comes_without_a_server(words_run: RunFolder) -> None:
     with opened(words_run) as backend:
         answer = next(

@@ -68,6 +68,11 @@ class LlamaCppEngine:
         self._finalizer = weakref.finalize(self, self._scheduler.stop)
 
     @property
+    def is_closed(self) -> bool:
+        """True after `close`, or after a fault of llama.cpp that ended the engine."""
+        return self._scheduler.is_stopped
+
+    @property
     def stats(self) -> EngineStats:
         """Return how much has been computed, and what runs and waits."""
         return self._scheduler.stats

@@ -75,6 +75,12 @@ class Scheduler:
         self._thread.start()
 
     @property
+    def is_stopped(self) -> bool:
+        """True once nothing more is taken: it was stopped, or a fault ended it."""
+        with self._changed:
+            return self._is_closing
+
+    @property
     def stats(self) -> EngineStats:
         """Return what has been done so far, and what is under way."""
         with self._changed:

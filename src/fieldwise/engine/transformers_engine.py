@@ -144,6 +144,11 @@ class TransformersEngine:
             with self._model.disable_adapter():
                 yield
 
+    @property
+    def is_closed(self) -> bool:
+        """True after `close`."""
+        return self._model is None
+
     def close(self) -> None:
         """Free the weights."""
         with self._lock:

@@ -125,12 +125,12 @@ class Backend:
         """Return the engine of a model, loading it first if need be. Raises UnknownModelError, or ModelError when it cannot be loaded."""
         name = self.name_of(name)
         loaded = self._engines.get(name)
-        if loaded is not None:
+        if loaded is not None and not loaded.is_closed:
             return loaded
         with self._loading[name]:
             if self._is_closed:
                 raise ModelError("the service is shutting down", fix="Ask again when it is back.")
-            if name not in self._engines:
+            if name not in self._engines or self._engines[name].is_closed:  # a fault has ended it: load it again
                 self._engines[name] = self._open(self._checked_file(self._named[name]), name, self.settings)
                 log.info(
                     "model loaded", extra={"fields": {"model": name, "quantisation": self._named[name].quantisation}}
