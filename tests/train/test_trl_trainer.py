@@ -124,6 +124,7 @@ def test_interrupted_and_run_again_it_ends_in_the_same_bytes(tuned, base, exampl
     undisturbed, _ = tuned
     assert digest(again.adapter) == digest(undisturbed.adapter)
     assert digest(again.merged) == digest(undisturbed.merged)
+    assert again.curve == undisturbed.curve and again.figures == undisturbed.figures
 
 
 def test_dpo_begins_at_ln_2_and_widens_the_margin(tuned, pairs, device, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ _KEPT_FIGURES = frozenset(
         "rewards/accuracies",
     )
 )
+
+_TOLD_EVERY = 5  # steps between two lines of progress, and those whose mean stands for the end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,9 @@ def train_sft(
         packing=True,
         packing_strategy="bfd",
         **_common(device, seed, save_steps),
-        eval_strategy="epoch" if held else "no",
+        eval_strategy="steps"
+        if held
+        else "no",  # "epoch" evaluates behind the checkpoint, and a resumed run never would
         weight_decay=0.0,
         eval_packing=True,
     )
@@ -105,6 +109,7 @@ def train_sft(
         peft_config=_lora(settings.lora, model, settings),
         callbacks=[_callback(tracker, "sft")],
     )
+    arguments.eval_steps = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
     return _run(trainer, base, work, out, dropped)
 
 
@@ -192,8 +197,7 @@ def _common(device: Device, seed: int, save_steps: int) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_steps": save_steps,
         "save_total_limit": 2,
-        "logging_steps": 5,
-        "logging_first_step": True,
+        "logging_steps": 1,  # a mean over steps would lose those before an interruption
         "logging_nan_inf_filter": False,  # else a loss that is no number is shown as 0
         "report_to": "none",
         "seed": seed,
@@ -291,7 +295,7 @@ def _callback(tracker: Tracker, stage: str) -> Any:
                 )
             finite = {k: v for k, v in figures.items() if math.isfinite(v)}
             tracker.log(stage, state.global_step, finite)
-            if loss is not None:
+            if loss is not None and (state.global_step == 1 or state.global_step % _TOLD_EVERY == 0):
                 say(
                     f"  {stage} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
                     + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else "")
@@ -315,26 +319,33 @@ def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int) -> Outco
     if last:
         say(f"  resuming from {last.name}")
     trainer.train(resume_from_checkpoint=str(last) if last else None)
+    evaluated = max((row["step"] for row in trainer.state.log_history if "eval_loss" in row), default=None)
+    if trainer.eval_dataset is not None and evaluated != trainer.state.global_step:
+        trainer.evaluate()
     history = tuple(
         {k: float(v) for k, v in row.items() if k in _KEPT_FIGURES and isinstance(v, int | float) and math.isfinite(v)}
         for row in trainer.state.log_history
+        if "loss" in row or "eval_loss" in row
     )
     adapter, merged = out / "adapter", out / "merged"
     trainer.model.save_pretrained(adapter, safe_serialization=True)
     (adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is made at release
     merge(base, adapter, merged)
-    losses = [row["loss"] for row in history if "loss" in row]
-    held = [row["eval_loss"] for row in history if "eval_loss" in row]
-    margins = [row["rewards/margins"] for row in history if "rewards/margins" in row]
-    named = (("loss", losses), ("eval_loss", held), ("margin", margins))
-    return Outcome(
-        adapter,
-        merged,
-        int(trainer.state.global_step),
-        {name: values[-1] for name, values in named if values},
-        history,
-        dropped,
-    )
+    return Outcome(adapter, merged, int(trainer.state.global_step), _final_figures(history), history, dropped)
+
+
+def _final_figures(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The last held-out loss, and the means of loss and margin over the last steps: one step alone is noisy."""
+    figures = {}
+    for name, key, steps in (
+        ("loss", "loss", _TOLD_EVERY),
+        ("eval_loss", "eval_loss", 1),
+        ("margin", "rewards/margins", _TOLD_EVERY),
+    ):
+        values = [row[key] for row in history if key in row][-steps:]
+        if values:
+            figures[name] = sum(values) / len(values)
+    return figures
 
 
 def _last_checkpoint(work: Path) -> Path | None:
