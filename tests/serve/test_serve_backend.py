@@ -21,7 +21,7 @@ from live import live, wait_for
 from released_run import edit_release, make_run
 
 from fieldwise.errors import DatasetError, ModelError, RunError
-from fieldwise.files import read_json
+from fieldwise.files import read_json, write_json
 from fieldwise.records import Message
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
@@ -86,6 +86,23 @@ def test_nothing_released_names_the_command_that_does_it(words_run: RunFolder) -
     assert f"fieldwise run --run {words_run.path}" in str(found.value)
     with pytest.raises(RunError, match="not there"), opened(RunFolder(words_run.path / "elsewhere")):
         pass
+
+
+def test_a_run_that_a_gate_held_back_names_the_gate(words_run: RunFolder) -> None:
+    (words_run.path / "6_builds/release.json").unlink()
+    gates = [
+        {"verdict": "PASS", "requirement": "fast enough", "found": "1 s"},
+        {
+            "verdict": "FAIL",
+            "requirement": "tuned: token_f1 better than base",
+            "found": "-0.010 [-0.030, +0.010], n=40",
+        },
+    ]
+    write_json(words_run.path / "5_reports/report.json", {"gates": gates})
+    with pytest.raises(RunError, match="gates have held back") as found, opened(words_run):
+        pass
+    assert "FAIL: tuned: token_f1 better than base, found -0.010" in str(found.value) and "fast" not in str(found.value)
+    assert "release.override" in str(found.value)
 
 
 def test_a_model_that_was_not_built_lists_those_there_are(words_run: RunFolder) -> None:

@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 from pathlib import Path
@@ -124,7 +125,16 @@ def test_interrupted_and_run_again_it_ends_in_the_same_bytes(tuned, base, exampl
     undisturbed, _ = tuned
     assert digest(again.adapter) == digest(undisturbed.adapter)
     assert digest(again.merged) == digest(undisturbed.merged)
-    assert again.curve == undisturbed.curve and again.figures == undisturbed.figures
+    assert json.dumps(again.curve) == json.dumps(undisturbed.curve) and again.figures == undisturbed.figures
+
+
+def test_killed_behind_the_last_step_it_trains_no_further(tuned, base, examples, device, tmp_path: Path) -> None:
+    first = sft(base, examples, device, tmp_path)
+    shutil.rmtree(tmp_path / "done")
+    again = sft(base, examples, device, tmp_path)
+    assert digest(again.merged) == digest(tuned[0].merged) and digest(again.adapter) == digest(tuned[0].adapter)
+    # as written: the order of the keys counts as well
+    assert json.dumps(again.curve) == json.dumps(first.curve) and again.figures == first.figures
 
 
 def test_dpo_begins_at_ln_2_and_widens_the_margin(tuned, pairs, device, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def read_release(run: RunFolder) -> ReleaseFile:
             fix="Name an existing folder with --run, or make one: fieldwise run --config recipe.yaml --run DIR",
         )
     if not path.is_file():
+        _say_if_held_back(run)
         raise RunError(
             "nothing has been released in this run yet",
             where=path,
@@ -61,6 +62,22 @@ def read_release(run: RunFolder) -> ReleaseFile:
             fix=f"Make the release again: fieldwise release --run {run.path} --force",
         )
     return release
+
+
+def _say_if_held_back(run: RunFolder) -> None:
+    """Raise RunError when it was a gate that kept the run from being released."""
+    report = run.path / "5_reports/report.json"
+    found = read_json(report) if report.is_file() else {}
+    gates = found.get("gates") if isinstance(found, dict) else None
+    held = [g for g in gates if isinstance(g, dict) and g.get("verdict") != "PASS"] if isinstance(gates, list) else []
+    if held:
+        raise RunError(
+            "the gates have held back the release of this run",
+            where=run.path / "5_reports/report.md",
+            found="; ".join(f"{g.get('verdict')}: {g.get('requirement')}, found {g.get('found')}" for g in held),
+            fix=f"Improve what the report shows, or let a person answer for it: fieldwise run --run {run.path} "
+            "'release.override=NAME: REASON'",
+        )
 
 
 def named_builds(release: ReleaseFile, chosen: str) -> dict[str, ModelBuild]:

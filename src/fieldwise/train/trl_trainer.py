@@ -314,16 +314,24 @@ def _quiet() -> None:
 
 
 def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int) -> Outcome:
-    trainer.remove_callback(require("transformers", extra="train", to="fine-tune").PrinterCallback)
+    transformers = require("transformers", extra="train", to="fine-tune")
+    trainer.remove_callback(transformers.PrinterCallback)
     last = _last_checkpoint(work)
     if last:
         say(f"  resuming from {last.name}")
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json")) if last else trainer.state
+    if last and state.global_step >= state.max_steps:  # the trainer would go one step further
+        peft = require("peft", extra="train", to="fine-tune")
+        safetensors = require("safetensors.torch", extra="train", to="fine-tune")
+        peft.set_peft_model_state_dict(trainer.model, safetensors.load_file(last / "adapter_model.safetensors"))
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     evaluated = max((row["step"] for row in trainer.state.log_history if "eval_loss" in row), default=None)
     if trainer.eval_dataset is not None and evaluated != trainer.state.global_step:
         trainer.evaluate()
     history = tuple(
-        {k: float(v) for k, v in row.items() if k in _KEPT_FIGURES and isinstance(v, int | float) and math.isfinite(v)}
+        {k: float(v) for k, v in sorted(row.items()) if k in _KEPT_FIGURES and math.isfinite(v)}
         for row in trainer.state.log_history
         if "loss" in row or "eval_loss" in row
     )
