@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from fieldwise import __version__
 from fieldwise.extras import EXTRAS, installed_version
+from fieldwise.machine import has_bfloat16, memory_bytes, usable_cores
 
 _REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"](\w+)['\"]")
 _TESTED = {"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0", "xllamacpp": "2026.10.11549"}
@@ -36,8 +36,7 @@ def examine(folder: Path) -> list[Finding]:
 
 
 def _machine(folder: Path) -> list[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = _memory_gb()
+    cores, memory = usable_cores(), (memory_bytes() or 0) / 1e9
     place = folder.absolute()
     free = shutil.disk_usage(next(p for p in (place, *place.parents) if p.exists())).free / 1e9
     return [
@@ -75,19 +74,10 @@ def _machine(folder: Path) -> list[Finding]:
     ]
 
 
-def _memory_gb() -> float | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    except (ValueError, OSError, AttributeError):
-        return None
-
-
 def _bfloat16() -> Finding:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
+    found = has_bfloat16()
+    if found is None:
         return Finding("machine", "bfloat16 arithmetic", "unknown", "note")
-    found = "avx512_bf16" in flags or "amx_bf16" in flags
     return Finding(
         "machine",
         "bfloat16 arithmetic",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
+from fieldwise.machine import has_bfloat16, usable_cores
 
 MAX_TOKENS = 256
 _BATCH = 16
@@ -41,7 +41,7 @@ class MiniLmEmbedder:
         self.tokenizer.enable_truncation(MAX_TOKENS)
         self.tokenizer.no_padding()
         self.lock = _LOCK
-        self.compiled = _compile(self.folder, threads or _physical_cores())
+        self.compiled = _compile(self.folder, threads or usable_cores())
 
     @property
     def fingerprint(self) -> str:
@@ -67,10 +67,6 @@ class MiniLmEmbedder:
         return vectors
 
 
-def _physical_cores() -> int:
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
 @lru_cache
 def _weights_hash(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
@@ -83,17 +79,9 @@ def _compile(folder: Path, threads: int) -> Any:
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16" if _has_bf16() else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if has_bfloat16() else "f32",
     }
     return openvino.Core().compile_model(model, "CPU", settings)
-
-
-def _has_bf16() -> bool:
-    """Tell whether the processor multiplies bfloat16 itself; emulated it would be slower than float32."""
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("processor", 2)[1]
-    except (OSError, IndexError):
-        return False
 
 
 def _build(folder: Path) -> Any:
