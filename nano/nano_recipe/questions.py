@@ -69,7 +69,11 @@ def conversation(
     for place in range(len(said) + 1):
         if rng.random() < decline:
             # Often of the paragraph beside the one shown, mostly of the same document: a near miss.
-            other = (rng.choice(shown) + rng.choice((-1, 1))) % len(asked) if rng.random() < 0.6 else rng.randrange(len(asked))
+            other = (
+                (rng.choice(shown) + rng.choice((-1, 1))) % len(asked)
+                if rng.random() < 0.6
+                else rng.randrange(len(asked))
+            )
             question, answer = rng.choice(asked[other].pairs)
             if not any(answer in t for t in texts):
                 said.insert(place, (question, NOT_STATED))

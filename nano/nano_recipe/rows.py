@@ -157,7 +157,12 @@ class RowMaker:
     """Turns conversations and text into rows of one length; every row depends on its seed alone."""
 
     def __init__(
-        self, tokenizer: Tokenizer, composer: Composer, text: NDArray[np.uint16], asked: Sequence[questions.Asked] = (), templates: Sequence[written.Template] = ()
+        self,
+        tokenizer: Tokenizer,
+        composer: Composer,
+        text: NDArray[np.uint16],
+        asked: Sequence[questions.Asked] = (),
+        templates: Sequence[written.Template] = (),
     ) -> None:
         self.tokenizer, self.composer, self.text, self.asked = tokenizer, composer, text, asked
         self.templates = templates
