@@ -14,7 +14,7 @@ from web_server import HOST, FakeClock, Reply, Server, html, redirect
 
 from fieldwise import __version__
 from fieldwise.collect.addresses import system_lookup
-from fieldwise.collect.download import Downloader, Fetched, Wish, normal_url
+from fieldwise.collect.download import Downloader, Fetched, Wish, _Members, normal_url
 from fieldwise.collect.settings import WebSettings
 from fieldwise.errors import DocumentError
 
@@ -235,6 +235,13 @@ def test_a_gzip_bomb_stops_at_the_size_limit_in_unpacked_bytes(server: Server, c
         client.downloader.fetch(Wish(server.url("/a"), LIMIT), sink)
     assert caught.value.reason == "too_large"
     assert len(sink.getvalue()) <= LIMIT
+
+
+def test_a_gzip_bomb_is_given_out_in_small_parts() -> None:
+    bomb = gzip.compress(bytes(20_000_000))
+    parts = [len(part) for part in _Members().parts(bomb)]
+    assert sum(parts) == 20_000_000
+    assert max(parts) <= 1 << 16
 
 
 def dripping(start: bytes, server: Server) -> Any:

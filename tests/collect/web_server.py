@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,13 +42,15 @@ def redirect(to: str, status: int = 302) -> Reply:
 class Server:
     """Serves `pages` by path; a list of pages is served one after the other, the last for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.pages: dict[str, Page | list[Page]] = {}
         self.asked: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.stopping = threading.Event()
         self._http = ThreadingHTTPServer((HOST, 0), self._handler())
         self._http.daemon_threads = True
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 

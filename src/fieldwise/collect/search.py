@@ -42,7 +42,7 @@ def question_of(source: WebSource, base_url: str) -> Question:
 def search(service: str, question: Question, ask: Ask) -> list[Hit]:
     """Return what a service finds; raises DocumentError."""
     try:
-        return SERVICES[service].search(question, ask)
+        hits = SERVICES[service].search(question, ask)
     except DocumentError as error:
         if error.reason in ("http_401", "http_403"):
             raise DocumentError(
@@ -52,3 +52,6 @@ def search(service: str, question: Question, ask: Ask) -> list[Hit]:
                 fix=f"Check {SERVICES[service].key_variable}.",
             ) from None
         raise
+    if not hits:
+        raise DocumentError("the search finds nothing", reason="no_results", fix="Ask with fewer or other words.")
+    return hits

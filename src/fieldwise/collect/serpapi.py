@@ -21,7 +21,7 @@ def serpapi(question: Question, ask: Ask) -> list[Hit]:
         answer = _page(question, start, ask)
         new = [hit for hit in _hits(answer) if hit.url not in hits]
         hits |= {hit.url: hit for hit in new}
-        if not new or not answer.get("serpapi_pagination", {}).get("next"):
+        if not new or not _section(answer, "serpapi_pagination").get("next"):
             break
         start += _PAGE_HITS
     return list(hits.values())[: question.limit]
@@ -37,16 +37,22 @@ def _page(question: Question, start: int, ask: Ask) -> dict[str, Any]:
         answer = None
     if not isinstance(answer, dict):
         raise _failed("the search service does not answer in JSON", None)
-    status = answer.get("search_metadata", {}).get("status")
+    status = _section(answer, "search_metadata").get("status")
     if answer.get("error") and status != "Success":  # with Success it says that there are no results
         raise _failed("the search service reports an error", str(answer["error"]).replace(question.key, "***")[:200])
     return answer
 
 
 def _hits(answer: dict[str, Any]) -> Iterator[Hit]:
-    for row in answer.get("organic_results") or ():
+    rows = answer.get("organic_results")
+    for row in rows if isinstance(rows, list) else ():
         if isinstance(row, dict) and isinstance(row.get("link"), str):
             yield Hit(row["link"], str(row.get("title") or ""))
+
+
+def _section(answer: dict[str, Any], name: str) -> dict[str, Any]:
+    section = answer.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _failed(what: str, found: str | None) -> DocumentError:
