@@ -121,6 +121,24 @@ def test_the_command_line_tells_what_kind_of_address_it_does_not_fetch(
     assert "addresses of this kind are not fetched, found ftp://" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "sources: ['http://me:sesame@a.example/b']",
+        "sources: [{sitemap: 'http://me:sesame@a.example/b'}]",
+        "sources: [{search: hours}], web: {search_url: 'http://me:sesame@a.example/b'}",
+    ],
+)
+def test_a_password_in_the_recipe_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], keys: str
+) -> None:
+    path = write(tmp_path, f"collect: {{{keys}}}\n")
+    assert main(["run", "--config", str(path), "--run", str(tmp_path / "run"), "--stage", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "http://a.example/b: the address holds a user name or password" in told and "sesame" not in told
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_key_ends_the_command_with_its_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,13 +109,20 @@ def test_sources_that_all_fail_are_one_clear_error(server: Server, tmp_path: Pat
     assert server.url("/a") in str(caught.value.where)
 
 
-def test_a_password_in_an_address_is_refused_and_shown_nowhere(server: Server, tmp_path: Path) -> None:
+def test_this_machine_is_not_fetched_from_unless_the_recipe_names_it(server: Server, tmp_path: Path) -> None:
     server.pages["/a"] = html("A")
-    result = collect(tmp_path / "run", server.url("/a"), f"http://me:sesame@{HOST}:{server.port}/b")
+    with pytest.raises(DatasetError, match=r"found 1 private_address; .* found 127\.0\.0\.1 at a loopback address"):
+        collect(tmp_path / "run", server.url("/a"), web={"allow_private": []})
+    assert server.asked == []
+
+
+def test_a_password_in_a_list_is_refused_and_shown_nowhere(server: Server, tmp_path: Path) -> None:
+    server.pages["/a"] = html("A")
+    (tmp_path / "list.txt").write_text(
+        f"{server.url('/a')}\nhttp://me:sesame@{HOST}:{server.port}/b\n", encoding="utf-8"
+    )
+    result = collect(tmp_path / "run", {"urls": str(tmp_path / "list.txt")})
     assert result.reasons == {server.url("/b"): "bad_url"}
-    with pytest.raises(DatasetError) as caught:
-        collect(tmp_path / "run", f"http://me:sesame@{HOST}:{server.port}/b")
-    assert "sesame" not in str(caught.value)
     for path in (p for p in (tmp_path / "run").rglob("*") if p.is_file()):
         assert b"sesame" not in path.read_bytes()
 

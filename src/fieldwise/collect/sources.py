@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import JsonValue
 
 from fieldwise.collect.media import BY_EXTENSION, detect
-from fieldwise.collect.settings import CollectSettings, WebSource, is_other_scheme, is_url
+from fieldwise.collect.settings import CollectSettings, WebSource, is_other_scheme, is_url, without_password
 from fieldwise.errors import DatasetError, DocumentError
 from fieldwise.records import Rejection
 
@@ -80,7 +80,7 @@ def find_files(settings: CollectSettings) -> Found:
             where="collect.sources",
             fix="Name folders, files or patterns, such as: sources: [documents]",
         )
-    _require_lists(settings)
+    _require_usable(settings)
     entries: list[_Entry] = []
     seen: set[str] = set()
     for number, source in enumerate(settings.places):
@@ -99,10 +99,19 @@ def find_files(settings: CollectSettings) -> Found:
     return result
 
 
-def _require_lists(settings: CollectSettings) -> None:
+def _require_usable(settings: CollectSettings) -> None:
+    """Before anything is written: the resolved recipe in the run folder must not hold a password."""
     for source in settings.sources:
         if isinstance(source, WebSource) and source.urls is not None:
             listed_urls(source.urls)
+    named = [s if isinstance(s, str) else s.sitemap or "" for s in settings.sources]
+    for key, address in (*(("sources", name) for name in named), ("web.search_url", settings.web.search_url)):
+        if is_url(address) and without_password(address) != address:
+            raise DatasetError(
+                "the address holds a user name or password",
+                where=f"collect.{key}: {without_password(address)}",
+                fix="Save the file and name that: pages behind a login are not fetched.",
+            )
 
 
 def web_sources(settings: CollectSettings) -> list[WebSource | str]:
