@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent
 
 
 def _type(annotation: Any) -> str:
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return " \\| ".join(str(a) for a in get_args(annotation))
     if get_origin(annotation) is tuple:
@@ -54,8 +56,7 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
         if inner is not None and isinstance(default, BaseModel):
             yield from _rows(inner, f"{prefix}{name}.")
             continue
-        kind = f"list of {inner.__name__}" if inner is not None else _type(field.annotation)
-        yield f"| `{prefix}{name}` | {kind} | {_default(default)} | {field.description or ''} |"
+        yield f"| `{prefix}{name}` | {_type(field.annotation)} | {_default(default)} | {field.description or ''} |"
         if inner is not None:
             yield from _rows(inner, f"{prefix}{name}.N.")
 

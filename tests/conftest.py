@@ -12,7 +12,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import pytest
 
-_LOOPBACK_ROOMS = ("tests/serve/", "tests/ui/", "tests/e2e/")
+_LOOPBACK_ROOMS = ("tests/serve/", "tests/ui/", "tests/e2e/", "tests/collect/test_web_")
 
 
 @pytest.fixture(autouse=True)

@@ -138,11 +138,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     collect = commands.add_parser(
         "collect",
-        help="read folders or files into a run",
-        description="Read folders or files into a run.",
+        help="read folders, files or web addresses into a run",
+        description="Read folders, files or web addresses into a run.",
         parents=[common, place],
     )
-    collect.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="folders, files or patterns")
+    collect.add_argument("sources", nargs="+", metavar="SOURCE", help="folders, files, patterns or http(s) addresses")
     collect.add_argument("--config", type=Path, metavar="FILE", help="recipe file")
     collect.add_argument("--force", action="store_true", help="run even if up to date")
     collect.set_defaults(command=_collect)
@@ -267,8 +267,15 @@ def _collect(options: argparse.Namespace) -> int:
 
     run = RunFolder(options.run)
     recipe = _recipe_for(options, run)
-    settings = recipe.collect.model_copy(update={"sources": tuple(str(_absolute(p)) for p in options.paths)})
+    settings = recipe.collect.model_copy(update={"sources": tuple(_source(s) for s in options.sources)})
     return _run_steps(options, recipe.model_copy(update={"collect": settings}), run, choose("1"), "collect")
+
+
+def _source(named: str) -> str:
+    """A source as named on the command line; places become absolute, addresses stay."""
+    from fieldwise.collect.settings import is_other_scheme, is_url
+
+    return named if is_url(named) or is_other_scheme(named) else str(_absolute(Path(named)))
 
 
 def _absolute(path: Path) -> Path:

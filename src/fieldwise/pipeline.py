@@ -526,7 +526,7 @@ def require_outside(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...]) -> 
 
 def _require_apart(settings: CollectSettings, run: RunFolder) -> None:
     """A run folder below a source is passed over by collect; one that is the source would read what it writes."""
-    for source in settings.sources:
+    for source in settings.places:
         if run.path == Path(source).resolve():
             raise RunError(
                 "the run folder is the source itself, which would read what the run writes",

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from fieldwise.collect.settings import CollectSettings
+from fieldwise.collect.settings import CollectSettings, WebSource, is_other_scheme, is_url
 from fieldwise.errors import FieldwiseError, RecipeError
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.settings import EvaluateSettings
@@ -108,7 +108,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
 def missing_places(recipe: Recipe) -> list[FieldwiseError]:
     """Return a problem for each source, file of questions or folder of weights that is not there."""
     named = [
-        *((f"collect.sources.{n}", source) for n, source in enumerate(recipe.collect.sources)),
+        *((f"collect.sources.{n}", place) for n, place in enumerate(map(_local_place, recipe.collect.sources))),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
     ]
@@ -122,6 +122,13 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         for key, place in named
         if place and not Path(place).exists() and not (key.startswith("collect.") and set(place) & set("*?["))
     ]
+
+
+def _local_place(source: str | WebSource) -> str:
+    """The file or folder of this machine that a source names; none for addresses."""
+    if isinstance(source, WebSource):
+        return source.urls or ""
+    return "" if is_url(source) else source
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -386,8 +393,10 @@ def _field_at(loc: tuple[str | int, ...]) -> tuple[str, Any]:
     default: Any = None
     for part in loc:
         if isinstance(part, str):
-            if model is None or part not in model.model_fields:
+            if model is None:
                 break
+            if part not in model.model_fields:
+                continue
             field = model.model_fields[part]
             model, default = _inner_model(field.annotation), field.default
         parts.append(str(part))
@@ -449,8 +458,17 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         at = Path.cwd() if _where(key, places).startswith(_COMMAND_LINE) else folder
         return str(at / Path(place).expanduser())
 
-    sources = tuple(absolute(f"collect.sources.{n}", s) for n, s in enumerate(recipe.collect.sources))
-    update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources})}
+    def absolute_source(key: str, source: str | WebSource) -> str | WebSource:
+        if not (place := _local_place(source)) or is_other_scheme(place):
+            return source
+        at = absolute(key, place)
+        return at if isinstance(source, str) else source.model_copy(update={"urls": at})
+
+    sources = tuple(absolute_source(f"collect.sources.{n}", s) for n, s in enumerate(recipe.collect.sources))
+    web = recipe.collect.web
+    if web.ca_file is not None:
+        web = web.model_copy(update={"ca_file": absolute("collect.web.ca_file", web.ca_file)})
+    update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources, "web": web})}
     if (questions := recipe.evaluate.questions) is not None:
         place = absolute("evaluate.questions", questions)
         update["evaluate"] = recipe.evaluate.model_copy(update={"questions": place})

@@ -124,10 +124,11 @@ class Collected:
         return {item: row["reason"] for item, row in self.rejected.items()}
 
 
-def collect(folder: Path, *sources: Path, **settings: Any) -> Collected:
+def collect(folder: Path, *sources: Path | str | dict[str, Any], **settings: Any) -> Collected:
     """Run the stage into a run folder and publish what it made."""
     run_folder = RunFolder(folder)
-    wanted = CollectSettings(sources=tuple(map(str, sources)), **settings)
+    named = tuple(source if isinstance(source, dict) else str(source) for source in sources)
+    wanted = CollectSettings.model_validate({"sources": named, **settings})
     with StepRun(run_folder, "1_collect", "0" * 64, 42) as step:
         facts = run(wanted, step)
         run_folder.publish("1_collect", "0" * 64, {}, step.staging, facts, 0.0)

@@ -2,15 +2,120 @@
 
 from __future__ import annotations
 
-from pydantic import Field, JsonValue
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 from fieldwise.settings import Settings
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
+_WEB_SCHEME = re.compile(r"https?://", re.IGNORECASE)
+
+
+def is_url(source: str) -> bool:
+    """Return whether a source is an address to fetch and not a place on this machine."""
+    return _WEB_SCHEME.match(source) is not None
+
+
+def is_other_scheme(source: str) -> bool:
+    """Return whether a source is an address of a kind that is not fetched, such as ftp://."""
+    return _SCHEME.match(source) is not None and not is_url(source)
+
+
+def without_password(url: str) -> str:
+    """Return an address as it may be shown: a user name and password are taken out.
+
+    >>> without_password("https://me:secret@a.example/b@c")
+    'https://a.example/b@c'
+    """
+    return _PASSWORD.sub("", url)
+
+
+class WebSource(Settings):
+    """Pages and files of the web: a list of addresses, a sitemap, or what a search finds."""
+
+    urls: str | None = Field(None, description="text file with one address a line; relative to the recipe file")
+    sitemap: str | None = Field(None, description="address of a sitemap, whose pages are taken")
+    search: str | None = Field(None, description="a query, which is sent to the search service; its hits are taken")
+    service: Literal["serpapi"] = Field(
+        "serpapi", description="who answers the query; the key stands in the environment variable SERPAPI_API_KEY"
+    )
+    limit: int | None = Field(
+        None, gt=0, le=100_000, description="most addresses to take; unless set 20 of a search, 1000 of a sitemap"
+    )
+    pdf_only: bool = Field(False, description="take PDF files alone")
+    include: tuple[str, ...] = Field(("*",), description="patterns of the addresses to take, such as */guides/*")
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        named = [name for name in ("urls", "sitemap", "search") if getattr(self, name) is not None]
+        if len(named) != 1:
+            raise ValueError(f"name one of urls, sitemap and search, found {' and '.join(named) or 'none'}")
+        if self.sitemap is not None and not is_url(self.sitemap):
+            raise ValueError("a sitemap begins with http:// or https://")
+        if self.search is not None and not self.search.strip():
+            raise ValueError("the query is empty")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The source in a few words, as it stands in messages and rejections."""
+        if self.search is not None:
+            return f"search: {self.search}"
+        return f"sitemap: {without_password(self.sitemap)}" if self.sitemap is not None else f"urls: {self.urls}"
+
+
+def _kind(value: Any) -> str:
+    """One kind alone is checked, so that a mistake in a mapping is not reported as "expected text" as well."""
+    return "web" if isinstance(value, dict | WebSource) else "place"
+
+
+SourceSetting = Annotated[Annotated[str, Tag("place")] | Annotated[WebSource, Tag("web")], Discriminator(_kind)]
+
+
+class WebSettings(Settings):
+    """How addresses are fetched; nothing is fetched that `collect.sources` does not name."""
+
+    allow_private: tuple[str, ...] = Field(
+        (), description="hosts of your own network that may be fetched from, such as intranet.example"
+    )
+    delay_seconds: float = Field(
+        1.0, ge=0, description="pause between two requests to a host; its robots.txt may ask for more"
+    )
+    timeout_seconds: float = Field(120, gt=0, description="longest time to fetch one address")
+    read_timeout_seconds: float = Field(20, gt=0, description="longest silence of a server")
+    max_wait_seconds: float = Field(
+        60, ge=0, description="longest pause a server may ask for; with more its pages are rejected"
+    )
+    max_age_hours: float = Field(
+        24, ge=0, description="what was fetched within this time is not asked for again; 0 always asks"
+    )
+    ca_file: str | None = Field(
+        None, description="certificates to trust besides the usual ones (PEM); relative to the recipe file"
+    )
+    search_url: str = Field("https://serpapi.com/search.json", description="where the search service answers")
+
+    @field_validator("search_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if not is_url(value):
+            raise ValueError("an address begins with http:// or https://")
+        return value
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return what decides which addresses can be fetched; waits and limits of time do not shape what comes."""
+        return {"allow_private": list(self.allow_private)}
 
 
 class CollectSettings(Settings):
     """Sources and limits of the collect stage."""
 
-    sources: tuple[str, ...] = Field((), description="folders, files or glob patterns; relative to the recipe file")
+    sources: tuple[SourceSetting, ...] = Field(
+        (),
+        description="folders, files or glob patterns, relative to the recipe file; http(s) addresses; lists, sitemaps and searches",
+    )
     include: tuple[str, ...] = Field(("*",), description="file name patterns to take")
     exclude: tuple[str, ...] = Field((".*", "~$*", "Thumbs.db"), description="file name patterns to leave out")
     licence: str | None = Field(
@@ -20,7 +125,19 @@ class CollectSettings(Settings):
     max_unpacked_mb: float = Field(400, gt=0, description="Office files that unpack to more are rejected as zip bombs")
     timeout_seconds: float = Field(60, gt=0, description="longest time to read one file")
     memory_mb: int = Field(2048, ge=256, description="most memory the reading process may take")
+    web: WebSettings = WebSettings()
 
     def keyed(self) -> dict[str, JsonValue]:
         """Return the settings without the place of the sources: their content counts, not their path."""
-        return self.model_dump(mode="json", exclude={"sources", "timeout_seconds", "memory_mb"})
+        keyed = self.model_dump(mode="json", exclude={"sources", "timeout_seconds", "memory_mb", "web"})
+        return {**keyed, "web": self.web.keyed()}
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The sources on this machine."""
+        return tuple(s for s in self.sources if isinstance(s, str) and not is_url(s))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All sources in a few words each."""
+        return tuple(without_password(s) if isinstance(s, str) else s.label for s in self.sources)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from pydantic import JsonValue
+
 from fieldwise.collect.media import BY_EXTENSION, detect
-from fieldwise.collect.settings import CollectSettings
+from fieldwise.collect.settings import CollectSettings, WebSource, is_other_scheme, is_url, without_password
 from fieldwise.errors import DatasetError, DocumentError
 from fieldwise.records import Rejection
 
@@ -23,12 +25,29 @@ READABLE = "pdf, docx, pptx, xlsx, html, md, txt, csv, eml and epub"
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where in the web a file came from; `name` is a file name that fits its kind."""
+
+    name: str
+    final_url: str
+    query: str | None = None
+    rank: int | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
 class FoundFile:
-    """A file to read: `uri` is its path below the source, with `/`, unreadable characters escaped."""
+    """A file to read: `uri` is its path below the source, with `/`, unreadable characters escaped, or its address."""
 
     uri: str
     path: Path
     bytes: int
+    origin: Origin | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that tells, besides the content, what it is."""
+        return self.origin.name if self.origin else self.uri
 
 
 @dataclass
@@ -51,7 +70,7 @@ class _Entry:
 
 
 def find_files(settings: CollectSettings) -> Found:
-    """Return the files of all sources, ordered by uri, and what cannot be one.
+    """Return the files of all sources on this machine, ordered by uri, and what cannot be one; nothing is fetched.
 
     Raises DatasetError for a source that is not there, matches nothing, or holds no file of a kind that can be read.
     """
@@ -61,9 +80,10 @@ def find_files(settings: CollectSettings) -> Found:
             where="collect.sources",
             fix="Name folders, files or patterns, such as: sources: [documents]",
         )
+    _require_usable(settings)
     entries: list[_Entry] = []
     seen: set[str] = set()
-    for number, source in enumerate(settings.sources):
+    for number, source in enumerate(settings.places):
         found = _Source(number, source, settings).entries()
         entries += [e for e in found if str(e.path) not in seen]
         seen.update(str(e.path) for e in found)
@@ -77,6 +97,56 @@ def find_files(settings: CollectSettings) -> Found:
     result.files.sort(key=lambda f: f.uri)
     result.rejected.sort(key=lambda r: r.item)
     return result
+
+
+def _require_usable(settings: CollectSettings) -> None:
+    """Before anything is written: the resolved recipe in the run folder must not hold a password."""
+    for source in settings.sources:
+        if isinstance(source, WebSource) and source.urls is not None:
+            listed_urls(source.urls)
+    named = [s if isinstance(s, str) else s.sitemap or "" for s in settings.sources]
+    for key, address in (*(("sources", name) for name in named), ("web.search_url", settings.web.search_url)):
+        if is_url(address) and without_password(address) != address:
+            raise DatasetError(
+                "the address holds a user name or password",
+                where=f"collect.{key}: {without_password(address)}",
+                fix="Save the file and name that: pages behind a login are not fetched.",
+            )
+
+
+def web_sources(settings: CollectSettings) -> list[WebSource | str]:
+    """Return the sources that name addresses."""
+    return [s for s in settings.sources if isinstance(s, WebSource) or is_url(s)]
+
+
+def web_fingerprint(settings: CollectSettings) -> list[JsonValue]:
+    """Return what would be asked of the web, without asking: the addresses of lists, not where the lists lie."""
+    asked: list[JsonValue] = []
+    for source in web_sources(settings):
+        if isinstance(source, str):
+            asked.append(source)
+        else:
+            urls = listed_urls(source.urls) if source.urls is not None else None
+            asked.append({**source.keyed(), "urls": [*urls] if urls is not None else None})
+    return asked
+
+
+def listed_urls(path: str) -> list[str]:
+    """Return the lines of a list of addresses, without blanks and lines that begin with #; raises DatasetError."""
+    where = f"collect.sources: urls: {path}"
+    try:
+        lines = [line.strip() for line in Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DatasetError(
+            "the list of addresses cannot be read",
+            where=where,
+            found=getattr(error, "strerror", None) or type(error).__name__,
+            fix="Name a text file in UTF-8; places are relative to the recipe file.",
+        ) from error
+    urls = [line for line in lines if line and not line.startswith("#")]
+    if not urls:
+        raise DatasetError("the list holds no address", where=where, fix="Write one address a line.")
+    return urls
 
 
 def shown(name: str) -> str:
@@ -96,6 +166,13 @@ class _Source:
         self._seen: Counter[str] = Counter()
 
     def entries(self) -> list[_Entry]:
+        if is_other_scheme(self._name):
+            raise DatasetError(
+                "addresses of this kind are not fetched",
+                where="collect.sources",
+                found=self._name.partition("://")[0] + "://",
+                fix="Name an address that begins with http:// or https://, or save the file and name that.",
+            )
         path, is_pattern = _place(self._name), False
         if path is not None and path.is_dir():
             root = path.resolve()

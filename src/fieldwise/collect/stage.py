@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
+from urllib.parse import urljoin
 
 from pydantic import JsonValue
 
@@ -17,10 +18,10 @@ from fieldwise.collect.extraction import ExtractionWorker, Limits, ReaderError
 from fieldwise.collect.media import detect
 from fieldwise.collect.readers import READERS, Reader
 from fieldwise.collect.settings import CollectSettings
-from fieldwise.collect.sources import READABLE, Found, FoundFile, find_files
+from fieldwise.collect.sources import READABLE, Found, FoundFile, Origin, find_files, web_fingerprint, web_sources
 from fieldwise.errors import DatasetError, DocumentError
 from fieldwise.files import write_json, write_jsonl
-from fieldwise.hashing import sha256_file
+from fieldwise.hashing import canonical_json, sha256_file
 from fieldwise.progress import track
 from fieldwise.records import Document, Rejection, Source
 from fieldwise.run import StepRun
@@ -39,7 +40,7 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
 
     A file that cannot be read becomes a row of rejected.jsonl. Raises DatasetError when no document at all is left.
     """
-    found = find_files(settings)
+    found = _with_web(find_files(settings), settings, step)
     record = _Record(list(found.rejected))
     limits = Limits(settings.timeout_seconds, settings.memory_mb, settings.max_unpacked_mb)
     with ExtractionWorker(limits) as worker:
@@ -48,7 +49,7 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
     if not record.documents:
         raise DatasetError(
             "no file could be read",
-            where=f"collect.sources: {', '.join(settings.sources)}",
+            where=f"collect.sources: {', '.join(settings.labels)}",
             found=_listed(record),
             fix=f"Supply {READABLE} files with text in them.",
         )
@@ -59,7 +60,11 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
 
 
 def fingerprint(settings: CollectSettings) -> JsonValue:
-    """Return what the sources hold now: [uri, SHA-256] of each file, [uri, reason] of what cannot be read."""
+    """Return what the sources hold now: [uri, SHA-256] of each file, [uri, reason] of what cannot be read.
+
+    Of what is in the web the address or the question stands for the content: nothing is fetched to find out. A
+    collection stands until the recipe changes or the stage is run with --force.
+    """
     found = find_files(settings)
     lines: list[list[str]] = [[r.item, r.reason] for r in found.rejected]
     for file in found.files:
@@ -67,7 +72,19 @@ def fingerprint(settings: CollectSettings) -> JsonValue:
             lines.append([file.uri, sha256_file(file.path)])
         except OSError:
             lines.append([file.uri, "unreadable"])
+    lines += [["web", canonical_json(asked)] for asked in web_fingerprint(settings)]
     return [list[JsonValue](line) for line in sorted(lines)]
+
+
+def _with_web(found: Found, settings: CollectSettings, step: StepRun) -> Found:
+    if not web_sources(settings):
+        return found
+    from fieldwise.collect.fetch import fetch_all
+
+    fetched = fetch_all(settings, step)
+    taken = {file.uri for file in found.files}
+    files = [*found.files, *(file for file in fetched.files if file.uri not in taken)]
+    return Found(sorted(files, key=lambda f: f.uri), [*found.rejected, *fetched.rejected])
 
 
 # ---------------------------------------------------------------- the record of a run
@@ -86,9 +103,11 @@ class _Record:
     tables: int = 0
     characters: int = 0
 
-    def add(self, document: Document, reader: Reader) -> None:
+    def add(self, document: Document, reader: Reader, origin: Origin | None, stated_licence: str | None) -> None:
         source = document.source
+        web = {} if origin is None else _web_provenance(origin, stated_licence)
         self.provenance[source.uri] = {
+            **web,
             "media_type": source.media_type,
             "sha256": source.sha256,
             "bytes": source.bytes,
@@ -114,6 +133,12 @@ class _Record:
             "tables": self.tables,
             "characters": self.characters,
         }
+
+
+def _web_provenance(origin: Origin, stated_licence: str | None) -> dict[str, JsonValue]:
+    """The address asked for is the uri; when it was fetched stands in the memo, since no output holds a time."""
+    searched: dict[str, JsonValue] = {"query": origin.query, "rank": origin.rank} if origin.query is not None else {}
+    return {"final_url": origin.final_url, "stated_licence": stated_licence, **searched}
 
 
 def _listed(record: _Record) -> str:
@@ -154,7 +179,7 @@ class _Collector:
         """Read a copy, so that nothing changes under the reader; the copy stays as the original of this run."""
         original, sha256 = self._copy(file)
         try:
-            detected = detect(original, file.uri)
+            detected = detect(original, file.name)
             if detected.media_type is None:
                 raise DocumentError(
                     "files of this kind are not read",
@@ -170,16 +195,18 @@ class _Collector:
                 original.unlink(missing_ok=True)
             raise
         self._kept.add(original)
+        stated = stated_licence(file.origin, read.source.licence) if file.origin else None
         source = Source(
             uri=file.uri,
             media_type=detected.media_type,
             sha256=sha256,
             bytes=original.stat().st_size,
-            licence=self._settings.licence,
+            licence=self._settings.licence or stated,
+            query=file.origin.query if file.origin else None,
         )
         notes = (*((detected.note,) if detected.note else ()), *read.notes)
         document = Document.make(
-            title=read.title or title_from_name(file.uri),
+            title=read.title or title_from_name(file.name),
             text=read.text,
             source=source,
             pages=read.pages,
@@ -187,7 +214,7 @@ class _Collector:
             tables=read.tables,
             notes=notes,
         )
-        self._record.add(document, reader)
+        self._record.add(document, reader, file.origin, stated)
         return document
 
     def _copy(self, file: FoundFile) -> _Original:
@@ -213,7 +240,7 @@ class _Collector:
                     copied += len(block)
             if copied != file.bytes:
                 raise _changed(f"{file.bytes} bytes, then {copied if copied < file.bytes else 'more'}")
-            original = folder / f"{digest.hexdigest()[:16]}-{safe_name(file.uri)}"
+            original = folder / f"{digest.hexdigest()[:16]}-{safe_name(file.name)}"
             temporary.replace(original)
         finally:
             temporary.unlink(missing_ok=True)
@@ -243,6 +270,14 @@ class _Collector:
             raise _changed("it is gone") from error
         if now != sha256:
             raise _changed("another content")
+
+
+def stated_licence(origin: Origin, in_page: str | None) -> str | None:
+    """Return the licence that the server or the page states; one that is a link, as a whole address."""
+    if origin.licence is not None or in_page is None:
+        return origin.licence
+    is_link = in_page.startswith(("/", "./", "../", "//")) and " " not in in_page
+    return urljoin(origin.final_url, in_page) if is_link else in_page
 
 
 def _read_block(stream: IO[bytes]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fieldwise.collect.builder import TextBuilder, one_line
 from fieldwise.collect.decode import decode
@@ -21,6 +21,8 @@ _CHARSET = re.compile(rb"""(?:charset\s*=\s*["']?|<\?xml[^>]*encoding=["'])([\w.
 _HEAD_BYTES = 4096
 _BOILERPLATE = "nav|footer|aside|script|style|noscript|template|svg|iframe|object|select|button|dialog|head"
 _OPENERS = "//button[ancestor::h1 or ancestor::h2 or ancestor::h3 or ancestor::h4 or ancestor::h5 or ancestor::h6 or ancestor::dt]"
+_LICENCE_NAMES = {"license", "licence", "dc.rights", "dcterms.rights", "dcterms.license", "dc.license", "og:license"}
+_MAX_LICENCE_CHARS = 300
 _HIDDEN_STYLE = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 _MAIN_SHARE = 0.5
 _MANY_LINKS = 0.25
@@ -46,12 +48,19 @@ def read_html(path: Path, source: Source) -> Document:
     builder = TextBuilder()
     if decoded.note:
         builder.note(decoded.note)
-    title = add_html(builder, decoded.text)
-    return builder.document(source, title)
+    page = add_html(builder, decoded.text)
+    return builder.document(source.model_copy(update={"licence": source.licence or page.licence}), page.title)
 
 
-def add_html(builder: TextBuilder, text: str) -> str:
-    """Add the main content of a page; returns the page's title."""
+class Page(NamedTuple):
+    """What a page says of itself."""
+
+    title: str
+    licence: str | None
+
+
+def add_html(builder: TextBuilder, text: str) -> Page:
+    """Add the main content of a page; returns what it says of itself."""
     html: Any = require("lxml.html", extra="documents", to="read HTML files")
     etree: Any = require("lxml.etree", extra="documents", to="read HTML files")
     parser = html.HTMLParser(
@@ -63,11 +72,11 @@ def add_html(builder: TextBuilder, text: str) -> str:
         raise DocumentError(
             "not readable as HTML", reason="broken", found=str(error)[:120], fix="Save the page again."
         ) from error
-    title = _title(root)
+    page = Page(_title(root), _licence(root))
     _drop_boilerplate(root)
     body = root.find("body") if root.find("body") is not None else root
     HtmlBlocks(builder).add(_main(body, text, html))
-    return title
+    return page
 
 
 def _title(root: Any) -> str:
@@ -77,6 +86,17 @@ def _title(root: Any) -> str:
     if len(firsts) == 1 and firsts[0] and (not named or firsts[0].casefold() in named.casefold()):
         return firsts[0]
     return named or (firsts[0] if firsts else "")
+
+
+def _licence(root: Any) -> str | None:
+    """The licence of the page: a link with rel=license, else what a meta element names."""
+    for element in root.xpath("//link[@rel][@href] | //a[@rel][@href]"):
+        if {"license", "licence"} & set(element.get("rel").lower().split()):
+            return one_line(element.get("href"))[:_MAX_LICENCE_CHARS] or None
+    for element in root.xpath("//meta[@content]"):
+        if (element.get("name") or element.get("property") or "").lower() in _LICENCE_NAMES:
+            return one_line(element.get("content"))[:_MAX_LICENCE_CHARS] or None
+    return None
 
 
 def _drop_boilerplate(root: Any) -> None:
