@@ -28,6 +28,16 @@ _DATE_TEXT = (
 _DATE = re.compile(rf"(?:{_DATE_TEXT})(?!\d)", re.IGNORECASE)
 
 
+def _is_possible(date: str) -> bool:
+    """Whether a date of three numbers has a month and a day."""
+    parts = [int(part) for part in re.findall(r"\d+", date)]
+    if len(parts) != 3:
+        return True
+    first, second, third = parts
+    day_month = (first, second) if first <= 31 else (third, second)
+    return 1 <= min(day_month) <= 12 and max(day_month) <= 31 and min(day_month) > 0
+
+
 def _digits(text: str) -> str:
     return _NOT_DIGIT.sub("", text)
 
@@ -239,7 +249,11 @@ _PHONE_NANP = re.compile(
     rf"(?:1[ .{_DASH}])?(?:\([2-9]\d\d\)[ {_DASH}]?|[2-9]\d\d[ .{_DASH}/])[2-9]\d\d[ .{_DASH}]\d{{4}}(?!\d)", re.ASCII
 )
 _PHONE_TRUNK = re.compile(
-    rf"\(?0\d{{1,5}}\)?[ .{_DASH}/]{{1,2}}\d{{2,8}}(?:([ .{_DASH}])\d{{2,8}}(?:\1\d{{2,8}}){{0,3}})?", re.ASCII
+    rf"\(?0(?:[1-9]\d{{0,4}}|0[1-9]\d{{0,2}})\)?[ .{_DASH}/]{{1,2}}\d{{2,8}}(?:([ .{_DASH}])\d{{2,8}}(?:\1\d{{2,8}}){{0,3}})?",
+    re.ASCII,
+)
+_PHONE_EXIT_CODE = re.compile(
+    rf"00 ?[1-9]\d{{0,2}}(?:[ .{_DASH}]?\(0\))?(?:[ .{_DASH}/]\d{{1,8}}){{1,5}}(?!\d)", re.ASCII
 )
 _PHONE_WORDS = re.compile(
     r"(?:\btel(?:ephone|efon|\.)?|\bphone|\bmobile|\bmob\b|\bcell(?:phone)?|\bfax|\bcall(?:ed|s|ing)?|\bring|\bwhatsapp"
@@ -255,8 +269,7 @@ def phones(reading: Reading) -> Iterator[Finding]:
         digits = len(_digits(run.text))
         if digits < 7:
             continue
-        found = next((f for f in (_phone(reading, run.start, run.end),) if f is not None), None)
-        at = run.start
+        found, at = _phone(reading, run.start, run.end), run.start
         while found is not None:
             yield found
             at = max(found.end, at + 1)
@@ -271,7 +284,7 @@ def _phone(reading: Reading, start: int, end: int) -> Finding | None:
         first -= 1
     for rule, pattern, fits in _PHONE_RULES:
         for match in pattern.finditer(text, first, end):
-            stop = _plausible_end(match, rule)
+            stop = _plausible_end(match)
             if stop is not None and _is_alone(text, match.start(), stop) and fits(reading, match, stop):
                 extension = _EXTENSION.match(text, stop)
                 return Finding("phone", match.start(), extension.end() if extension else stop, rule)
@@ -283,10 +296,10 @@ def _is_alone(text: str, start: int, end: int) -> bool:
     return _stands_alone(text, start, end) and not (before in ("-", "/", ".", "+") and text[start : start + 1] != "+")
 
 
-def _plausible_end(match: re.Match[str], rule: str) -> int | None:
+def _plausible_end(match: re.Match[str]) -> int | None:
     """Where the number ends: whole groups up to the most digits a number has (E.164: 15; North America: 11)."""
     most = 11 if match[0].startswith(("+1 ", "+1-", "+1.", "+1(")) else 15
-    if rule != "phone_international":
+    if not match[0].startswith("+"):
         return match.end()
     count, end = 0, None
     for group in _GROUP.finditer(match[0]):
@@ -314,7 +327,14 @@ def _fits_nanp(reading: Reading, match: re.Match[str], end: int) -> bool:
 
 
 def _fits_trunk(reading: Reading, match: re.Match[str], end: int) -> bool:
-    return 9 <= len(_digits(match[0])) <= 12 and not _is_date(match[0])
+    """The leading 0 must not be the inside of a number written in groups, such as 1 023 456 789."""
+    before = reading.text[max(match.pos, match.start() - 2) : match.start()]
+    is_inside = match.start() > match.pos and before[:1].isdigit()
+    return 9 <= len(_digits(match[0])) <= 14 and not is_inside and not _is_date(match[0])
+
+
+def _fits_exit_code(reading: Reading, match: re.Match[str], end: int) -> bool:
+    return 11 <= len(_digits(match[0])) <= 17
 
 
 def _fits_words(reading: Reading, match: re.Match[str], end: int) -> bool:
@@ -331,6 +351,7 @@ def _is_date(text: str) -> bool:
 _PHONE_RULES: tuple[tuple[str, re.Pattern[str], Callable[[Reading, re.Match[str], int], bool]], ...] = (
     ("phone_international", _PHONE_INTERNATIONAL, _fits_always),
     ("phone_nanp", _PHONE_NANP, _fits_nanp),
+    ("phone_international", _PHONE_EXIT_CODE, _fits_exit_code),
     ("phone_trunk", _PHONE_TRUNK, _fits_trunk),
     ("phone_words", _PHONE_ANY, _fits_words),
 )
@@ -383,7 +404,8 @@ def birth_dates(reading: Reading) -> Iterator[Finding]:
     """Dates of birth: a date behind words such as "date of birth" or "born"."""
     for label in _BIRTH_LABELS:
         for at in reading.places(label):
-            if (match := _BIRTH_AFTER.match(reading.text, at)) is not None:
+            match = _BIRTH_AFTER.match(reading.text, at)
+            if match is not None and _is_possible(match[1]):
                 yield Finding("date_of_birth", *match.span(1), "birth_words")
 
 
@@ -422,7 +444,7 @@ _COLUMNS: dict[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     ),
     "date_of_birth": (
         re.compile(r"dob|d\.o\.b\.?|date of birth|birth ?date|born|birthday|geburtsdatum|geboren"),
-        lambda v: _DATE.fullmatch(v) is not None,
+        lambda v: _DATE.fullmatch(v) is not None and _is_possible(v),
     ),
     "ssn": (re.compile(r"ssn|social security.*"), lambda v: is_ssn(_digits(v)) and _SSN.fullmatch(v) is not None),
     "npi": (re.compile(r"npi.*"), is_npi),

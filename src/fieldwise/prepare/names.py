@@ -58,7 +58,7 @@ _NOT_NAMES = frozenset(
     licence permit certificate insurance policyholder account accounts invoice payment balance annual general special
     national international royal public private central local main first second third other others adult child children
     infant baby babies parent parents mother father guardian family visitor visitors carer carers volunteer volunteers
-    disease syndrome scale score index sign method law's day's street's memorial prize award building's so-and-so""".split()
+    disease syndrome scale score index sign method law's day's street's memorial prize award building's so-and-so card ssn provider birth link ip account""".split()
 )
 _PARTICLES = frozenset("van von der den de del della di da dos du la le ter ten bin ibn al el zu zur af av".split())
 _WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")
@@ -117,7 +117,7 @@ def _can_be_name(word: str) -> bool:
 _TITLES = tuple(
     "Dr Mr Mrs Ms Mx Miss Prof Professor Doctor Sir Dame Rev Nurse Herr Herrn Frau Mme Madame Monsieur Señor Señora".split()
 )
-_AFTER_TITLE = re.compile(r"\.? (?:(?:Dr|Prof|med)\.? )*|\.(?=[^\W\d_])")
+_AFTER_TITLE = re.compile(r"\.? (?:(?:Dr|Prof|med)\.? ){0,2}|\.(?=[^\W\d_])")
 
 
 def titled_names(reading: Reading) -> Iterator[Finding]:
@@ -234,6 +234,21 @@ def signing_names(reading: Reading) -> Iterator[Finding]:
         name = _read_name(reading.text, end)
         if name is not None and len(name.words) > 1 and not any(reading.is_common(w) for w in name.words):
             yield Finding("name", name.start, name.end, "name_signed")
+
+
+_ROLES = tuple(
+    f"{role} "
+    for role in "patient client resident tenant employee claimant defendant consultant surgeon mother father".split()
+)
+
+
+def role_names(reading: Reading) -> Iterator[Finding]:
+    """Names of two or more words behind a word for a person: "the patient Jane Finch"."""
+    for role in _ROLES:
+        for end in reading.places(role):
+            name = _read_name(reading.text, end)
+            if name is not None and len(name.words) > 1 and not any(reading.is_common(w) for w in name.words):
+                yield Finding("name", name.start, name.end, "name_role")
 
 
 def repeated_names(reading: Reading, found: list[Finding]) -> Iterator[Finding]:

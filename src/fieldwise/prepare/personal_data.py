@@ -30,6 +30,7 @@ DETECTORS: dict[str, Detector] = {
     "labelled_names": names.labelled_names,
     "known_names": names.known_names,
     "signing_names": names.signing_names,
+    "role_names": names.role_names,
 }
 
 KINDS = (
