@@ -63,7 +63,7 @@ _NOT_NAMES = frozenset(
 _PARTICLES = frozenset("van von der den de del della di da dos du la le ter ten bin ibn al el zu zur af av".split())
 _WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")
 _MAX_WORDS = 4
-_MIN_COMMON_CHARS = 3
+_MANY_TIMES = 3  # a text with Mr Brown may also have a brown door, but not door after door
 _MIN_REPEATED_CHARS = 4
 
 
@@ -128,13 +128,8 @@ def titled_names(reading: Reading) -> Iterator[Finding]:
             if gap is None:
                 continue
             name = _read_name(reading.text, gap.end(), most=3)
-            if name is not None and not (len(name.words) == 1 and _is_heading_word(reading, name.words[0])):
+            if name is not None and (len(name.words) > 1 or not reading.is_common(name.words[0], times=_MANY_TIMES)):
                 yield Finding("name", name.start, name.end, "name_title")
-
-
-def _is_heading_word(reading: Reading, word: str) -> bool:
-    """Whether a single word after a title is one the text also uses in lower case, twice as often as names allow."""
-    return len(word) >= _MIN_COMMON_CHARS and reading.lower.count(f" {word.lower()}") > 2 and reading.is_common(word)
 
 
 _PERSON_LABEL = re.compile(
@@ -223,6 +218,7 @@ def known_names(reading: Reading) -> Iterator[Finding]:
         yield Finding("name", name.start, name.end, "name_first")
 
 
+_CAPITAL_WORD = re.compile(r"[^\W\d_a-z][^\W\d_]+(?:['’\-][^\W\d_]+)*")
 _SIGNED = re.compile(r"\b(?:signed|witnessed|dictated|reviewed|approved|prepared|written)\b[^.\n:]{0,24}$")
 
 
@@ -253,15 +249,22 @@ def role_names(reading: Reading) -> Iterator[Finding]:
 
 def repeated_names(reading: Reading, found: list[Finding]) -> Iterator[Finding]:
     """Every other place of the words of a name that was found, where the text does not use them as common words."""
-    words = {w for f in found if f.kind == "name" for w in _WORD.findall(reading.text[f.start : f.end])}
-    for word in sorted(words):
-        if len(word) < _MIN_REPEATED_CHARS or not _can_be_name(word) or reading.is_common(word):
+    words = {
+        w
+        for f in found
+        if f.kind == "name"
+        for w in _WORD.findall(reading.text[f.start : f.end])
+        if len(w) >= _MIN_REPEATED_CHARS and _can_be_name(w) and not reading.is_common(w)
+    }
+    done = 0
+    for match in _CAPITAL_WORD.finditer(reading.text) if words else ():
+        before = reading.text[match.start() - 1] if match.start() else " "
+        word = match[0].removesuffix("'s").removesuffix("’s")
+        if word not in words or match.start() < done or before.isalnum() or before == "[":
             continue
-        for end in reading.places(word, any_case=False):
-            name = _read_name(reading.text, end - len(word), most=2)
-            yield Finding(
-                "name", end - len(word), end if name is None else _name_end(reading, name, end), "name_repeated"
-            )
+        name = _read_name(reading.text, match.start(), most=2)
+        done = match.start() + len(word) if name is None else _name_end(reading, name, match.start() + len(word))
+        yield Finding("name", match.start(), done, "name_repeated")
 
 
 def _name_end(reading: Reading, name: _Name, end: int) -> int:

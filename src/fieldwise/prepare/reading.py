@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -12,6 +13,7 @@ _NUMBER = re.compile(r"\d[\d ().\-/\u2010-\u2013]*\d", re.ASCII)
 _TABLE = re.compile(r"^\|[^\n]*\n\|[ :|\-]+\|[ ]*\n(?:\|[^\n]*(?:\n|\Z))+", re.MULTILINE)
 _CELL = re.compile(r"\|((?:[^|\n\\]|\\.)*)(?=\|)")
 _MIN_RUN_CHARS = 6
+_AROUND_WORDS = ".,;:!?()[]{}\"'“”‘’*_|"
 
 
 class Finding(NamedTuple):
@@ -44,7 +46,6 @@ class Reading:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._common: dict[str, bool] = {}
 
     @cached_property
     def lower(self) -> str:
@@ -78,15 +79,17 @@ class Reading:
         line = window.rpartition("\n")[2]
         return line if line.strip() else window
 
-    def is_common(self, word: str) -> bool:
-        """Whether the text also spells a word in lower case, which names are not."""
-        key = word.lower()
-        if key not in self._common:
-            at = self.text.find(f" {key}")
-            while at >= 0 and _goes_on(self.text[at + 1 + len(key) : at + 3 + len(key)]):
-                at = self.text.find(f" {key}", at + 1)
-            self._common[key] = at >= 0
-        return self._common[key]
+    @cached_property
+    def _words(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for word, count in Counter(self.text.split()).items():
+            if word[-1:].islower() or not word[-1:].isalnum():
+                counts[word.strip(_AROUND_WORDS)] += count
+        return counts
+
+    def is_common(self, word: str, *, times: int = 1) -> bool:
+        """Whether the text also spells a word in lower case, which names are not; an e-mail address is no spelling."""
+        return self._words[word.lower()] >= times
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -94,11 +97,6 @@ class Reading:
         if "| --" not in self.text and "|--" not in self.text and "| :-" not in self.text:
             return []
         return [cell for table in _TABLE.finditer(self.text) for cell in _cells(self.lower, table.start(), table.end())]
-
-
-def _goes_on(after: str) -> bool:
-    """Whether a word goes on, as it also does within an e-mail address."""
-    return after[:1].isalnum() or (after[:1] in tuple(".@_-/") and after[1:].isalnum())
 
 
 def _cells(lower: str, start: int, end: int) -> Iterator[Cell]:

@@ -93,21 +93,24 @@ def redact(document: Document, actions: Mapping[str, str], stand_ins: StandIns) 
 
 
 def _edits(text: str, acting: list[Finding], actions: Mapping[str, str], stand_ins: StandIns) -> Iterator[Edit]:
-    whole_names = [text[f.start : f.end] for f in acting if f.kind == "name" and " " in text[f.start : f.end]]
+    whole = _whole_names(text, acting)
     for finding in acting:
         value = text[finding.start : finding.end]
         if actions[finding.kind] == "pseudonymise":
-            yield Edit(finding.start, finding.end, stand_ins.of(finding.kind, _whole(value, whole_names, finding.kind)))
+            person = whole.get(value, value) if finding.kind == "name" else value
+            yield Edit(finding.start, finding.end, stand_ins.of(finding.kind, person))
         else:
             yield Edit(finding.start, finding.end, mask_of(finding.kind))
 
 
-def _whole(value: str, whole_names: list[str], kind: str) -> str:
-    """For a surname alone the whole name the document gives, if it gives one only: both are one person."""
-    if kind != "name" or " " in value:
-        return value
-    fitting = {name.casefold(): name for name in whole_names if name.endswith(f" {value}")}
-    return next(iter(fitting.values())) if len(fitting) == 1 else value
+def _whole_names(text: str, found: list[Finding]) -> dict[str, str]:
+    """The whole name for a surname alone, where the document gives one only: both are one person."""
+    names = {text[f.start : f.end] for f in found if f.kind == "name"}
+    by_surname: dict[str, set[str]] = {}
+    for name in names:
+        if " " in name:
+            by_surname.setdefault(name.rpartition(" ")[2], set()).add(name)
+    return {surname: next(iter(whole)) for surname, whole in by_surname.items() if len(whole) == 1}
 
 
 def _redact_title(
@@ -115,7 +118,7 @@ def _redact_title(
 ) -> tuple[str, list[Finding]]:
     """The title without what was taken out of the text, and what else is found in it."""
     found = find_personal_data(title, actions)
-    for value in sorted(replaced, key=len, reverse=True):
+    for value in sorted((v for v in replaced if v in title), key=len, reverse=True):
         title = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", lambda _, value=value: replaced[value], title)  # type: ignore[misc]
     acting = [f for f in find_personal_data(title, actions) if actions[f.kind] != "report"]
     for edit in sorted(_edits(title, acting, actions, stand_ins), reverse=True):
