@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent
 def _type(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " \\| ".join(str(a) for a in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
     if get_origin(annotation) is tuple:
         return f"list of {_type(get_args(annotation)[0])}"
     arguments = [a for a in get_args(annotation) if a is not type(None)]

@@ -40,8 +40,8 @@ def test_shares_are_those_counted_by_hand() -> None:
 
 
 ODD = {
-    "repeated lines": ("\n".join(lines(10) + lines(6)), "repetition"),
-    "repeated paragraphs": ("\n\n".join(lines(10) + lines(6)), "repetition"),
+    "repeated lines": ("\n".join(lines(10) + lines(10) + lines(5)), "repetition"),
+    "repeated paragraphs": ("\n\n".join(lines(10) + lines(10) + lines(5)), "repetition"),
     "one run of words": (" ".join(f"buy now {w}" for w in words(80).split()), "repetition"),
     "runs of words": (" ".join(w for n in range(12) for w in (words(20, 99), words(8, n))), "repetition"),
     "signs": (words(100) + " #" * 30, "symbols"),
@@ -61,11 +61,18 @@ def test_odd_documents_are_left_out_with_value_and_limit(name: str) -> None:
 
 
 def test_the_message_holds_what_was_measured_and_the_key() -> None:
-    found = verdict("\n".join(lines(10) + lines(6)))
+    found = verdict("\n".join(lines(10) + lines(10) + lines(5)))
     assert found == (
         "repetition",
-        "lines that repeat an earlier line: 37.5%; prepare.filters.max_duplicate_lines is 30.0%.",
+        "lines that repeat an earlier line: 60.0%; prepare.filters.max_duplicate_lines is 50.0%.",
     )
+
+
+def test_limits_of_gopher_can_be_set() -> None:
+    text = " ".join(w for n in range(6) for w in (words(6, 99), words(30, n)))
+    assert verdict(text) is None
+    found = verdict(text, max_duplicate_ngram_chars=[0.1] * 6)
+    assert found is not None and found[1].endswith("prepare.filters.max_duplicate_ngram_chars.0 is 10.0%.")
 
 
 def test_bullets_and_length_are_limited_on_request() -> None:

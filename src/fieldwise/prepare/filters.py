@@ -1,8 +1,8 @@
 """Which documents are too odd to teach: measures of length, repetition, signs and digits, each with its limit.
 
-Measures and most limits are those of Gopher (Rae et al., "Scaling Language Models", 2021, arXiv:2112.11446, appendix
-A1.1, table A1), made for web pages. Tables are not measured: rows of equal words, signs and digits are what they are.
-A limit of the settings that differs from Gopher says so there.
+Measures are those of Gopher (Rae et al., "Scaling Language Models", 2021, arXiv:2112.11446, appendix A, table A1), and
+so are limits where the settings do not say otherwise; why most are wider stands there. Tables are not measured: rows
+of equal words, signs and digits are what they are.
 """
 
 from __future__ import annotations

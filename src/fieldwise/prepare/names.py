@@ -58,7 +58,8 @@ _NOT_NAMES = frozenset(
     licence permit certificate insurance policyholder account accounts invoice payment balance annual general special
     national international royal public private central local main first second third other others adult child children
     infant baby babies parent parents mother father guardian family visitor visitors carer carers volunteer volunteers
-    disease syndrome scale score index sign method law's day's street's memorial prize award building's so-and-so card ssn provider birth link ip account""".split()
+    disease syndrome scale score index sign method law's day's street's memorial prize award building's so-and-so card ssn provider birth link ip account
+    partner partners education vendor supplier buyer seller party parties licensor licensee officer president member members""".split()
 )
 _PARTICLES = frozenset("van von der den de del della di da dos du la le ter ten bin ibn al el zu zur af av".split())
 _WORD = re.compile(r"[^\W\d_]+(?:['’\-][^\W\d_]+)*")
@@ -115,7 +116,7 @@ def _can_be_name(word: str) -> bool:
 # ---------------------------------------------------------------- names
 
 _TITLES = tuple(
-    "Dr Mr Mrs Ms Mx Miss Prof Professor Doctor Sir Dame Rev Nurse Herr Herrn Frau Mme Madame Monsieur Señor Señora".split()
+    "Dr Mr Mrs Ms Mx Miss Prof Professor Sir Dame Rev Herr Herrn Frau Mme Madame Monsieur Señor Señora".split()
 )
 _AFTER_TITLE = re.compile(r"\.? (?:(?:Dr|Prof|med)\.? ){0,2}|\.(?=[^\W\d_])")
 
@@ -218,6 +219,7 @@ def known_names(reading: Reading) -> Iterator[Finding]:
         yield Finding("name", name.start, name.end, "name_first")
 
 
+_EPONYM = re.compile(r"(?:['’]s?)? (?:disease|syndrome|sign|test|score|scale|rule|law|method|procedure)")
 _CAPITAL_WORD = re.compile(r"[^\W\d_a-z][^\W\d_]+(?:['’\-][^\W\d_]+)*")
 _SIGNED = re.compile(r"\b(?:signed|witnessed|dictated|reviewed|approved|prepared|written)\b[^.\n:]{0,24}$")
 
@@ -234,7 +236,7 @@ def signing_names(reading: Reading) -> Iterator[Finding]:
 
 _ROLES = tuple(
     f"{role} "
-    for role in "patient client resident tenant employee claimant defendant consultant surgeon mother father".split()
+    for role in "patient client resident tenant employee claimant defendant consultant surgeon doctor nurse mother father".split()
 )
 
 
@@ -252,7 +254,7 @@ def repeated_names(reading: Reading, found: list[Finding]) -> Iterator[Finding]:
     words = {
         w
         for f in found
-        if f.kind == "name"
+        if f.kind == "name" and f.rule not in ("name_signed", "name_role")  # the weakest evidence is not carried on
         for w in _WORD.findall(reading.text[f.start : f.end])
         if len(w) >= _MIN_REPEATED_CHARS and _can_be_name(w) and not reading.is_common(w)
     }
@@ -261,6 +263,8 @@ def repeated_names(reading: Reading, found: list[Finding]) -> Iterator[Finding]:
         before = reading.text[match.start() - 1] if match.start() else " "
         word = match[0].removesuffix("'s").removesuffix("’s")
         if word not in words or match.start() < done or before.isalnum() or before == "[":
+            continue
+        if _EPONYM.match(reading.text, match.end()):
             continue
         name = _read_name(reading.text, match.start(), most=2)
         done = match.start() + len(word) if name is None else _name_end(reading, name, match.start() + len(word))
@@ -291,12 +295,12 @@ _ADDRESS = re.compile(
     rf"(?:(?:[A-ZÀ-Þ][\w'’.\-]*|\d{{1,3}}(?:st|nd|rd|th)) ){{1,4}}(?:{_STREET_KINDS})\b\.?{_TAIL}"
 )
 _ADDRESS_GERMAN = re.compile(
-    r"(?:[A-ZÄÖÜ][\wäöüß\-]*(?:straße|strasse|str\.|weg|platz|allee|gasse|ring|damm|ufer)|[A-ZÄÖÜ][\wäöüß\-]* (?:Straße|Str\.|Weg|Platz|Allee)) \d{1,4} ?[a-z]?\b"
+    r"(?:[A-ZÄÖÜ][\wäöüß\-]*(?:straße|strasse|str\.|weg|platz|allee|gasse|damm|ufer)|[A-ZÄÖÜ][\wäöüß\-]* (?:Straße|Str\.|Weg|Platz|Allee)) \d{1,4} ?[a-z]?\b"
     r"(?:,? ?\n?\d{5} [A-ZÄÖÜ][\wäöüß\-]+)?"
 )
 _BOX = re.compile(rf"(?:P\.? ?O\.? Box|PO Box|Postfach) \d{{1,6}}(?:,[ \n]?{_CITY}(?:,? {_POSTCODE})?)?")
 _HOUSE = re.compile(r"\d[A-Za-z]?(?:[\-/]\d{1,4})?,? (?=[A-ZÀ-Þ]|\d{1,3}(?:st|nd|rd|th) )")
-_GERMAN_WORDS = ("straße", "strasse", "str.", "weg ", "platz ", "allee ", "gasse ", "ring ", "damm ", "ufer ")
+_GERMAN_WORDS = ("straße", "strasse", "str.", "weg ", "platz ", "allee ", "gasse ", "damm ", "ufer ")
 _ADDRESS_LABEL = re.compile(
     r"(?:home |postal |mailing |street |current |permanent )?address(?: line \d)?|anschrift|adresse|residence"
 )
