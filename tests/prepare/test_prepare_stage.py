@@ -234,3 +234,103 @@ def test_two_runs_over_the_examples_give_the_same_bytes(examples: Ran, tokenizer
         "2_chunks/quality.json",
     ):
         assert (again.folder / name).read_bytes() == (examples.folder / name).read_bytes(), name
+
+
+# ---------------------------------------------------------------- filters and personal data
+
+NOTE = "Patient: Wilbur Okonjo, DOB 12/03/1980, mail wilbur@example.org, came to the ward with a cough on Monday."
+
+
+def files_with(folder: Path, words: list[str]) -> list[str]:
+    """Files below a folder, compressed columns included, that hold one of the words."""
+    held = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        content = path.read_bytes()
+        if path.suffix == ".parquet":
+            content = "".join(str(row) for row in read_table(path)).encode()
+        held += [f"{path.relative_to(folder)}: {word}" for word in words if word.encode() in content]
+    return held
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pylist()
+
+
+def test_no_filter_drops_an_example(examples: Ran) -> None:
+    assert set(examples.quality["documents"]["rejected"]) == {"exact_duplicate"}
+
+
+def test_personal_data_of_the_examples_is_reported_by_document(examples: Ran) -> None:
+    report = json.loads((examples.folder / "2_chunks/personal_data.json").read_text(encoding="utf-8"))
+    form = next(d for d in report["documents"] if d["uri"] == "registration-form-example.docx")
+    counts = {kind: found["count"] for kind, found in form["findings"].items()}
+    assert counts == {
+        "iban": 1,
+        "ssn": 1,
+        "mrn": 2,
+        "date_of_birth": 3,
+        "email": 1,
+        "phone": 3,
+        "address": 1,
+        "name": 7,
+    }
+    assert examples.facts["personal_data"]["documents"] == len(report["documents"])
+    others = {k for d in report["documents"] if d is not form for k in d["findings"]}
+    assert others == {"name", "phone"}
+
+
+@pytest.mark.parametrize("action", ["mask", "pseudonymise", "drop"])
+def test_what_was_taken_out_stands_in_no_output_memo_or_message(
+    tmp_path: Path, tokenizer_path: Path, action: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    actions = dict.fromkeys(PrepareSettings().personal_data.model_dump(), action)
+    source = [
+        document(f"# Note on Wilbur Okonjo\n\n{NOTE}", uri="a.md").model_copy(update={"title": "Wilbur Okonjo"}),
+        document(ENGLISH, uri="b.md"),
+    ]
+    ran = prepare(tmp_path, tokenizer_path, source, personal_data=actions)
+    (tmp_path / "1_documents/documents.parquet").unlink()
+    assert files_with(tmp_path, ["Okonjo", "Wilbur", "wilbur", "12/03/1980"]) == []
+    assert "Okonjo" not in capsys.readouterr().err
+    if action == "drop":
+        assert reasons(ran) == {"a.md": "personal_data"}
+        assert "1 email" in ran.rejected[0]["detail"] and "prepare.personal_data.email" in ran.rejected[0]["detail"]
+    else:
+        assert [d.title for d in ran.documents if d.source.uri == "a.md"] == [
+            "[NAME]" if action == "mask" else "Person 1"
+        ]
+
+
+def test_stand_ins_stay_the_same_when_work_is_remembered_or_begun_anew(tmp_path: Path, tokenizer_path: Path) -> None:
+    source = [
+        document(f"{ENGLISH} {NOTE}", uri="a.md"),
+        document(f"{GERMAN} Dr Isolde Khatri, Mr Wilbur Okonjo.", uri="b.md"),
+    ]
+    actions = {"personal_data": {"name": "pseudonymise"}}
+    first = prepare(tmp_path / "one", tokenizer_path, source, **actions)
+    text = first.documents[1].text
+    assert text.endswith("Dr Person 2, Mr Person 1.")
+    assert prepare(tmp_path / "one", tokenizer_path, **actions).documents == first.documents
+    memo = sorted((tmp_path / "one/memo/prepare").rglob("*.json"))
+    memo[0].unlink()  # as after a kill
+    assert prepare(tmp_path / "one", tokenizer_path, **actions).documents == first.documents
+    assert prepare(tmp_path / "two", tokenizer_path, source, **actions).documents == first.documents
+
+
+def test_the_summary_of_personal_data_is_one_line(
+    tmp_path: Path, tokenizer_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(tmp_path, tokenizer_path, [document(f"{ENGLISH} {NOTE}", uri="a.md")], personal_data={"email": "mask"})
+    said = [line for line in capsys.readouterr().err.splitlines() if "personal data" in line]
+    assert said == [
+        "   personal data: 1 date_of_birth (reported), 1 email (masked), 1 name (reported) in 1 of 1 documents"
+    ]
+
+
+def test_an_odd_document_is_rejected_with_its_measure(tmp_path: Path, tokenizer_path: Path) -> None:
+    spam = "\n".join([ENGLISH] * 12)
+    ran = prepare(tmp_path, tokenizer_path, [document(spam, uri="a.md"), document(GERMAN, uri="b.md")])
+    assert reasons(ran) == {"a.md": "repetition"}
+    assert "prepare.filters.max_duplicate_lines" in ran.rejected[0]["detail"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -46,11 +46,71 @@ class DuplicateSettings(Settings):
     )
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class FilterSettings(Settings):
+    """Limits beyond which a document is left out; measured outside tables, and most on texts of 100 words or more.
+
+    Gopher's limits are for web pages: with them 12 % of a statute's sections and 7 % of health answers would go, for
+    law and medicine repeat their terms. The defaults lie just beyond what such texts hold (docs/prepare.md).
+    """
+
+    min_words: int = Field(0, ge=0, description="fewer words are rejected (Gopher: 50)")
+    max_words: int | None = Field(None, ge=1, description="more words are rejected (Gopher: 100000); null for no limit")
+    max_duplicate_lines: Share = Field(0.5, description="share of lines that repeat an earlier line (Gopher: 0.3)")
+    max_duplicate_line_chars: Share = Field(0.35, description="the same in characters (Gopher: 0.2)")
+    max_duplicate_paragraphs: Share = Field(
+        0.3, description="share of paragraphs that repeat an earlier one (Gopher: 0.3)"
+    )
+    max_duplicate_paragraph_chars: Share = Field(0.35, description="the same in characters (Gopher: 0.2)")
+    max_top_ngram_chars: tuple[Share, Share, Share] = Field(
+        (0.2, 0.3, 0.4),
+        description="share of characters in the most frequent run of 2, 3 and 4 words (Gopher: 0.2, 0.18, 0.16)",
+    )
+    max_duplicate_ngram_chars: tuple[Share, Share, Share, Share, Share, Share] = Field(
+        (0.55, 0.55, 0.55, 0.55, 0.55, 0.55),
+        description="share of characters in repeated runs of 5 to 10 words (Gopher: 0.15, 0.14, 0.13, 0.12, 0.11, 0.1)",
+    )
+    max_symbols: float = Field(0.2, ge=0, description="signs # and … for each word (Gopher: 0.1)")
+    max_digits: Share = Field(0.5, description="share of digits among all signs (our own choice)")
+    min_words_with_letters: Share = Field(
+        0.5, description="share of words with a letter (Gopher: 0.8, which lists of figures do not reach)"
+    )
+    max_ellipsis_lines: Share = Field(0.3, description="share of lines that end in an ellipsis (Gopher: 0.3)")
+    max_bullet_lines: Share = Field(
+        1.0, description="share of lines that begin with a bullet (Gopher: 0.9, but a checklist is nothing else)"
+    )
+
+
+Action = Literal["report", "mask", "pseudonymise", "drop"]
+
+
+class PersonalDataSettings(Settings):
+    """What is done about each kind: report it, mask it as [KIND], put "Person 1" and the like, drop the document."""
+
+    name: Action = Field("report", description="names with a title, a form label or a common first name")
+    address: Action = Field("report", description="postal addresses")
+    date_of_birth: Action = Field("report", description="dates beside words such as born")
+    email: Action = Field("report", description="e-mail addresses")
+    phone: Action = Field("report", description="telephone numbers; not the short ones of a house")
+    url: Action = Field("report", description="web addresses")
+    ip_address: Action = Field("report", description="IPv4 and IPv6 addresses")
+    ssn: Action = Field("report", description="US Social Security numbers")
+    mrn: Action = Field("report", description="medical record numbers, NHS numbers")
+    npi: Action = Field("report", description="US National Provider Identifiers")
+    licence: Action = Field("report", description="numbers of driving and medical licences")
+    card: Action = Field("report", description="payment card numbers")
+    iban: Action = Field("report", description="bank account numbers (IBAN)")
+
+
 class PrepareSettings(Settings):
     """Settings of the prepare stage."""
 
     clean: CleanSettings = CleanSettings()
     chunk: ChunkSettings = ChunkSettings()
     duplicates: DuplicateSettings = DuplicateSettings()
+    filters: FilterSettings = FilterSettings()
+    personal_data: PersonalDataSettings = PersonalDataSettings()
     languages: tuple[str, ...] = Field((), description="ISO 639-1 codes to keep; empty keeps all")
     min_document_chars: int = Field(40, ge=0, description="shorter documents are rejected")

@@ -15,11 +15,13 @@ from fieldwise.hashing import sha256_file, sha256_of_files
 from fieldwise.prepare.chunk import chunk_document
 from fieldwise.prepare.clean import PassCount, clean_document
 from fieldwise.prepare.duplicates import DuplicateFinder, NearPair
+from fieldwise.prepare.filters import judge, measure_document
 from fieldwise.prepare.language import detect_language
 from fieldwise.prepare.quality import Quality
+from fieldwise.prepare.redaction import KindCount, LeakReport, StandIns, redact
 from fieldwise.prepare.settings import PrepareSettings
 from fieldwise.prepare.tokens import TokenCounter
-from fieldwise.progress import track
+from fieldwise.progress import say, track
 from fieldwise.records import Chunk, Document, Rejection, record_hash
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records, write_records
@@ -36,13 +38,16 @@ def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[
     """
     source = step.run.require(_DOCUMENTS, made_by="collect")
     preparer = _Preparer(settings, step, tokenizer_path)
+    if "pseudonymise" in preparer.actions.values():
+        for document in track(read_records(source, Document), "numbering personal data"):
+            preparer.number(document)
     sifted = _sift(settings, preparer, source)
     if not sifted.kept:
         raise DatasetError(
             "no document is left after preparing",
             where=_DOCUMENTS,
             found=_reasons(sifted.rejected),
-            fix="Check prepare.languages, prepare.min_document_chars and the sources.",
+            fix="Check prepare.languages, prepare.min_document_chars, prepare.filters, prepare.personal_data and the sources.",
         )
     quality = sifted.quality
 
@@ -62,11 +67,14 @@ def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[
     write_jsonl(step.out(f"{FOLDER}/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
     write_json(step.out(f"{FOLDER}/groups.json"), dict(sorted(sifted.groups.items())))
     write_json(step.out(f"{FOLDER}/quality.json"), report)
+    write_json(step.out(f"{FOLDER}/personal_data.json"), sifted.leaks.to_json())
+    say(f"   {sifted.leaks.summary(quality.documents)}")
     return {
         "documents": report["documents"],
         "chunks": report["chunks"],
         "languages": report["languages"],
         "near_duplicates": len(sifted.near),
+        "personal_data": sifted.leaks.facts(),
     }
 
 
@@ -74,11 +82,13 @@ def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[
 
 
 class Prepared(NamedTuple):
-    """A cleaned document with its chunks and what cleaning did."""
+    """A cleaned document, its personal data treated, with its chunks, what cleaning did, what was found and measured."""
 
     document: Document
     chunks: tuple[Chunk, ...]
     passes: dict[str, PassCount]
+    found: dict[str, KindCount]
+    measures: dict[str, float]
 
 
 class _Preparer:
@@ -86,6 +96,9 @@ class _Preparer:
 
     def __init__(self, settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> None:
         self._settings = settings
+        self.actions: dict[str, str] = settings.personal_data.model_dump()
+        self._stand_ins = StandIns()
+        self._numbered: dict[str, tuple[str, ...]] = {}
         self._counter = TokenCounter.from_file(tokenizer_path)
         self._memo = step.run.memo("prepare")
         here = Path(__file__).parent
@@ -93,36 +106,49 @@ class _Preparer:
         self._key: list[JsonValue] = [
             settings.clean.keyed(),
             settings.chunk.keyed(),
+            settings.personal_data.keyed(),
             sha256_file(tokenizer_path),
             code,
             {name: installed_version(name) for name in _LIBRARIES},
         ]
 
+    def number(self, document: Document) -> None:
+        """Give the values of a document their stand-ins; called for all documents in order before any is prepared.
+
+        What is remembered of a document holds stand-ins, not values, so the numbers cannot be taken from there.
+        """
+        cleaned = clean_document(document, self._settings.clean).document
+        self._numbered[document.id] = redact(cleaned, self.actions, self._stand_ins).stand_ins
+
     def prepared(self, document: Document) -> Prepared:
-        """Return a document cleaned, with its language and its chunks; its id stays."""
-        key = record_hash(document)
+        """Return a document cleaned and redacted, with its language and its chunks; its id stays."""
+        key = self.key_of(document)
         remembered = self._remembered(key)
         if remembered is not None:
             return remembered
         cleaned = clean_document(document, self._settings.clean)
-        final = cleaned.document.model_copy(update={"language": detect_language(cleaned.document.text)})
-        prepared = Prepared(
-            final, tuple(chunk_document(final, self._settings.chunk, self._counter.count)), cleaned.passes
-        )
-        self._memo.put(_to_json(prepared), key, *self._key)
+        redacted = redact(cleaned.document, self.actions, self._stand_ins)
+        final = redacted.document.model_copy(update={"language": detect_language(redacted.document.text)})
+        chunks = tuple(chunk_document(final, self._settings.chunk, self._counter.count))
+        prepared = Prepared(final, chunks, cleaned.passes, redacted.found, measure_document(cleaned.document))
+        self._memo.put(_to_json(prepared), *key, *self._key)
         return prepared
 
-    def text_of(self, document_hash: str) -> str:
-        """Return the cleaned text of a document that has been prepared before."""
-        prepared = self._remembered(document_hash)
+    def key_of(self, document: Document) -> tuple[JsonValue, ...]:
+        """Return what a prepared document is remembered by."""
+        return record_hash(document), list(self._numbered.get(document.id, ()))
+
+    def text_of(self, key: tuple[JsonValue, ...]) -> str:
+        """Return the cleaned text of a document that has been prepared before, by its key."""
+        prepared = self._remembered(key)
         if prepared is None:
             raise RunError(
                 "results of this run went missing while it ran", where=self._memo.folder, fix="Run the stage again."
             )
         return prepared.document.text
 
-    def _remembered(self, document_hash: str) -> Prepared | None:
-        raw = self._memo.get(document_hash, *self._key)
+    def _remembered(self, key: tuple[JsonValue, ...]) -> Prepared | None:
+        raw = self._memo.get(*key, *self._key)
         return _from_json(raw) if isinstance(raw, dict) else None
 
 
@@ -131,6 +157,8 @@ def _to_json(prepared: Prepared) -> dict[str, JsonValue]:
         "document": prepared.document.model_dump(mode="json"),
         "chunks": [[c.start, c.end, list(c.heading_path), c.tokens, c.kind] for c in prepared.chunks],
         "passes": {name: list(count) for name, count in prepared.passes.items()},
+        "found": {kind: [c.findings, list(c.pages), dict(c.rules)] for kind, c in prepared.found.items()},
+        "measures": dict(prepared.measures),
     }
 
 
@@ -140,7 +168,9 @@ def _from_json(raw: dict[str, Any]) -> Prepared:
         Chunk.make(document, start, end, heading_path=tuple(path), tokens=tokens, kind=kind)
         for start, end, path, tokens, kind in raw["chunks"]
     )
-    return Prepared(document, chunks, {name: PassCount(*count) for name, count in raw["passes"].items()})
+    passes = {name: PassCount(*count) for name, count in raw["passes"].items()}
+    found = {kind: KindCount(count, tuple(pages), rules) for kind, (count, pages, rules) in raw["found"].items()}
+    return Prepared(document, chunks, passes, found, raw["measures"])
 
 
 # ---------------------------------------------------------------- which documents stay
@@ -152,23 +182,26 @@ class _Sifted(NamedTuple):
     near: list[tuple[NearPair, str, str]]
     groups: dict[str, str]
     quality: Quality
+    leaks: LeakReport
 
 
 def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sifted:
     """Decide document by document, in the order of their names, so that of duplicates the first one stays."""
     quality = Quality()
     uris: dict[str, str] = {}
-    hashes: dict[str, str] = {}
+    keys: dict[str, tuple[JsonValue, ...]] = {}
+    leaks = LeakReport(preparer.actions)
     rejected: list[Rejection] = []
     near: list[tuple[NearPair, str, str]] = []
     kept: list[str] = []
-    finder = DuplicateFinder(settings.duplicates, lambda identifier: preparer.text_of(hashes[identifier]))
+    finder = DuplicateFinder(settings.duplicates, lambda identifier: preparer.text_of(keys[identifier]))
     for document in track(read_records(source, Document), "preparing"):
         prepared = preparer.prepared(document)
         quality.add_read(document, prepared.passes)
-        reason = _unfit(prepared.document, settings)
+        leaks.add(document, prepared.found)
+        reason = _unfit(prepared, settings, preparer.actions)
         if reason is None:
-            hashes[document.id], uris[document.id] = record_hash(document), document.source.uri
+            keys[document.id], uris[document.id] = preparer.key_of(document), document.source.uri
             verdict = finder.add(document.id, prepared.document.text)
             near += [(pair, uris[pair.first], uris[pair.second]) for pair in verdict.near]
             if verdict.exact is not None:
@@ -190,11 +223,12 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
             kept.append(document.id)
         else:
             rejected.append(reason)
-    return _Sifted(frozenset(kept), rejected, near, finder.groups(), quality)
+    return _Sifted(frozenset(kept), rejected, near, finder.groups(), quality, leaks)
 
 
-def _unfit(document: Document, settings: PrepareSettings) -> Rejection | None:
+def _unfit(prepared: Prepared, settings: PrepareSettings, actions: dict[str, str]) -> Rejection | None:
     """Why a document by itself is left out, or None."""
+    document = prepared.document
     uri = document.source.uri
     if len(document.text) < settings.min_document_chars:
         return Rejection(
@@ -212,6 +246,14 @@ def _unfit(document: Document, settings: PrepareSettings) -> Rejection | None:
             reason="language",
             detail=f"It is in {document.language!r}; prepare.languages keeps {', '.join(settings.languages)}.",
         )
+    dropping = {kind: count for kind, count in prepared.found.items() if actions[kind] == "drop"}
+    if dropping:
+        found = ", ".join(f"{count.findings} {kind}" for kind, count in dropping.items())
+        keys = ", ".join(f"prepare.personal_data.{kind}" for kind in dropping)
+        return Rejection(stage="prepare", item=uri, reason="personal_data", detail=f"It holds {found}; drop by {keys}.")
+    verdict = judge(prepared.measures, settings.filters)
+    if verdict is not None:
+        return Rejection(stage="prepare", item=uri, reason=verdict.reason, detail=verdict.detail)
     return None
 
 
