@@ -247,6 +247,8 @@ def _finish(options: argparse.Namespace, run: RunFolder, happened: list[dict[str
     ):
         _print_table(run)
         print(f"\nRun folder: {options.run}")
+        if (run.path / "5_reports/report.html").exists():
+            print(f"Report:     {Path(options.run) / '5_reports/report.html'}")
         if (run.path / "6_builds/release.json").exists():
             print(f"Serve it:   fieldwise serve --run {options.run}")
     else:

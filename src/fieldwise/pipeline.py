@@ -156,7 +156,7 @@ def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
-    return stage.run_evaluate(recipe.evaluate, recipe.retrieve, _base(recipe), step)
+    return stage.run_evaluate(recipe.evaluate, recipe.retrieve, _base(recipe), step, name=recipe.name)
 
 
 def _build(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -263,7 +263,7 @@ STEPS: tuple[Step, ...] = (
         ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
         ("evaluate", "retrieve", "engine"),
         _MODEL_LIBRARIES,
-        lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed()},
+        lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
         lambda r: {**_weights_hash(r), **_questions_hash(r)},
     ),

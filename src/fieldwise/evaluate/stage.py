@@ -13,6 +13,7 @@ from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.metrics import METRICS, token_f1
+from fieldwise.evaluate.page import Measured, page
 from fieldwise.evaluate.questions import document_uris, from_examples, point_to_kept, read_questions
 from fieldwise.evaluate.report import (
     EvalReport,
@@ -42,6 +43,7 @@ from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import read_records
 
 BASELINES: tuple[System, ...] = ("base", "rag_base")
+PAGE = "5_reports/report.html"
 _VALIDATION_ITEMS = 96
 
 
@@ -237,10 +239,11 @@ def _task_score(text: str, example: Example) -> float:
 
 
 def run_evaluate(
-    settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun
+    settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun, *, name: str = "model"
 ) -> dict[str, JsonValue]:
-    """Measure the tuned systems, compare all, judge the gates, write the report."""
+    """Measure the tuned systems, compare all, judge the gates, write the report and its page."""
     questions = load_questions(settings, step.run)
+    given: dict[str, Sequence[Answer]] = {}
     scores: dict[str, dict[str, Scored]] = {}
     times: dict[str, JsonValue] = {}
     for system in settings.systems:
@@ -250,6 +253,7 @@ def run_evaluate(
             answers = _measure(system, _weights_of(system, step.run, base), questions, settings, retrieve, step)
             _write_predictions(step, system, answers, questions)
             times[system] = [a.timings.total_seconds for a in answers]
+        given[system] = answers
         scores[system] = score_system(system, answers, questions)
         if system in BASELINES:
             scores[system]["seconds"] = _earlier_times(step.run, system, len(questions))
@@ -259,6 +263,10 @@ def run_evaluate(
     )
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
     write_text(step.out("5_reports/report.md"), markdown(report))
+    measured = Measured(
+        name, report, questions, given, scores, settings.bootstrap_samples, settings.questions is not None
+    )
+    write_text(step.out(PAGE), page(measured))
     say(plain(with_times(report, step.run)))
     figures = {s.system: {m: f.value for m, f in s.figures.items() if m != "seconds"} for s in report.systems}
     return {"verdict": report.verdict, "questions": report.questions, "figures": figures}  # type: ignore[dict-item]
