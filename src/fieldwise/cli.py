@@ -234,6 +234,8 @@ def _run_steps(
     except GateFailed:
         if not options.json:
             _print_table(run)  # it says which gain is not there
+            print()
+            _print_page(options, run)
         raise
     return _finish(options, run, happened)
 
@@ -247,8 +249,7 @@ def _finish(options: argparse.Namespace, run: RunFolder, happened: list[dict[str
     ):
         _print_table(run)
         print(f"\nRun folder: {options.run}")
-        if (run.path / "5_reports/report.html").exists():
-            print(f"Report:     {Path(options.run) / '5_reports/report.html'}")
+        _print_page(options, run)
         if (run.path / "6_builds/release.json").exists():
             print(f"Serve it:   fieldwise serve --run {options.run}")
     else:
@@ -261,6 +262,11 @@ def _print_table(run: RunFolder) -> None:
     from fieldwise.evaluate.table import plain
 
     print(plain(read_report(run)), flush=True)
+
+
+def _print_page(options: argparse.Namespace, run: RunFolder) -> None:
+    if (run.path / "5_reports/report.html").exists():
+        print(f"Report:     {Path(options.run) / '5_reports/report.html'}", flush=True)
 
 
 def _collect(options: argparse.Namespace) -> int:

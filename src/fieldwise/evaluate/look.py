@@ -55,7 +55,7 @@ nav a { display: inline-block; padding: .2rem 0; }
 .found { color: var(--muted); font-size: .92rem; font-variant-numeric: tabular-nums; }
 
 .scroller { overflow-x: auto; background: linear-gradient(to right, var(--surface) .6rem, transparent) left / 1.5rem 100% local no-repeat, linear-gradient(to left, var(--surface) .6rem, transparent) right / 1.5rem 100% local no-repeat, linear-gradient(to right, var(--line), transparent) left / .5rem 100% scroll no-repeat, linear-gradient(to left, var(--line), transparent) right / .5rem 100% scroll no-repeat; }
-section > p + .scroller, .scroller + .scroller { margin-top: .9rem; }
+section > .scroller, section > .counts, section > .filter { margin-top: .9rem; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 650; padding-bottom: .35rem; }
 th, td { text-align: left; vertical-align: top; padding: .5rem .9rem .5rem 0; border-bottom: 1px solid var(--line); }
@@ -64,6 +64,7 @@ thead th { vertical-align: bottom; border-bottom-color: var(--strong-line); font
 tbody th { min-width: 8.5rem; }
 .numbers { overflow-wrap: normal; }
 .numbers td { white-space: nowrap; }
+.slices td { white-space: nowrap; }
 .slices .figure-text { display: inline-flex; flex-wrap: wrap; gap: 0 .5rem; align-items: baseline; min-width: 8rem; }
 .numbers tbody th { position: sticky; left: 0; background: var(--surface); }
 .interval-text, .note { display: block; color: var(--muted); font-size: .88em; font-weight: 400; }
@@ -109,6 +110,7 @@ svg .baseline { fill: var(--surface); stroke: var(--accent); stroke-width: 2; }
   .gates li, .sides { grid-template-columns: minmax(0, 1fr); }
   .words { min-width: 34rem; }
   tbody th { min-width: 7rem; }
+  .slices tbody th { min-width: 9rem; }
   .numbers tbody th { padding-right: .5rem; border-right: 1px solid var(--line); }
   .numbers td, .numbers thead th + th { padding-left: .6rem; }
 }
@@ -133,7 +135,7 @@ svg .baseline { fill: var(--surface); stroke: var(--accent); stroke-width: 2; }
   .words td { min-width: 0; }
   .numbers tbody th { position: static; }
   thead { display: table-header-group; }
-  tr, .item, .gates li, figure, table.numbers { break-inside: avoid; }
+  tr, .item, .gates li, figure, #systems, #differences { break-inside: avoid; }
   h1, h2, h3, caption { break-after: avoid; }
   .pictures { grid-template-columns: 1fr 1fr; gap: 5mm 8mm; }
 }

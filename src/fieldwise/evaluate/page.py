@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fieldwise.evaluate.items import LEAST_IN_SLICE, Slice, slices
 from fieldwise.evaluate.look import SCRIPT, STYLE
-from fieldwise.evaluate.markup import escape, section, table
+from fieldwise.evaluate.markup import escape, label, section, table
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page_items import declines_section, flips_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
@@ -32,6 +32,7 @@ _ABOUT = {
     "false_decline": "questions with an answer that were declined all the same",
     "overall_f1": "words shared, over all questions; declining counts where it is right",
 }
+_METRIC_HEADING = '<span class="unseen">Metric</span>'
 _SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?"}
 _MEANING = {
     "PASS": "Every gate passed: each interval lies on the right side.",
@@ -211,7 +212,7 @@ def _systems(report: EvalReport) -> str:
         "systems",
         "Systems",
         "<p>Every system was asked the same questions, which training never saw. In brackets: the 95&nbsp;% interval.</p>",
-        table("All systems", ["", *(_heading(report, s.system) for s in report.systems)], rows, "numbers"),
+        table("All systems", [_METRIC_HEADING, *(_heading(report, s.system) for s in report.systems)], rows, "numbers"),
     )
 
 
@@ -251,7 +252,12 @@ def _differences(report: EvalReport) -> str:
         "Paired differences",
         f"<p>To {escape(title(report, report.baseline))}, on the questions both were scored on. Positive is better, also where less is better. "
         "Better or worse is said only where the whole interval lies on one side of 0.</p>",
-        table("Difference to the baseline", ["", *(_heading(report, s.system) for s in systems)], rows, "numbers"),
+        table(
+            "Difference to the baseline",
+            [_METRIC_HEADING, *(_heading(report, s.system) for s in systems)],
+            rows,
+            "numbers",
+        ),
     )
 
 
@@ -305,7 +311,7 @@ def _slice_table(measured: Measured, caption: str, found: Sequence[Slice]) -> st
         header.append(escape(title(measured.report, measured.reference)))
     rows = []
     for part in found:
-        name = f"<bdi>{escape(part.name)}</bdi>"
+        name = label(part.name)
         if part.merged:
             name = f'other<span class="note">{part.merged} of fewer than {LEAST_IN_SLICE} questions each</span>'
         row = [name, str(part.figure.n), _in_line(part.figure) + whisker(part.figure)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fieldwise.evaluate.items import Flip, declines, flips
-from fieldwise.evaluate.markup import escape, foreign, section, table
+from fieldwise.evaluate.markup import escape, foreign, label, section, table
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.report import EvalReport, Scored
 from fieldwise.evaluate.table import title
@@ -54,8 +54,8 @@ _FILTER = """<div class="filter" id="filter" role="search" aria-label="Filter th
 def _flip(report: EvalReport, flip: Flip, questions: Sequence[Question], answers: dict[str, Sequence[Answer]]) -> str:
     question = questions[flip.position]
     word = "lost" if flip.change < 0 else "won"
-    about = [f"<b>{'▼' if word == 'lost' else '▲'} {word} {flip.change:+.2f}</b>", f"<bdi>{escape(question.id)}</bdi>"]
-    about += [f"<bdi>{escape(text)}</bdi>" for text in (question.kind, question.document) if text]
+    about = [f"<b>{'▼' if word == 'lost' else '▲'} {word} {flip.change:+.2f}</b>", label(question.id)]
+    about += [label(text) for text in (question.kind, question.document) if text]
     sides = "".join(
         f"<div><dt>{escape(title(report, system))}</dt><dd>{_reply(answers[system][flip.position])}</dd></div>"
         for system in (_BEFORE, _AFTER)
@@ -78,7 +78,7 @@ def _reply(answer: Answer) -> str:
     if not answer.citations:
         return said
     cited = "".join(
-        f"<li>[{c.mark}] <bdi>{escape(c.title or c.uri)}</bdi>{f', page {c.page}' if c.page is not None else ''}, "
+        f"<li>[{c.mark}] {label(c.title or c.uri)}{f', page {c.page}' if c.page is not None else ''}, "
         f"{'verified' if c.is_verified else 'not verified'}</li>"
         for c in answer.citations
     )
