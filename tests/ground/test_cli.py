@@ -194,10 +194,27 @@ def test_a_gate_that_says_no_ends_with_the_table_and_exit_code_3(
     monkeypatch.setattr("fieldwise.pipeline.run_steps", refuse)
     monkeypatch.setattr("fieldwise.evaluate.stage.read_report", lambda run: run.path.name)
     monkeypatch.setattr("fieldwise.evaluate.table.plain", lambda report: f"table of {report}")
+    page = run / "5_reports/report.html"
+    page.parent.mkdir()
+    page.touch()
     capsys.readouterr()
     assert call("run", "--run", str(run), "--end", "1") == 3
     told = capsys.readouterr()
     assert "table of run" in told.out and "the gates say FAIL" in told.err
+    assert told.out.count(str(page)) == 1
+
+
+def test_a_run_that_was_measured_ends_with_the_table_and_names_the_page_once(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fieldwise.pipeline.run_steps", lambda *_, **__: [{"step": "4d_evaluate"}])
+    monkeypatch.setattr("fieldwise.cli._print_table", lambda run: None)
+    (run / "5_reports").mkdir()
+    for name in ("report.json", "report.html"):
+        (run / "5_reports" / name).touch()
+    capsys.readouterr()
+    assert call("run", "--run", str(run), "--end", "1") == 0
+    assert capsys.readouterr().out == f"\nRun folder: {run}\nReport:     {run / '5_reports/report.html'}\n"
 
 
 def test_a_second_collect_finds_everything_up_to_date(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
