@@ -111,6 +111,7 @@ svg .baseline { fill: var(--surface); stroke: var(--accent); stroke-width: 2; }
   .words { min-width: 34rem; }
   tbody th { min-width: 7rem; }
   .slices tbody th { min-width: 9rem; }
+  .slices .figure-text { display: flex; }
   .numbers tbody th { padding-right: .5rem; border-right: 1px solid var(--line); }
   .numbers td, .numbers thead th + th { padding-left: .6rem; }
 }

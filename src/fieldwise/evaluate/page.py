@@ -313,7 +313,7 @@ def _slice_table(measured: Measured, caption: str, found: Sequence[Slice]) -> st
     for part in found:
         name = label(part.name)
         if part.merged:
-            name = f'other<span class="note">{part.merged} of fewer than {LEAST_IN_SLICE} questions each</span>'
+            name = f'other<span class="note">{part.merged} small slice{"s" if part.merged > 1 else ""}</span>'
         row = [name, str(part.figure.n), _in_line(part.figure) + whisker(part.figure)]
         if measured.reference is not None:
             row.append(_in_line(part.reference))
