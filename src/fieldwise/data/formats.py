@@ -148,7 +148,7 @@ def _message(item: Any, field: str) -> Message:
         raise RowFault("not_text", f"a message of {field} is not a text")
     if role == "assistant" and not content.strip():
         raise RowFault("empty", f"a reply in {field} is empty")
-    return Message(role=role, content=content)  # type: ignore[arg-type]
+    return Message(role=role, content=content)
 
 
 def _chat_item(conversation: Conversation, **more: Any) -> Item:
@@ -201,7 +201,7 @@ def _question_answer(row: Mapping[str, Any]) -> Item:
 
 
 def _prompt(value: Any) -> tuple[Conversation, str]:
-    if isinstance(value, list):
+    if isinstance(value, list) or {"role", "content"} <= _keys(value):
         prompt = _messages(value, "prompt")
         return prompt, "\n".join(m.content for m in prompt if m.role != "system")
     asked = _text({"prompt": value}, "prompt")
@@ -385,7 +385,10 @@ def _values_fit(fmt: Format, candidates: _Candidates, rows: Sequence[Mapping[str
 
 
 def _keys(value: Any) -> set[str]:
+    """The keys of the first message of a list, also of one written as JSON text."""
     if isinstance(value, str):
+        if not value.startswith("["):
+            return set()
         try:
             value = json.loads(value)
         except json.JSONDecodeError:

@@ -319,7 +319,9 @@ def find_splits(path: Path) -> Splits:
             found=", ".join(p.name for p in rows[:6]) or "no file of rows",
             fix="Name the files train, validation and test (such as train.jsonl), or name one file.",
         )
-    ordered = {split: files[split] for split in ("train", "validation", "test") if split in files}
+    ordered: dict[str, list[Path]] = {
+        split: files[split] for split in ("train", "validation", "test") if split in files
+    }
     return Splits(ordered, [p for p in rows if _split_of(p) is None])
 
 
