@@ -13,7 +13,10 @@ from fieldwise.data.findings import Finding
 from fieldwise.data.rendering import Base
 from fieldwise.data.report import plain
 from fieldwise.engine.base_weights import chat_template, resolve
-from fieldwise.records import Message
+from fieldwise.errors import ModelError
+from fieldwise.prompts import closed_prompt
+from fieldwise.records import Example, Message, PreferencePair
+from fieldwise.tables import write_records
 from fieldwise.train.settings import SftSettings, TrainSettings
 
 WARDS = ("north", "south", "east", "west", "upper", "lower", "first", "second", "third", "fourth", "fifth", "sixth")
@@ -221,6 +224,15 @@ def test_repeats_near_repeats_and_contradictions_are_told_apart(tmp_path: Path, 
     assert report.is_fit
 
 
+def test_rows_of_one_template_are_compared_without_comparing_all_with_all(tmp_path: Path, base: Base) -> None:
+    text = "the rule of ward {0} says that visitors of room {0} leave at the bell and that the log of {0} is closed {1}"
+    rows = [{"question": f"And ward {n}?", "answer": text.format(f"w{n}", n)} for n in range(1300)]
+    rows.append({**rows[7], "question": "And ward 7, please?"})
+    report = examine(write(tmp_path / "rows.jsonl", rows), base, {})
+    assert "duplicates" not in {f.code for f in report.findings}
+    assert found(report, "near_duplicates").places == ("all:1301",)
+
+
 def test_personal_data_is_counted_and_never_shown(tmp_path: Path, base: Base) -> None:
     rows = [{"question": f"Who answers for ward {n}?", "answer": f"Write to jane{n}@example.org."} for n in range(8)]
     report = examine(write(tmp_path / "rows.jsonl", [*rows, *good(5)]), base, {})
@@ -263,6 +275,48 @@ def test_splits_of_different_formats_are_a_problem(tmp_path: Path, base: Base) -
     write(tmp_path / "set/train.jsonl", good(3))
     write(tmp_path / "set/test.jsonl", [{"prompt": "Why?", "completion": "so"}])
     assert found(examine(tmp_path / "set", base, {}), "formats_differ").severity == "problem"
+
+
+def test_the_examples_of_a_run_are_read_as_they_stand(tmp_path: Path, base: Base) -> None:
+    for split in ("train", "test"):
+        rows = [
+            Example.make(
+                question=row["question"],
+                answer=row["answer"],
+                kind="time",
+                conversation=(
+                    *closed_prompt(row["question"]),
+                    Message(role="assistant", content=row["answer"]),
+                ),
+                split=split,  # type: ignore[arg-type]
+            )
+            for row in good(5, start=0 if split == "train" else 50)
+        ]
+        write_records(tmp_path / f"{split}.parquet", rows, Example)
+    write_records(tmp_path / "preferences.parquet", [], PreferencePair)
+    report = examine(tmp_path, base, {})
+    assert report.format == "examples"
+    assert {split: c["used"] for split, c in report.splits.items()} == {"train": 5, "test": 5}
+    assert report.kinds == {"time": 10}
+    assert "preferences.parquet" in found(report, "left_out").what
+    assert report.is_fit
+
+
+def test_a_guessed_encoding_is_a_warning_with_its_lines(tmp_path: Path, base: Base) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("question,answer\nFüße?,zwei\n".encode("cp1252") + "Größe?,drei\n".encode())
+    report = examine(path, base, {})
+    assert found(report, "encoding").places == ("all:2",)
+    assert report.splits["all"]["used"] == 2
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer.json"])
+def test_a_base_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    base_with(tmp_path / "base", "{%- if tools %}", "{%- if tools %}")
+    (tmp_path / "base" / name).write_text("")
+    with pytest.raises(ModelError, match=r"base") as caught:
+        Base.named(str(tmp_path / "base"))
+    assert caught.value.fix
 
 
 # ---------------------------------------------------------------- the command

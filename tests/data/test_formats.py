@@ -122,6 +122,7 @@ def test_a_mapped_column_must_be_there() -> None:
         ({"messages": [{"role": "wizard", "content": "x"}]}, "unknown_role"),
         ({"messages": [{"role": "user", "content": None}]}, "null"),
         ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "tool_calls"),
+        ({"conversations": [SHAREGPT[0], {"from": "function_call", "value": "{}"}]}, "tool_calls"),
         ({"messages": "hello"}, "not_messages"),
         ({"prompt": "a", "completion": "b", "label": None}, "null"),
         ({"chosen": CHAT, "rejected": SHAREGPT}, "no_shared_prompt"),

@@ -24,8 +24,11 @@ from fieldwise.train.settings import TrainSettings
 
 _PEEK_ROWS = 100
 _TOKEN_BATCH = 256
+_EVERY_LANGUAGE, _LANGUAGE_STEP = 2000, 10
+"""The language is told for the first rows and then for every tenth: it takes longer than all else together."""
 _TOKEN_CHECKS = 200
 """Rows whose prompt is compared token by token as well; all are compared letter by letter."""
+_NO_LANGUAGE = "too short to tell"
 _SHOWN_BROKEN = 10
 _FEW_HELD_OUT = 30
 _SPLIT_ORDER = ("test", "validation", "train", "all")  # held-out rows first: see overlap.py
@@ -190,7 +193,9 @@ class _Doctor:
     def _look_at_text(self, place: str, item: Item) -> bool:
         """Count what stands in a row; tells whether it holds personal data."""
         text = item.text
-        self.languages[detect_language(text) or "too short to tell"] += 1
+        seen = len(self.lengths) + len(self._waiting)
+        if seen < _EVERY_LANGUAGE or seen % _LANGUAGE_STEP == 0:
+            self.languages[detect_language(text) or _NO_LANGUAGE] += 1
         if item.kind is not None:
             self.kinds[item.kind] += 1
         if item.label is not None:
@@ -341,8 +346,8 @@ class _Doctor:
                 yield Finding("note", "small_split", what, f"Hold out at least {_FEW_HELD_OUT}, better some hundreds.")
 
     def _about_balance(self, total: int) -> Iterator[Finding]:
-        told = sum(n for language, n in self.languages.items() if language != "too short to tell")
-        common = [(language, n) for language, n in self.languages.most_common() if n >= 0.05 * told and language != "too short to tell"]  # fmt: skip
+        told = sum(n for language, n in self.languages.items() if language != _NO_LANGUAGE)
+        common = [(language, n) for language, n in self.languages.most_common() if n >= 0.05 * told and language != _NO_LANGUAGE]  # fmt: skip
         if len(common) > 1:
             what = f"several languages: {', '.join(f'{language} {n:,}' for language, n in common)}"
             yield Finding("note", "languages", what, "Fine if meant; the embedded base speaks English only.")

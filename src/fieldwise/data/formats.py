@@ -138,10 +138,10 @@ def _message(item: Any, field: str) -> Message:
     role = str(item.get("role", item.get("from", ""))).casefold()
     role = _ROLES.get(role, role)
     content = item.get("content", item.get("value"))
+    if role == "function_call" or item.get("tool_calls") or item.get("function_call"):
+        raise RowFault("tool_calls", f"{field} holds tool calls, which are not read yet")
     if role not in ("system", "user", "assistant", "tool"):
         raise RowFault("unknown_role", f"{field} holds a role that is none of system, user, assistant, tool")
-    if item.get("tool_calls") or item.get("function_call"):
-        raise RowFault("tool_calls", f"{field} holds tool calls, which are not read yet")
     if content is None:
         raise RowFault("null", f"a message of {field} says null")
     if not isinstance(content, str):

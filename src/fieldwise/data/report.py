@@ -41,7 +41,10 @@ def _figures(report: Report) -> Iterator[str]:
         ("personal", report.personal_data),
     ):
         if counts:
-            yield f"{name:10} {_counted(counts)}"
+            usable = sum(c["used"] for c in report.splits.values())
+            looked = sum(counts.values())
+            of = f" (of {looked:,} rows looked at)" if name == "language" and looked < usable else ""
+            yield f"{name:10} {_counted(counts)}{of}"
     for split, overlap in report.overlap.items():
         yield f"overlap    {overlap['share']:.1%} of the 8-word runs of {split} stand in train"
 
