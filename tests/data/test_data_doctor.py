@@ -202,11 +202,20 @@ def test_a_template_that_refuses_roles_is_named_with_its_words(tmp_path: Path) -
 def test_empties_and_nulls_are_problems_only_when_they_are_many(tmp_path: Path, base: Base) -> None:
     rows = [*good(10), {"question": "Why?", "answer": ""}, {"question": "Why not?", "answer": None}]
     report = examine(write(tmp_path / "rows.jsonl", rows), base, {})
+    assert {f.code for f in report.findings if f.severity != "note"} == {"empty", "null"}
     assert (found(report, "empty").count, found(report, "null").places) == (1, ("all:12",))
     assert found(report, "empty").severity == "problem"
     assert report.splits["all"]["used"] == 10
     rows = [*good(150), {"question": "Why?", "answer": ""}]
     assert found(examine(write(tmp_path / "b.jsonl", rows), base, {}), "empty").severity == "warning"
+
+
+def test_half_a_sign_costs_its_row_only(tmp_path: Path, base: Base) -> None:
+    path = write(tmp_path / "rows.jsonl", good(2))
+    path.write_text(path.read_text() + '{"question": "Why?", "answer": "\\ud83d"}\n')
+    report = examine(path, base, {})
+    assert found(report, "half_sign").places == ("all:3",)
+    assert report.splits["all"]["used"] == 2
 
 
 def test_repeats_near_repeats_and_contradictions_are_told_apart(tmp_path: Path, base: Base) -> None:

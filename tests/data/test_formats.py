@@ -119,6 +119,8 @@ def test_a_mapped_column_must_be_there() -> None:
         ({"question": "How long?", "answer": None}, "null"),
         ({"question": "How long?", "answer": "  "}, "empty"),
         ({"question": "How long?", "answer": {"a": 1}}, "not_text"),
+        ({"question": "How long?", "answer": "\ud83d"}, "half_sign"),
+        ({"messages": [{"role": "user", "content": "\ud83d"}]}, "half_sign"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "unknown_role"),
         ({"messages": [{"role": "user", "content": None}]}, "null"),
         ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "tool_calls"),

@@ -374,6 +374,7 @@ _FAULT_FIXES = {
     "not_messages": "Write a list of messages, each with role and content (or from and value).",
     "unknown_role": "Use the roles system, user, assistant and tool (ShareGPT: system, human, gpt, tool).",
     "tool_calls": "Leave these rows out; text replies of the other rows are read.",
+    "half_sign": "The text was cut within a sign: write it again from its source, or drop the row.",
     "bad_label": "Write true or false.",
     "no_shared_prompt": "Give a prompt column, or let both sides begin with the same messages.",
 }

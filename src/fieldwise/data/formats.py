@@ -90,6 +90,15 @@ class Schema:
 # ---------------------------------------------------------------- values of a row
 
 
+def _checked(text: str, field: str) -> str:
+    """The text; half a sign, as JSON may write it, is in no tokenizer's alphabet."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RowFault("half_sign", f"{field} holds half a sign (a lone surrogate such as \\ud83d)") from None
+    return text
+
+
 def _text(row: Mapping[str, Any], field: str, *, needed: bool = True) -> str:
     value = row.get(field)
     if value is None:
@@ -98,7 +107,7 @@ def _text(row: Mapping[str, Any], field: str, *, needed: bool = True) -> str:
         return ""
     if isinstance(value, dict | list):
         raise RowFault("not_text", f"{field} is not a text")
-    text = str(value)
+    text = _checked(str(value), field)
     if needed and not text.strip():
         raise RowFault("empty", f"{field} is empty")
     return text
@@ -148,7 +157,7 @@ def _message(item: Any, field: str) -> Message:
         raise RowFault("not_text", f"a message of {field} is not a text")
     if role == "assistant" and not content.strip():
         raise RowFault("empty", f"a reply in {field} is empty")
-    return Message(role=role, content=content)
+    return Message(role=role, content=_checked(content, field))
 
 
 def _chat_item(conversation: Conversation, **more: Any) -> Item:
@@ -194,7 +203,11 @@ def _prompt_completion(row: Mapping[str, Any]) -> Item:
 def _question_answer(row: Mapping[str, Any]) -> Item:
     question, answer = _text(row, "question"), _text(row, "answer")
     value = row.get("context")
-    passages = [str(p) for p in value] if isinstance(value, list) else [_text(row, "context", needed=False)]
+    passages = (
+        [_checked(str(p), "context") for p in value]
+        if isinstance(value, list)
+        else [_text(row, "context", needed=False)]
+    )
     passages = [p for p in passages if p.strip()]
     prompt = grounded_prompt(question, passages) if passages else closed_prompt(question)
     return Item((_reply(prompt, answer),), question, answer, context="\n".join(passages))
