@@ -352,6 +352,19 @@ def test_a_problem_exits_with_2_and_json_says_the_same(tmp_path: Path, capsys: p
     assert all(f["what"] in text and f["fix"] in text for f in told["findings"])
 
 
+def test_odd_names_of_columns_and_kinds_are_printed_spelt_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "Why?", "answer": "so", "kind": "\\ud83d", "\\ud83e\\u001b": 1}\n')
+    assert main(["data", "doctor", str(path), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "kinds      \\ud83d 1" in out
+    assert main(["data", "doctor", str(path), "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["kinds"] == {"\\ud83d": 1}
+
+
 def test_an_ambiguous_set_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "rows.jsonl", [{"question": "q", "answer": "a", "response": "b"}])
     assert main(["data", "doctor", str(path)]) == 2

@@ -76,7 +76,7 @@ class Schema:
         """Return one line that says what was found and from which columns."""
         used = ", ".join(f if f == c else f"{f} (column {c})" for f, c in self.columns.items())
         rest = f"; not used: {', '.join(self.unused)}" if self.unused else ""
-        return f"{self.format.name}, from the columns {used}{rest}"
+        return _whole(f"{self.format.name}, from the columns {used}{rest}")
 
     def item(self, values: Mapping[str, Any]) -> Item:
         """Return a row as an item; raises RowFault when it cannot be one."""
@@ -84,10 +84,15 @@ class Schema:
         if self.kind_column is None:
             return item
         kind = values.get(self.kind_column)
-        return Item(**{**vars(item), "kind": None if kind is None else str(kind)[:60]})
+        return Item(**{**vars(item), "kind": None if kind is None else _whole(str(kind))[:60]})
 
 
 # ---------------------------------------------------------------- values of a row
+
+
+def _whole(text: str) -> str:
+    """The text with half signs spelt out, so that it can be printed."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _checked(text: str, field: str) -> str:

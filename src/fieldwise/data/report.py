@@ -21,9 +21,9 @@ def _head(report: Report) -> Iterator[str]:
     yield f"{report.path}, base {report.base}"
     explained = set(report.explanation.values())
     if len(explained) == 1:
-        yield f"format     {explained.pop()}"
+        yield f"format     {_safe(explained.pop())}"
     else:
-        yield from (f"format     {split}: {text}" for split, text in report.explanation.items())
+        yield from (f"format     {split}: {_safe(text)}" for split, text in report.explanation.items())
 
 
 def _figures(report: Report) -> Iterator[str]:
