@@ -105,6 +105,9 @@ def cli_page() -> str:
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     for name, command in commands.choices.items():
         lines += ["", f"## fieldwise {name}", "", "```text", command.format_help().rstrip(), "```"]
+        for inner in (a for a in command._actions if isinstance(a, argparse._SubParsersAction)):
+            for below, made in inner.choices.items():
+                lines += ["", f"### fieldwise {name} {below}", "", "```text", made.format_help().rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The command line: one command per stage, plus run, status, validate, trace, ask, doctor and init.
+"""The command line: one command per stage, plus run, status, validate, trace, ask, doctor, data and init.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 something the user can mend, 3 a gate said no,
 130 interrupted, 141 the reader of the output went away. Nothing heavy is imported before a command needs it.
@@ -173,10 +173,38 @@ def build_parser() -> argparse.ArgumentParser:
     trace.add_argument("id", help="id, file name of a document, or name of a built file")
     trace.add_argument("--all", action="store_true", help="list everything instead of the first few")
     add("doctor", _doctor, "look at the machine and the installed libraries", place)
+    _add_data(commands, common)
     init = add("init", _init, "write a recipe to start from")
     init.add_argument("domain", help="healthcare, legal, finance or general")
     init.add_argument("--folder", type=Path, default=Path(), help="where to write it (default: here)")
     return parser
+
+
+def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
+    data = commands.add_parser(
+        "data",
+        help="look at a data set of rows before training on it",
+        description="Look at a data set of rows before training on it.",
+        parents=[common],
+    )
+    kinds = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    about = "Report what is in a data set, what the base makes of it, and what would spoil a run (exit code 2)."
+    doctor = kinds.add_parser("doctor", help="report what would spoil a run", description=about, parents=[common])
+    doctor.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="JSON, JSONL, CSV or Parquet file, or a folder with train, validation, test",
+    )
+    doctor.add_argument("--base", default="fieldwise-nano", metavar="MODEL", help="base model (default fieldwise-nano)")
+    doctor.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="the column of a field, such as question=frage; may be given again",
+    )
+    doctor.set_defaults(command=_data_doctor)
 
 
 def _common(default: bool | str) -> argparse.ArgumentParser:
@@ -453,6 +481,21 @@ def _doctor(options: argparse.Namespace) -> int:
                 + (f"\n{'':40} {finding.fix}" if finding.fix else "")
             )
     return 2 if any(f.state == "problem" for f in findings) else 0
+
+
+def _data_doctor(options: argparse.Namespace) -> int:
+    from fieldwise.data.doctor import examine
+    from fieldwise.data.formats import parse_map
+    from fieldwise.data.rendering import Base
+    from fieldwise.data.report import plain
+
+    mapped = parse_map(options.map)
+    report = examine(options.path, Base.named(options.base), mapped)
+    if options.json:
+        _print_json(report.to_json())
+    else:
+        print(plain(report, colour=sys.stdout.isatty()))
+    return 0 if report.is_fit else 2
 
 
 def _init(options: argparse.Namespace) -> int:

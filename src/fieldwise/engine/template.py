@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,9 @@ from pydantic import JsonValue
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.records import Conversation
+
+_MARKED: ContextVar[tuple[list[str], list[tuple[int, int]]]] = ContextVar("marked")
+"""The text rendered so far and the spans of its generation markers; each thread renders its own."""
 
 
 def render(
@@ -33,17 +37,39 @@ def render(
     `special_tokens` are the names a template may use, such as `bos_token`. Raises ModelError when the template is
     broken or refuses the conversation.
     """
+    return _rendered(template, conversation, tools, special_tokens or {}, add_generation_prompt)[0]
+
+
+def render_marked(
+    template: str, conversation: Conversation, *, special_tokens: Mapping[str, str] | None = None
+) -> tuple[str, list[tuple[int, int]]]:
+    """Return the text of a whole conversation and where its generation markers begin and end, as training sees them."""
+    return _rendered(template, conversation, (), special_tokens or {}, False)
+
+
+def _rendered(
+    template: str,
+    conversation: Conversation,
+    tools: Sequence[dict[str, object]],
+    special_tokens: Mapping[str, str],
+    add_generation_prompt: bool,
+) -> tuple[str, list[tuple[int, int]]]:
     jinja2 = require("jinja2", extra="gguf", to="render chat templates")
     if not conversation:
         raise ModelError("an empty conversation cannot be rendered", fix="Give at least one message.")
+    blocks: list[str] = []
+    spans: list[tuple[int, int]] = []
+    mark = _MARKED.set((blocks, spans))
     try:
-        text = _compiled(template).render(
+        # block by block, as transformers does: a marker then knows how much text stands before it
+        for block in _compiled(template).generate(
             messages=chat_messages(conversation),
             tools=list(tools) or None,
             documents=None,
             add_generation_prompt=add_generation_prompt,
-            **dict(special_tokens or {}),
-        )
+            **dict(special_tokens),
+        ):
+            blocks.append(block)
     except jinja2.exceptions.TemplateSyntaxError as error:
         raise ModelError(
             "the chat template is broken",
@@ -64,7 +90,9 @@ def render(
             found=str(error),
             fix="Send the roles in the order the model was trained with: system, then user and assistant in turns.",
         ) from error
-    return str(text)
+    finally:
+        _MARKED.reset(mark)
+    return "".join(blocks), spans
 
 
 def without_control(conversation: Conversation, control_tokens: Collection[str]) -> Conversation:
@@ -142,7 +170,11 @@ def _generation_tag() -> Any:
             return nodes.CallBlock(self.call_method("_pass_through"), [], [], body).set_lineno(line)
 
         def _pass_through(self, caller: Any) -> str:
-            return str(caller())
+            text = str(caller())
+            blocks, spans = _MARKED.get()
+            start = sum(map(len, blocks))
+            spans.append((start, start + len(text)))
+            return text
 
     return Generation
 
