@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fieldwise import __version__
 from fieldwise.errors import FieldwiseError, GateFailed, RecipeError
-from fieldwise.progress import set_quiet
+from fieldwise.progress import remember_interrupts, set_quiet
 
 if TYPE_CHECKING:
     from fieldwise.pipeline import Step
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     set_quiet(options.quiet)
+    remember_interrupts()
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         code = command(options)

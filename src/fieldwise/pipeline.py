@@ -21,7 +21,7 @@ from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import FieldwiseError, RunError
 from fieldwise.extras import installed_version
 from fieldwise.hashing import canonical_json, sha256_file, sha256_of_files, sha256_text
-from fieldwise.progress import say
+from fieldwise.progress import say, stop_if_interrupted
 from fieldwise.recipe import Recipe, save_recipe
 from fieldwise.records import BaseWeights
 from fieldwise.run import Manifest, RunFolder, StepRun
@@ -479,6 +479,7 @@ def run_steps(
     save_recipe(recipe, run.recipe_path)
     happened: list[dict[str, JsonValue]] = []
     for step in steps:
+        stop_if_interrupted()
         plan = plan_step(step, recipe, run, force=force)
         if plan.action == "wait":
             raise FieldwiseError(

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
+from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
 _BAR_EVERY_SECONDS = 0.2
 _LINE_EVERY_SECONDS = 10.0
 _quiet = False
+_is_interrupted = False
 
 
 def set_quiet(quiet: bool) -> None:
     """Switch progress off for this process (`--quiet`)."""
     global _quiet
     _quiet = quiet
+
+
+def remember_interrupts() -> None:
+    """Make Ctrl-C be remembered besides being raised: a library may swallow it, above all while it is imported."""
+    global _is_interrupted
+    _is_interrupted = False
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def stop_if_interrupted() -> None:
+    """Raise KeyboardInterrupt if Ctrl-C was pressed and the exception came to nothing; called between pieces of work."""
+    if _is_interrupted:
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _is_interrupted
+    _is_interrupted = True
+    raise KeyboardInterrupt
 
 
 def say(text: str) -> None:
@@ -33,6 +58,7 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[
     on_terminal = sys.stderr.isatty()
     every = _BAR_EVERY_SECONDS if on_terminal else _LINE_EVERY_SECONDS
     for done, item in enumerate(items, 1):
+        stop_if_interrupted()
         yield item
         now = time.monotonic()
         if not _quiet and now - shown >= every:

@@ -37,6 +37,11 @@ def test_a_run_killed_three_times_ends_in_the_same_bytes(finished, tmp_path: Pat
     assert journey.fingerprints(tmp_path / "run") == journey.fingerprints(finished.run)
 
 
+def _heed_ctrl_c() -> None:
+    """A suite that was started in the background hands on that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     recipe = journey.prepare(tmp_path)
     process = subprocess.Popen(
@@ -45,6 +50,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
         text=True,
         env=journey.environment(),
         start_new_session=True,
+        preexec_fn=_heed_ctrl_c,
     )
     time.sleep(2.5)
     process.send_signal(signal.SIGINT)
