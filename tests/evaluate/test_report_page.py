@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections import Counter
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -362,21 +359,6 @@ def test_name_and_code_of_the_page_are_part_of_the_key(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- in a browser
-
-CHROMIUM = os.environ.get("FIELDWISE_CHROMIUM") or shutil.which("chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: name one with FIELDWISE_CHROMIUM")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking", "--disable-gpu"]
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

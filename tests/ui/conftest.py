@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,16 +13,6 @@ from fake_engine import FakeEngine
 from live import Live, live
 from released_run import make_run
 
-CHROMIUM = os.environ.get("FIELDWISE_CHROMIUM") or shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--disable-gpu",
-]
-
 
 @pytest.fixture(scope="session")
 def ui_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
@@ -35,17 +23,6 @@ def ui_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def ui_service(ui_run: Any) -> Iterator[Live]:
     with live(ui_run, engine=lambda name: FakeEngine(name, piece_seconds=0.02)) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: name one with FIELDWISE_CHROMIUM")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fieldwise.engine.base_weights import EMBEDDED, chat_template, resolve
+from fieldwise.engine.base_weights import EMBEDDED, chat_template, resolve, special_tokens
 from fieldwise.engine.template import render, render_marked, without_control
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.records import Conversation
 
 _MARKER = re.compile(r"\{%-?\s*generation\b")
-_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 class Piece(NamedTuple):
@@ -54,7 +52,7 @@ class Base:
             )
         self.template = found
         self.has_markers = _MARKER.search(found) is not None
-        self.special_tokens = _special_tokens(folder)
+        self.special_tokens = special_tokens(folder)
         tokenizers: Any = require("tokenizers", extra="documents", to="count tokens")
         try:
             self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -131,23 +129,3 @@ class Base:
             end = text.find(end_token, len(prompt), len(so_far)) if end_token else -1
             spans.append((len(prompt), len(so_far) if end < 0 else end + len(end_token)))
         return spans
-
-
-def _special_tokens(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = folder / name
-        if not path.is_file():
-            continue
-        try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ModelError(
-                "not valid JSON", where=path, found=str(error), fix="Fetch the tokenizer of the model again."
-            ) from error
-        for key in _NAMES:
-            value = settings.get(key) if isinstance(settings, dict) else None
-            value = value.get("content") if isinstance(value, dict) else value
-            if isinstance(value, str):
-                found[key] = value
-    return found

@@ -15,6 +15,7 @@ from fieldwise.records import BaseWeights
 EMBEDDED = "fieldwise-nano"
 _NEEDED = ("config.json", "tokenizer.json")
 _KEPT_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+_SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def resolve(model: str, revision: str | None = None) -> BaseWeights:
@@ -143,6 +144,19 @@ def chat_template(folder: Path) -> str | None:
     if isinstance(template, list):
         template = template[0].get("template") if template and isinstance(template[0], dict) else None
     return template if isinstance(template, str) and template else None
+
+
+def special_tokens(folder: Path) -> dict[str, str]:
+    """Return what a chat template may call `bos_token` and the like."""
+    found: dict[str, str] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        settings = _json(folder / name) if (folder / name).is_file() else {}
+        for key in _SPECIAL_TOKENS:
+            value = settings.get(key)
+            value = value.get("content") if isinstance(value, dict) else value
+            if isinstance(value, str):
+                found[key] = value
+    return found
 
 
 def _json(path: Path) -> dict[str, object]:

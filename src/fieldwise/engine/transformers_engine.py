@@ -21,6 +21,7 @@ from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.files import read_json
 from fieldwise.interfaces import Generation, Piece, Sampling
+from fieldwise.machine import usable_cores
 from fieldwise.records import Conversation
 
 _BATCH_ROWS = 16
@@ -50,8 +51,8 @@ _END_NAMES = frozenset(
 class TransformersEngine:
     """Weights that answer, in the precision they were trained in.
 
-    `dtype` "auto" takes bfloat16 on a GPU and float32 on a CPU. `threads` 0 leaves PyTorch's own choice; any other
-    number holds for the whole process. Prompts are generated together, padded on the left.
+    `dtype` "auto" takes bfloat16 on a GPU and float32 on a CPU. `threads` 0 leaves PyTorch's own choice within what
+    the machine allows; any number holds for the whole process. Prompts are generated together, padded on the left.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class TransformersEngine:
     ) -> None:
         with sleeping_threads():
             self._torch: Any = require("torch", extra="train", to="run weights with transformers")
-        if threads > 0:
-            self._torch.set_num_threads(threads)
+        # what PyTorch takes, or OMP_NUM_THREADS says, may be more than the container's quota feeds
+        self._torch.set_num_threads(threads if threads > 0 else min(self._torch.get_num_threads(), usable_cores()))
         self._device = "cuda" if self._torch.cuda.is_available() else "cpu"
         self._tokenizer = _load_tokenizer(folder)
         self._model = _load_model(

@@ -93,9 +93,8 @@ def train_sft(
         packing=True,
         packing_strategy="bfd",
         **_common(device, seed, save_steps),
-        eval_strategy="steps"
-        if held
-        else "no",  # "epoch" evaluates behind the checkpoint, and a resumed run never would
+        # "epoch" evaluates behind the checkpoint, and a resumed run never would
+        eval_strategy="steps" if held else "no",
         weight_decay=0.0,
         eval_packing=True,
     )
