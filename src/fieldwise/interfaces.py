@@ -36,6 +36,7 @@ class Piece:
     text: str
     tokens: int
     finish_reason: FinishReason | None = None
+    ratings: tuple[float, ...] = ()  # on the first piece only, as in Generation
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Generation:
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     prompt_tokens: int
+    ratings: tuple[float, ...] = ()  # log-probabilities (natural) of the rated replies; empty if one does not fit
 
 
 class Engine(Protocol):
@@ -67,12 +69,26 @@ class Engine(Protocol):
         """Return the prompt of a conversation, ending where the assistant begins to speak."""
         ...
 
-    def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
-        """Continue every prompt; raises ModelError for a prompt that does not fit the context."""
+    def reply_tokens(self, text: str) -> list[int]:
+        """Return the tokens of a reply as the model's template puts it behind a prompt, without what ends it."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[list[int]], sampling: Sampling, *, rated: Sequence[Sequence[list[int]]] = ()
+    ) -> list[Generation]:
+        """Continue every prompt; raises ModelError for a prompt that does not fit the context.
+
+        `rated` holds for each prompt replies in tokens whose log-probability is wanted besides: the prompt is read once.
+        """
         ...
 
     def stream(
-        self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        *,
+        rated: Sequence[list[int]] = (),
     ) -> Iterator[Piece]:
         """Continue one prompt piece by piece; stops soon after `is_cancelled` turns true."""
         ...
@@ -95,8 +111,12 @@ class Answerer(Protocol):
 
     name: str
 
-    def answer_all(self, conversations: Sequence[Conversation]) -> Iterator[Answer]:
-        """Yield one answer for each conversation, in order."""
+    def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
+        """Yield one answer for each conversation, in order.
+
+        With `known` answers, one each or None, an answerer that has the weights at hand also says how many bits per
+        byte these would have cost it.
+        """
         ...
 
 

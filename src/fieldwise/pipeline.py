@@ -81,6 +81,14 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
     return {"questions": sha256_file(Path(path))}
 
 
+def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:
+    from fieldwise.evaluate.questions import read_development
+
+    path = recipe.evaluate.development
+    read_development(recipe.evaluate)  # what is wrong with them shows before the training, not after it
+    return {"development": sha256_file(Path(path)) if path is not None else None}
+
+
 def _built_outside(recipe: Recipe) -> dict[str, JsonValue]:
     from fieldwise.release.stage import require_k_quants
 
@@ -150,7 +158,7 @@ def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
-    return stage.run_select(recipe.evaluate, step)
+    return stage.run_select(recipe.evaluate, recipe.retrieve, step)
 
 
 def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -250,11 +258,16 @@ STEPS: tuple[Step, ...] = (
         "4c",
         "select",
         "choose the weights by the validation split",
-        ("3_generate", "4b_train"),
-        ("evaluate", "engine"),
+        ("2_prepare", "2i_index", "3_generate", "4b_train"),
+        ("evaluate", "retrieve", "engine"),
         _MODEL_LIBRARIES,
-        lambda r: {"max_new_tokens": r.evaluate.max_new_tokens},
+        lambda r: {
+            "max_new_tokens": r.evaluate.max_new_tokens,
+            "false_declines": r.evaluate.false_declines,
+            "retrieve": r.retrieve.keyed(),
+        },
         _select,
+        _development_hash,
     ),
     Step(
         "4d",
@@ -272,7 +285,7 @@ STEPS: tuple[Step, ...] = (
         "build",
         "gate, convert, quantise, prove parity",
         ("2_prepare", "4b_train", "4c_select", "4d_evaluate"),
-        ("release", "engine", "retrieve/index"),
+        ("release", "engine", "retrieve/index", "retrieve/decline"),
         (*_MODEL_LIBRARIES, "gguf", "xllamacpp"),
         lambda r: {"release": _built(r), "name": r.name},
         _build,
@@ -282,7 +295,7 @@ STEPS: tuple[Step, ...] = (
         "5b",
         "verify",
         "measure the file to serve on the questions",
-        ("2_prepare", "2i_index", "3_generate", "4d_evaluate", "5a_build"),
+        ("2_prepare", "2i_index", "3_generate", "4c_select", "4d_evaluate", "5a_build"),
         ("evaluate", "retrieve", "engine"),
         ("xllamacpp",),
         lambda r: {
@@ -298,8 +311,8 @@ STEPS: tuple[Step, ...] = (
         "5c",
         "release",
         "gate the file to serve, write card and record",
-        ("2_prepare", "3_generate", "4d_evaluate", "5a_build", "5b_verify"),
-        ("release",),
+        ("2_prepare", "3_generate", "4c_select", "4d_evaluate", "5a_build", "5b_verify"),
+        ("release", "retrieve/decline"),
         (),
         lambda r: {"release": r.release.keyed(), "name": r.name, "domain": r.domain},
         _release,

@@ -110,6 +110,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
     named = [
         *((f"collect.sources.{n}", place) for n, place in enumerate(map(_local_place, recipe.collect.sources))),
         ("evaluate.questions", recipe.evaluate.questions or ""),
+        ("evaluate.development", recipe.evaluate.development or ""),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
     ]
     return [
@@ -469,9 +470,12 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
     if web.ca_file is not None:
         web = web.model_copy(update={"ca_file": absolute("collect.web.ca_file", web.ca_file)})
     update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources, "web": web})}
-    if (questions := recipe.evaluate.questions) is not None:
-        place = absolute("evaluate.questions", questions)
-        update["evaluate"] = recipe.evaluate.model_copy(update={"questions": place})
+    files = {
+        name: absolute(f"evaluate.{name}", place)
+        for name in ("questions", "development")
+        if (place := getattr(recipe.evaluate, name)) is not None
+    }
+    update["evaluate"] = recipe.evaluate.model_copy(update=files)
     model = recipe.base.model
     weights = Path(absolute("base.model", model))
     if model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.is_dir()):

@@ -341,6 +341,13 @@ class Answer(Record):
     citations: tuple[Citation, ...] = ()
     passages: tuple[RetrievedPassage, ...] = ()
     is_declined: bool = False
+    doubt: float | None = Field(
+        None, description="fitted probability that the passages do not answer the question; None without a fitted rule"
+    )
+    withheld: str = Field("", description="what the model said before it was held back because of the doubt")
+    known_bits: float | None = Field(
+        None, description="bits per byte of the known answer in place of this one, where it was asked for"
+    )
     finish_reason: Literal["stop", "length", "cancelled", "error"] = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -168,7 +168,7 @@ def test_stages_that_do_not_exist_are_refused(
 
 def test_a_stage_without_its_inputs_says_which_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("run", "--run", str(tmp_path / "r"), "--stage", "4c", "--quiet") == 2
-    assert "needs 3_generate, 4b_train first" in capsys.readouterr().err
+    assert "needs 2_prepare, 2i_index, 3_generate, 4b_train first" in capsys.readouterr().err
 
 
 def test_sources_and_questions_are_looked_for_before_anything_is_done(

@@ -18,11 +18,10 @@ from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page_items import declines_section, flips_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
-from fieldwise.evaluate.table import SHOWN, cell, title
+from fieldwise.evaluate.table import cell, scored, title
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question
 
 RELEASED, REFERENCE = "rag_sft_dpo", "rag_base"
-_METRICS = tuple(m for m in SHOWN if m != "seconds")
 _ABOUT = {
     "exact_match": "the answer is the known one, apart from case and punctuation",
     "token_f1": "words shared with the known answer",
@@ -30,6 +29,7 @@ _ABOUT = {
     "groundedness": "the answer stands in a sentence that is cited and verified",
     "abstention": "questions without an answer that were declined",
     "false_decline": "questions with an answer that were declined all the same",
+    "bits_per_byte": "how surprised the model is by the known answer, over what it was shown",
     "overall_f1": "words shared, over all questions; declining counts where it is right",
 }
 _METRIC_HEADING = '<span class="unseen">Metric</span>'
@@ -203,9 +203,14 @@ def _figure(text: str) -> str:
     return escape(value) + (f'{blank}<span class="interval-text">{escape(rest)}</span>' if rest else "")
 
 
+def _metrics(report: EvalReport) -> list[str]:
+    """What the page shows: times differ from run to run, and the page must not."""
+    return [m for m in scored(report) if m != "seconds"]
+
+
 def _systems(report: EvalReport) -> str:
     rows = []
-    for name in _METRICS:
+    for name in _metrics(report):
         n = _largest_n(report, name)
         rows.append([_metric(name, n), *(_figure(cell(s.figures.get(name), n)) for s in report.systems)])
     return section(
@@ -219,7 +224,7 @@ def _systems(report: EvalReport) -> str:
 def _pictures(measured: Measured) -> str:
     report = measured.report
     figures = []
-    for name in _METRICS:
+    for name in _metrics(report):
         rows = [
             Row(
                 title(report, s.system),
@@ -246,7 +251,7 @@ def _differences(report: EvalReport) -> str:
     systems = [s for s in report.systems if s.differences]
     if not systems:
         return ""
-    rows = [[_metric(name), *(_difference(s.differences.get(name)) for s in systems)] for name in _METRICS]
+    rows = [[_metric(name), *(_difference(s.differences.get(name)) for s in systems)] for name in _metrics(report)]
     return section(
         "differences",
         "Paired differences",
