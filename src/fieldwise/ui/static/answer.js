@@ -34,18 +34,18 @@ export class Pane {
   finish(answer) {
     this.answer = answer;
     this.settle();
-    if (answer.is_declined) this.decline();
+    if (answer.is_declined) this.decline(answer.doubt);
     else this.reply.replaceChildren(...withChips(answer));
     const sources = answer.is_declined ? null : sourceList(answer.citations);
     this.evidence.replaceChildren(...[sources, passageList(answer.passages)].filter(Boolean));
     this.figures.textContent = figures(answer);
   }
 
-  decline() {
+  decline(doubt) {
     this.element.classList.add("is-declined");
     this.reply.replaceChildren(
       make("p", { class: "declined-title", "data-testid": "declined" }, "The documents do not say."),
-      make("p", { class: "hint" }, "The model found no answer in the passages it read."),
+      make("p", { class: "hint" }, "The model found no answer in the passages it read.", doubt == null ? "" : ` Doubt that they hold one: ${Math.round(100 * doubt)} %.`),
     );
   }
 
