@@ -7,7 +7,7 @@ are counted, never shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from fieldwise.page.frame import contents, whole
 from fieldwise.page.look import STYLE
@@ -29,31 +29,42 @@ from fieldwise.prepare.report_pictures import bar, flow, histogram
 from fieldwise.prepare.report_text import documents
 from fieldwise.records import Rejection
 
-MOST_ITEMS, MOST_DOCUMENTS, MOST_NAMES, MOST_MEMBERS = 100, 500, 25, 20
+MOST_ITEMS, MOST_DOCUMENTS, MOST_NAMES, MOST_MEMBERS, MOST_TABLES = 100, 500, 25, 20, 10
 _OWN_STYLE = """
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.25rem 2.25rem; align-items: start; }
-.columns table { width: 100%; }
-.right td, .right thead th + th { text-align: right; }
-.right td:last-child, .right thead th:last-child { padding-right: 0; }
-.barred td { white-space: nowrap; }
-.items-table td { min-width: 14rem; }
-.items-table tbody th, .listing tbody th { font-weight: 400; min-width: 12rem; }
+.facts { grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 1.5rem 2.25rem; align-items: start; }
+.barred td { white-space: nowrap; width: 1%; }
+.barred tbody th { min-width: 7rem; }
+.barred :is(td, th):not(:first-child) { padding-left: .4rem; }
+thead th { overflow-wrap: normal; white-space: nowrap; }
+.dropped tbody th, .listing tbody th, .slim tbody th { font-weight: 400; min-width: 8.5rem; }
+.listing tbody th { min-width: 11rem; }
+.dropped td { width: 68%; min-width: 10rem; }
+h3 + .scroller caption, #documents caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .listing td { white-space: nowrap; }
-.listing td.wraps, .listing td:last-child { white-space: normal; min-width: 9rem; }
+.found-kinds { display: inline-block; min-width: 12rem; white-space: normal; }
+code { font-family: var(--mono); font-size: .92em; overflow-wrap: normal; }
 details { margin-top: .5rem; font-size: .92rem; }
 summary { cursor: pointer; color: var(--accent); }
 details .scroller { margin-top: .5rem; }
 .members { list-style: none; padding: 0; margin-top: .35rem; }
 .members li { padding: .15rem 0; }
-@media (max-width: 640px) { .items-table td { min-width: 12rem; } }
+@media (max-width: 640px) {
+  .bar { width: 4.5rem; height: auto; }
+  .barred tbody th { min-width: 5rem; }
+  .barred :is(td, th) { padding-right: .5rem; }
+  thead th { white-space: normal; }
+}
 @media print {
   details { display: none; }
   .columns { grid-template-columns: 1fr 1fr; gap: 3mm 8mm; }
-  .items-table td, .listing td, .items-table tbody th, .listing tbody th { min-width: 0; white-space: normal; }
+  thead th { white-space: normal; }
+  section > p { break-after: avoid; break-inside: avoid; }
+  .dropped td, .dropped tbody th, .listing tbody th, .slim tbody th, .found-kinds { min-width: 0; }
+  .listing td { white-space: normal; overflow-wrap: normal; }
   .listing { font-size: 7.5pt; }
 }
-"""
-_WAYS = {"folder": "folder", "web": "web", "search": "search"}
+""" + "".join(f".r{n} tr > :nth-child({n}) {{ text-align: right; }}\n" for n in range(2, 10))
 _UNSEEN = '<span class="unseen">{}</span>'
 
 
@@ -63,7 +74,6 @@ def page(report: DocumentsReport) -> str:
         _flow(report),
         _lengths(report),
         _what_they_are(report),
-        _sources(report),
         _duplicates(report),
         _personal_data(report),
         _pages(report),
@@ -80,7 +90,7 @@ def _head(report: DocumentsReport, body: str) -> str:
         ("Found", f"{report.found:,}"),
         ("Not read", f"{sum(report.not_read.values()):,}"),
         ("Left out", f"{sum(report.left_out.values()):,}"),
-        ("Kept", f"<b>{documents(report.kept)}</b>"),
+        ("Kept", f"<b>{report.kept:,}</b>"),
         ("Chunks", f"{report.chunk_tokens.count:,}"),
         ("Tokens", f"{report.chunk_tokens.total:,}"),
     ]
@@ -101,12 +111,12 @@ def _flow(report: DocumentsReport) -> str:
         f"{flow('picture-flow', report.found, report.not_read, report.left_out)}</figure>"
     )
     rows = [
-        *([reason, "not read", f"{count:,}"] for reason, count in report.not_read.items()),
-        *([reason, "left out", f"{count:,}"] for reason, count in report.left_out.items()),
+        [f"<code>{escape(reason)}</code>", f"{count:,}", what]
+        for what, counts in (("not read", report.not_read), ("left out", report.left_out))
+        for reason, count in counts.items()
     ]
-    rows = [[f"<code>{escape(reason)}</code>", what, count] for reason, what, count in rows]
     reasons = (
-        table("Reasons", ["Reason", "What happened", "Items"], rows, "numbers right")
+        table("Reasons", ["Reason", "items", "What happened"], rows, "barred r2")
         if rows
         else "<p>Everything that was found is kept.</p>"
     )
@@ -116,19 +126,22 @@ def _flow(report: DocumentsReport) -> str:
         f"<p>{report.found:,} files, folders and addresses were found; {report.read:,} could be read, {report.kept:,} go on to the next stage. "
         "What could not be read was dropped by collect, what is left out by prepare.</p>",
         f'<div class="columns">{picture}<div>{reasons}</div></div>',
-        *_items("not read", report.not_read, report.items_not_read),
-        *_items("left out", report.left_out, report.items_left_out),
+        _dropped("What could not be read", report.not_read, report.items_not_read, "1_documents/rejected.jsonl"),
+        _dropped("What was left out", report.left_out, report.items_left_out, "2_chunks/rejected.jsonl"),
     )
 
 
-def _items(what: str, reasons: Mapping[str, int], items: Sequence[Rejection]) -> Iterable[str]:
-    """One table a reason, with what each item was told."""
-    for reason, count in reasons.items():
-        chosen = [r for r in items if r.reason == reason][:MOST_ITEMS]
-        rows = [[label(r.item), foreign(r.detail, "span")] for r in chosen]
-        yield f"<h3>{what[:1].upper()}{what[1:]}: <code>{escape(reason)}</code></h3>"
-        yield table(f"{count:,} {what}, {reason}", ["Item", "Why"], rows, "items-table")
-        yield _more(count - len(rows), "rejected.jsonl")
+def _dropped(caption: str, reasons: Mapping[str, int], items: Sequence[Rejection], file: str) -> str:
+    """One table, reason by reason, with what is to be said of each item."""
+    rows = []
+    for reason in reasons:
+        told = [r for r in items if r.reason == reason][:MOST_ITEMS]
+        marked = f'<span class="note"><code>{escape(reason)}</code></span>'
+        rows += [[label(r.item) + marked, foreign(r.detail, "span")] for r in told]
+    if not rows:
+        return ""
+    listed = table(f"{caption}, by reason", ["Item and reason", "Why, and what to do"], rows, "dropped")
+    return f"<h3>{caption}</h3>\n{listed}\n{_more(len(items) - len(rows), file)}"
 
 
 def _more(rest: int, where: str = "report.json") -> str:
@@ -150,14 +163,16 @@ def _lengths(report: DocumentsReport) -> str:
         "Lengths",
         f"<p>Tokens are those of the base model's tokenizer, of what is kept. Chunks: {kinds}.{repeated}</p>",
         '<div class="pictures">'
-        + _histogram("documents", "Documents by length", "borders grow: 1, 2, 5, 10", report.document_tokens.histogram)
-        + _histogram("chunks", "Chunks by length", "borders are equally far apart", report.chunk_tokens.histogram)
+        + _histogram(
+            "documents", "Documents by length", "each step about twice the one before", report.document_tokens.histogram
+        )
+        + _histogram("chunks", "Chunks by length", "all steps of one size", report.chunk_tokens.histogram)
         + "</div>",
         table(
             "Lengths in tokens",
             [_UNSEEN.format("Of what"), "number", "total", "smallest", "5&nbsp;%", "median", "95&nbsp;%", "largest"],
             rows,
-            "numbers right",
+            "numbers r2 r3 r4 r5 r6 r7 r8",
         ),
     )
 
@@ -179,23 +194,27 @@ def _histogram(name: str, title: str, note: str, bins: Sequence[Bin]) -> str:
     rows = [[f"{b.start:,} to {b.end - 1:,}", f"{b.count:,}"] for b in bins]
     return (
         f"<figure><figcaption><b>{title}</b>{note}</figcaption>{histogram(f'picture-{name}', title, bins)}"
-        f"<details><summary>The numbers of this picture</summary>{table(title, ['Tokens', 'Number'], rows, 'right')}</details></figure>"
+        f"<details><summary>The numbers of this picture</summary>{table(title, ['Tokens', 'Number'], rows, 'r2')}</details></figure>"
     )
 
 
-# ---------------------------------------------------------------- kinds, languages, licences, sources
+# ---------------------------------------------------------------- what they are
 
 
 def _what_they_are(report: DocumentsReport) -> str:
+    places = report.sources[:MOST_NAMES]
+    rows = [[_place(p), f"{p.found:,}", f"{p.read:,}", f"{p.kept:,}", p.way] for p in places]
+    sources = table("Sources", ["From", "found", "read", "kept", "Way"], rows, "barred r2 r3 r4")
     return section(
         "kinds",
-        "Kinds, languages, licences",
-        '<p class="hint">Of what was read; the full part of a bar is kept.</p>',
+        "Kinds, languages, licences, sources",
+        '<p class="hint">Of what was read; the strong part of a bar is kept. Files stand under the folder they lie in below their source, '
+        "what was fetched under its host, what a search found under its words.</p>",
         '<div class="columns">'
         + _groups("Kinds of files", "Kind", report.kinds)
         + _groups("Languages", "Language", report.languages)
         + _groups("Licences", "Licence", report.licences)
-        + "</div>",
+        + f"<div>{sources}{_more(len(report.sources) - len(rows))}</div></div>",
     )
 
 
@@ -203,19 +222,7 @@ def _groups(caption: str, heading: str, groups: Sequence[Group]) -> str:
     most = max((g.read for g in groups), default=0)
     rows = [[label(g.name), f"{g.read:,}", f"{g.kept:,}", bar(g.kept, g.read, most)] for g in groups[:MOST_NAMES]]
     header = [heading, "read", "kept", _UNSEEN.format("Picture")]
-    return f"<div>{table(caption, header, rows, 'barred')}{_more(len(groups) - len(rows))}</div>"
-
-
-def _sources(report: DocumentsReport) -> str:
-    places = report.sources[:MOST_NAMES]
-    rows = [[_place(p), _WAYS[p.way], f"{p.found:,}", f"{p.read:,}", f"{p.kept:,}"] for p in places]
-    return section(
-        "sources",
-        "Sources",
-        "<p>Files stand under the folder they lie in below their source, what was fetched under its host, what a search found under its words.</p>",
-        table("Where they came from", ["From", "Way", "found", "read", "kept"], rows, "barred"),
-        _more(len(report.sources) - len(rows)),
-    )
+    return f"<div>{table(caption, header, rows, 'barred r2 r3')}{_more(len(groups) - len(rows))}</div>"
 
 
 def _place(place: Place) -> str:
@@ -268,7 +275,7 @@ def _personal_data(report: DocumentsReport) -> str:
         return section("personal-data", "Personal data", "<p>None was found.</p>")
     most = max(k.findings for k in report.personal_data)
     kinds = [
-        [escape(k.kind), escape(k.action), f"{k.findings:,}", f"{k.documents:,}", bar(k.findings, 0, most)]
+        [escape(k.kind), f"{k.findings:,}", f"{k.documents:,}", bar(k.findings, 0, most), escape(k.action)]
         for k in report.personal_data
     ]
     holding = sorted((row for row in report.documents if row.personal_data), key=lambda r: (-_findings(r), r.uri))
@@ -278,10 +285,13 @@ def _personal_data(report: DocumentsReport) -> str:
         "personal-data",
         "Personal data",
         f"<p>Found in {len(holding):,} of {documents(report.read)}: what kind, how often, on which pages. The words themselves stand in no report.</p>",
-        table("By kind", ["Kind", "What is done", "found", "documents", _UNSEEN.format("Picture")], kinds, "barred"),
+        table("By kind", ["Kind", "found", "documents", _UNSEEN.format("Picture"), "Action"], kinds, "barred r2 r3"),
         "<h3>By document</h3>",
         table(
-            "Documents with personal data, the most on top", ["Document", "found", "Kinds", "Outcome"], rows, "listing"
+            "Documents with personal data, the most on top",
+            ["Document", "found", "Kinds", "Outcome"],
+            rows,
+            "listing r2",
         ),
         _more(len(holding) - len(rows), "personal_data.json"),
     )
@@ -296,33 +306,37 @@ def _found(kinds: Mapping[str, PersonalFound]) -> str:
     for kind, found in kinds.items():
         pages = f" ({_page_word(found.pages)} {ranges(found.pages)})" if found.pages else ""
         parts.append(f"{found.findings:,} {escape(kind)}{pages}")
-    return f'<span class="wraps">{", ".join(parts)}</span>'
+    return f'<span class="found-kinds">{", ".join(parts)}</span>'
 
 
 # ---------------------------------------------------------------- pages and tables
 
 
 def _pages(report: DocumentsReport) -> str:
+    told = f"{report.pages:,} pages in {documents(sum(r.pages > 0 for r in report.documents))}"
     scans = report.not_read.get("no_text_layer", 0)
-    told = f"{report.pages:,} pages in {documents(sum(r.pages > 0 for r in report.documents))}. "
-    if scans:
-        told += f"{scans:,} more file{' is a scan' if scans == 1 else 's are scans'} throughout and could not be read. "
+    scanned = (
+        f" {scans:,} file{' is a scan' if scans == 1 else 's are scans'} throughout and could not be read."
+        if scans
+        else ""
+    )
     holding = [row for row in report.documents if row.pages_without_text]
     if not holding:
-        return section("pages", "Pages without text", f"<p>{told}Every page gave text.</p>")
+        return section("pages", "Pages without text", f"<p>{told}; every one gave text.{scanned}</p>")
     total = sum(report.pages_without_text.values())
     reasons = ", ".join(f"{count:,} {escape(reason)}" for reason, count in report.pages_without_text.items())
-    rows = [
-        [label(r.uri), f"{r.pages:,}", "; ".join(f"{escape(why)}: {ranges(pages)}" for why, pages in r.pages_without_text.items())]
-        for r in holding[:MOST_ITEMS]
-    ]  # fmt: skip
+    rows = [[label(r.uri), f"{r.pages:,}", _gaps(r.pages_without_text)] for r in holding[:MOST_ITEMS]]
     return section(
         "pages",
         "Pages without text",
-        f"<p>{told}{total:,} page{'s' if total != 1 else ''} gave no text: {reasons}. What stands on them is not learnt; a program for text recognition (OCR) can add it.</p>",
-        table("Documents with pages without text", ["Document", "pages", "Without text"], rows, "listing"),
+        f"<p>{told}; {total:,} of them gave no text ({reasons}).{scanned} What stands there is not learnt; a program for text recognition (OCR) can add it.</p>",
+        table("Documents with pages without text", ["Document", "pages", "Without text"], rows, "slim r2"),
         _more(len(holding) - len(rows)),
     )
+
+
+def _gaps(pages_of: Mapping[str, Sequence[int]]) -> str:
+    return "; ".join(f"{escape(why)}: {_page_word(pages)} {ranges(pages)}" for why, pages in pages_of.items())
 
 
 def _tables(report: DocumentsReport) -> str:
@@ -330,12 +344,12 @@ def _tables(report: DocumentsReport) -> str:
     if not holding:
         return section("tables", "Tables", "<p>No table was found.</p>")
     most = holding[0].tables
-    rows = [[label(r.uri), escape(r.kind), f"{r.tables:,}", bar(r.tables, 0, most)] for r in holding[:MOST_NAMES]]
+    rows = [[label(r.uri), f"{r.tables:,}", bar(r.tables, 0, most), escape(r.kind)] for r in holding[:MOST_TABLES]]
     return section(
         "tables",
         "Tables",
         f"<p>{report.tables:,} table{'s' if report.tables != 1 else ''} in {documents(len(holding))}; {report.chunk_kinds.get('table', 0):,} chunks hold rows of tables.</p>",
-        table("Documents with tables, the most on top", ["Document", "Kind", "tables", _UNSEEN.format("Picture")], rows, "barred"),
+        table("Documents with tables, the most on top", ["Document", "tables", _UNSEEN.format("Picture"), "Kind"], rows, "barred slim r2"),
         _more(len(holding) - len(rows)),
     )  # fmt: skip
 
@@ -364,7 +378,7 @@ def _all(report: DocumentsReport) -> str:
         "documents",
         "All documents that were read",
         '<p class="hint">Notes are what the reader left out or mended; they stand in <code>1_documents/provenance.json</code>.</p>',
-        table("All documents that were read, by name", header, rows, "listing"),
+        table("All documents that were read, by name", header, rows, "listing r4 r5 r6 r7 r8 r9"),
         _more(len(report.documents) - len(rows)),
     )
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fieldwise.page.markup import escape
 from fieldwise.prepare.lengths import Bin
 
-_WIDTH, _EDGE = 340.0, 8.0
+_WIDTH, _EDGE = 340.0, 1.0
 _ROW, _TOP = 36.0, 4.0
 _MOST_REASONS = 8
 _PLOT_TOP, _PLOT_HEIGHT, _AXIS = 18.0, 120.0, 34.0
@@ -17,7 +17,7 @@ _MOST_TICKS = 8
 STYLE = """
 svg .whole { fill: var(--accent); }
 svg .lost { fill: var(--warning); }
-svg .soft { fill: var(--line); }
+svg .soft { fill: var(--muted); opacity: .4; }
 svg .figure { font-variant-numeric: tabular-nums; }
 svg .major { font-weight: 650; }
 svg .axis { stroke: var(--strong-line); }
