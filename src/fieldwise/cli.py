@@ -1,4 +1,4 @@
-"""The command line: one command per stage, plus run, status, validate, trace, ask, doctor, data and init.
+"""The command line: one command per stage, plus run, status, documents, validate, trace, ask, doctor, data and init.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 something the user can mend, 3 a gate said no,
 130 interrupted, 141 the reader of the output went away. Nothing heavy is imported before a command needs it.
@@ -167,6 +167,8 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("--model", help="file to ask, such as q4_k_m")
 
     add("status", _status, "show what stands in a run folder", place)
+    about = "show what came in, what was dropped and why, and what the documents of a run are"
+    add("documents", _documents, about, place)
     validate = add("validate", _validate, "check a recipe and report every problem")
     validate.add_argument("recipe", type=Path, metavar="FILE", help="recipe file")
     validate.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the recipe")
@@ -282,8 +284,20 @@ def _finish(options: argparse.Namespace, run: RunFolder, happened: list[dict[str
         if (run.path / "6_builds/release.json").exists():
             print(f"Serve it:   fieldwise serve --run {options.run}")
     else:
+        if any(h["step"] == "2_prepare" for h in happened):
+            _print_documents(options, run)
+            print()
         print("\n".join(f"{h['step']}: {h['action']}" for h in happened))
     return 0
+
+
+def _print_documents(options: argparse.Namespace, run: RunFolder) -> None:
+    from fieldwise.prepare.report import PAGE, read_report
+    from fieldwise.prepare.report_text import plain
+
+    print(plain(read_report(run)), flush=True)
+    if (run.path / PAGE).exists():
+        print(f"Report:     {Path(options.run) / PAGE}", flush=True)
 
 
 def _print_table(run: RunFolder) -> None:
@@ -425,6 +439,17 @@ def _status(options: argparse.Namespace) -> int:
             f"{row['number']:>3}  {row['name']:10} {row['state']:8} "
             + (f"{row['seconds']:.1f} s" if row["state"] == "done" else str(row["reason"]))
         )
+    return 0
+
+
+def _documents(options: argparse.Namespace) -> int:
+    from fieldwise.prepare.report import read_report
+
+    run = _standing_run(options)
+    if options.json:
+        _print_json(read_report(run).model_dump(mode="json"))
+    else:
+        _print_documents(options, run)
     return 0
 
 

@@ -27,6 +27,8 @@ from fieldwise.records import BaseWeights
 from fieldwise.run import Manifest, RunFolder, StepRun
 
 _CORE_MODULES = ("records", "tables", "hashing", "prompts", "files")
+READ_BY_PEOPLE = ("2_chunks/report.json", "2_chunks/report.html")
+"""Outputs that no step reads: another look of a report does not train a model anew."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ STEPS: tuple[Step, ...] = (
         "prepare",
         "clean, cut into chunks, find duplicates",
         ("1_collect",),
-        ("prepare",),
+        ("prepare", "page"),
         ("ftfy", "rensa", "py3langid", "tokenizers"),
         lambda r: {"prepare": r.prepare.keyed()},
         _prepare,
@@ -274,7 +276,7 @@ STEPS: tuple[Step, ...] = (
         "evaluate",
         "measure all systems and judge the gates",
         ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
-        ("evaluate", "retrieve", "engine"),
+        ("evaluate", "retrieve", "engine", "page"),
         _MODEL_LIBRARIES,
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
@@ -398,7 +400,8 @@ def parts_of(
         manifest = (restored or {}).get(name) or run.manifest(name)
         if manifest is None:
             return None
-        inputs[name] = sha256_text(canonical_json({n: o.sha256 for n, o in manifest.outputs.items()}))
+        read = {n: o.sha256 for n, o in manifest.outputs.items() if n not in READ_BY_PEOPLE}
+        inputs[name] = sha256_text(canonical_json(read))
     libraries: dict[str, JsonValue] = {name: installed_version(name) for name in step.libraries}
     return {
         "step": step.id,

@@ -165,6 +165,9 @@ class Rejection(Record):
     item: str = Field(description="file name, document id, chunk id or example id")
     reason: str = Field(description="short code, such as `encrypted` or `near_duplicate`")
     detail: str = ""
+    query: str | None = Field(
+        None, exclude_if=lambda query: query is None, description="the search that named it, if one did"
+    )
 
 
 # ---------------------------------------------------------------- conversations and examples

@@ -14,14 +14,14 @@ from lxml import html
 
 from fieldwise.evaluate import stage
 from fieldwise.evaluate.items import declines, flips, slices
-from fieldwise.evaluate.look import STYLE
-from fieldwise.evaluate.markup import escape
 from fieldwise.evaluate.page import Measured, in_words, page
 from fieldwise.evaluate.page_items import MOST_SHOWN
 from fieldwise.evaluate.report import Scored, report_json, score_system
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
 from fieldwise.evaluate.table import SHOWN, cell
 from fieldwise.files import write_json, write_jsonl
+from fieldwise.page.look import STYLE
+from fieldwise.page.markup import escape
 from fieldwise.records import NOT_STATED, Answer, BaseWeights, Citation, Difference, GateResult, Interval, Question
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder, StepRun

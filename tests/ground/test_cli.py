@@ -241,6 +241,19 @@ def test_changed_back_is_restored_without_running(run: Path, capsys: pytest.Capt
     assert actions == ["run", "restore"]
 
 
+def test_prepare_ends_with_the_report_of_documents_which_can_be_seen_again(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert call("run", "--run", str(run), "--stage", "prepare") == 0
+    told = capsys.readouterr()
+    report, _, steps = told.out.partition("\n\n")
+    assert report.startswith("documents  1 found, 0 not read, 0 left out, 1 kept\n") and steps == "2_prepare: run\n"
+    assert report.endswith(f"Report:     {run / '2_chunks/report.html'}") and "1 found, 1 read, 1 kept" in told.err
+    assert call("documents", "--run", str(run)) == 0
+    assert capsys.readouterr().out == report + "\n"
+
+
 def test_status_tells_done_and_missing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert call("status", "--run", str(run), "--json") == 0

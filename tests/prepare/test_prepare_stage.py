@@ -42,6 +42,7 @@ def prepare(folder: Path, tokenizer: Path, documents: list[Document] | None = No
     run = RunFolder(folder)
     if documents is not None:
         write_records(folder / "1_documents/documents.parquet", sorted(documents, key=lambda d: d.source.uri), Document)
+        (folder / "1_documents/rejected.jsonl").touch()
     with StepRun(run, "2_prepare", "0" * 64, 42) as step:
         facts = stage.run(PrepareSettings.model_validate(settings), step, tokenizer)
         run.publish("2_prepare", "0" * 64, {}, step.staging, facts, 0.0)
@@ -232,6 +233,8 @@ def test_two_runs_over_the_examples_give_the_same_bytes(examples: Ran, tokenizer
         "2_chunks/chunks.parquet",
         "2_chunks/groups.json",
         "2_chunks/quality.json",
+        "2_chunks/report.json",
+        "2_chunks/report.html",
     ):
         assert (again.folder / name).read_bytes() == (examples.folder / name).read_bytes(), name
 

@@ -171,8 +171,9 @@ class _Collector:
             try:
                 yield self._collect(file)
             except DocumentError as error:
+                query = file.origin.query if file.origin else None
                 self._record.rejected.append(
-                    Rejection(stage="collect", item=file.uri, reason=error.reason, detail=str(error))
+                    Rejection(stage="collect", item=file.uri, reason=error.reason, detail=str(error), query=query)
                 )
 
     def _collect(self, file: FoundFile) -> Document:

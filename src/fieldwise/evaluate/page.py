@@ -5,20 +5,19 @@ It asks nothing of any other place and holds no time, so that a run repeated end
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from fieldwise.evaluate.items import LEAST_IN_SLICE, Slice, slices
-from fieldwise.evaluate.look import SCRIPT, STYLE
-from fieldwise.evaluate.markup import escape, label, section, table
 from fieldwise.evaluate.metrics import METRICS
-from fieldwise.evaluate.page_items import declines_section, flips_section
+from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
 from fieldwise.evaluate.table import cell, scored, title
+from fieldwise.page.frame import contents, whole
+from fieldwise.page.look import STYLE
+from fieldwise.page.markup import escape, label, section, table
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question
 
 RELEASED, REFERENCE = "rag_sft_dpo", "rag_base"
@@ -83,37 +82,11 @@ def page(measured: Measured) -> str:
         _method(measured),
     ]
     body = "\n".join(part for part in parts if part)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '{_digest(STYLE)}'; script-src '{_digest(SCRIPT)}'; base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(measured.name)}: evaluation report</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<a class="skip" href="#main">To the report</a>
-<div class="page">
-{_head(measured, body)}
-<main id="main">
-{body}
-</main>
-</div>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
-
-
-def _digest(text: str) -> str:
-    """The mark by which a browser knows our own style and script, and runs no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return whole(f"{measured.name}: evaluation report", _head(measured, body), body, STYLE, FILTER_SCRIPT)
 
 
 def _head(measured: Measured, body: str) -> str:
     report = measured.report
-    links = re.findall(r'<section id="([\w-]+)"[^>]*>\n<h2[^>]*>(.*?)</h2>', body)
     documents = len({q.document for q in measured.questions if q.document})
     facts = [
         ("Questions", f"{report.questions}, {report.unanswerable} of them not answerable from the documents"),
@@ -126,9 +99,7 @@ def _head(measured: Measured, body: str) -> str:
     told += f'<div class="wide"><dt>Hash of the questions (SHA-256)</dt><dd class="hash">{escape(report.questions_sha256)}</dd></div>'
     return (
         f'<header>\n<p class="kicker">Fieldwise evaluation report</p>\n<h1 dir="auto">{escape(measured.name)}</h1>\n'
-        f'<dl class="facts">{told}</dl>\n<nav aria-label="Parts of the report"><ul>'
-        + "".join(f'<li><a href="#{identifier}">{heading}</a></li>' for identifier, heading in links)
-        + "</ul></nav>\n</header>"
+        f'<dl class="facts">{told}</dl>\n{contents(body)}\n</header>'
     )
 
 
