@@ -511,9 +511,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _data_doctor(options: argparse.Namespace) -> int:
     from fieldwise.data.doctor import examine
-    from fieldwise.data.formats import parse_map
     from fieldwise.data.rendering import Base
     from fieldwise.data.report import plain
+    from fieldwise.rows.formats import parse_map
 
     mapped = parse_map(options.map)
     report = examine(options.path, Base.named(options.base), mapped)

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from fieldwise.data.formats import RowFault, find_schema, parse_map
-from fieldwise.data.reading import Broken, Note, Row, find_splits, read_rows
 from fieldwise.errors import DatasetError
+from fieldwise.rows.formats import RowFault, find_schema, parse_map
+from fieldwise.rows.reading import Broken, Note, Row, read_rows
+from fieldwise.rows.splits import find_splits
 
 HERE = Path("rows.jsonl")
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How long?"}, {"role": "assistant", "content": "14 days"}]  # fmt: skip

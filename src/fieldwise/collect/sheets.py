@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldwise.collect.builder import TextBuilder, printable
-from fieldwise.collect.decode import decode
+from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
 from fieldwise.extras import require
 from fieldwise.records import Document, Source

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 from fieldwise.extras import require
 from fieldwise.hashing import sha256_text
 from fieldwise.prepare.settings import DuplicateSettings
+from fieldwise.shingles import WORD, jaccard, shingles
 
 _PERMUTATIONS = 128
 _SEED = 42
-_NO_BLANK_SCRIPTS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # each sign of them counts as a word
-_WORD = re.compile(rf"[{_NO_BLANK_SCRIPTS}]|[^\W{_NO_BLANK_SCRIPTS}]+")
-_EXACT = re.compile(rf"(?<!\w)[-\u2212](?=\d)|[<>\u2264\u2265\u2260\u00b1]|{_WORD.pattern}")  # "-5" is not "5"
+_EXACT = re.compile(rf"(?<!\w)[-\u2212](?=\d)|[<>\u2264\u2265\u2260\u00b1]|{WORD.pattern}")  # "-5" is not "5"
 
 
 class NearPair(NamedTuple):
@@ -91,23 +90,3 @@ class DuplicateFinder:
     def _join(self, first: str, second: str) -> None:
         earlier, later = sorted((self._root(first), self._root(second)), key=self._order.__getitem__)
         self._parents[later] = earlier
-
-
-def shingles(text: str, words: int) -> frozenset[str]:
-    """Return the runs of `words` words of a text; a shorter text is one shingle.
-
-    >>> sorted(shingles("To be, or not", 3))
-    ['be or not', 'to be or']
-    """
-    tokens = _WORD.findall(text.casefold())
-    return frozenset(" ".join(tokens[n : n + words]) for n in range(max(1, len(tokens) - words + 1)))
-
-
-def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Return the share of two sets' members that are in both.
-
-    >>> jaccard(frozenset("abc"), frozenset("bcd"))
-    0.5
-    """
-    union = len(first | second)
-    return len(first & second) / union if union else 1.0

@@ -1,6 +1,6 @@
-"""Rows of JSON, JSON Lines, CSV and Parquet files, one after the other; a broken line is named and the others are read.
+"""Rows of JSON, JSON Lines, CSV, Parquet and Arrow files, one after the other; a broken line is named and the others are read.
 
-JSON Lines, CSV and Parquet stream. A JSON file is one value, so it is read whole.
+All but JSON stream. A JSON file is one value, so it is read whole.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fieldwise.collect.decode import decode
+from fieldwise.decode import decode
 from fieldwise.errors import DatasetError
 from fieldwise.extras import require
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 _MAX_RECORD_LINES = 500
 """A quoted CSV field may hold line breaks; one that is still open after so many lines was never closed."""
 _BATCH_ROWS = 1024
@@ -270,6 +270,23 @@ def _read_parquet(path: Path) -> Iterator[Read]:
         ) from error
 
 
+def _read_arrow(path: Path) -> Iterator[Read]:
+    """A file of a folder that `save_to_disk` of the `datasets` library has left."""
+    pa: Any = require("pyarrow", extra="documents", to="read Arrow files")
+    ipc: Any = require("pyarrow.ipc", extra="documents", to="read Arrow files")
+    try:
+        with path.open("rb") as stream, ipc.open_stream(stream) as batches:
+            number = 0
+            for batch in batches:
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(number, values)
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(
+            "not a readable Arrow file", where=path, found=str(error)[:120], fix="Save or copy the data set again."
+        ) from error
+
+
 _READERS: dict[str, Callable[[Path], Iterator[Read]]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
@@ -277,54 +294,5 @@ _READERS: dict[str, Callable[[Path], Iterator[Read]]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
 }
-
-
-# ---------------------------------------------------------------- splits
-
-_SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-
-
-class Splits(NamedTuple):
-    """The files of each split, and files of rows that belong to none and are not read."""
-
-    files: dict[str, list[Path]]
-    left_out: list[Path]
-
-
-def find_splits(path: Path) -> Splits:
-    """Return the files of a data set: one file is one split `all`, in a folder the names of the files say the split.
-
-    `train.jsonl` and `train-00000-of-00002.parquet` are both train. Raises DatasetError when there is nothing to read.
-    """
-    if path.is_file():
-        return Splits({_split_of(path) or "all": [path]}, [])
-    if not path.is_dir():
-        raise DatasetError("the data set is not there", where=path, fix="Name a file of rows, or a folder of them.")
-    rows = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
-    files: dict[str, list[Path]] = {}
-    for file in rows:
-        if split := _split_of(file):
-            files.setdefault(split, []).append(file)
-    if not files and len(rows) == 1:
-        return Splits({"all": rows}, [])
-    if not files:
-        raise DatasetError(
-            "the folder does not say which file is what",
-            where=path,
-            found=", ".join(p.name for p in rows[:6]) or "no file of rows",
-            fix="Name the files train, validation and test (such as train.jsonl), or name one file.",
-        )
-    ordered: dict[str, list[Path]] = {
-        split: files[split] for split in ("train", "validation", "test") if split in files
-    }
-    return Splits(ordered, [p for p in rows if _split_of(p) is None])
-
-
-def _split_of(path: Path) -> str | None:
-    stem = path.name.casefold().split(".")[0]
-    return _SPLIT_NAMES.get(stem) or _SPLIT_NAMES.get(stem.split("-")[0].split("_")[0])
