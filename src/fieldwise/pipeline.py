@@ -83,6 +83,14 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
     return {"questions": sha256_file(Path(path))}
 
 
+def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
+    if not recipe.generate.data:
+        return {}
+    from fieldwise.generate.rows import fingerprint
+
+    return {"data": fingerprint(recipe.generate.data_sets)}
+
+
 def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:
     from fieldwise.evaluate.questions import read_development
 
@@ -197,7 +205,7 @@ STEPS: tuple[Step, ...] = (
         "collect",
         "read the sources into documents with their structure",
         (),
-        ("collect",),
+        ("collect", "decode"),
         ("pypdfium2", "pdfplumber", "trafilatura", "lxml", "openpyxl"),
         lambda r: {"collect": r.collect.keyed()},
         _collect,
@@ -208,7 +216,7 @@ STEPS: tuple[Step, ...] = (
         "prepare",
         "clean, cut into chunks, find duplicates",
         ("1_collect",),
-        ("prepare", "page"),
+        ("prepare", "page", "shingles"),
         ("ftfy", "rensa", "py3langid", "tokenizers"),
         lambda r: {"prepare": r.prepare.keyed()},
         _prepare,
@@ -229,10 +237,11 @@ STEPS: tuple[Step, ...] = (
         "generate",
         "make questions, answers and preference pairs",
         ("2_prepare", "2i_index"),
-        ("generate", "retrieve"),
-        (),
+        ("generate", "retrieve", "rows", "decode", "shingles"),
+        ("rensa",),
         lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()},
         _generate,
+        _data_hash,
     ),
     Step(
         "4a",

@@ -6,7 +6,6 @@ four minutes for 5,458 of them; the estimate is right to about 0.04.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,40 +62,48 @@ _ENOUGH_ALIKE = 32
 """A text that is like so many is not kept to compare with: what is like it is like one of them."""
 
 
-def near_groups(texts: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the group of each named text, the name of its first member; nearly equal texts share a group.
+class NearGroups:
+    """Puts named texts that are nearly the same into one group; a chain of them is one, though its ends differ."""
 
-    `texts` are (name, text); a chain of near-duplicates is one group, though its ends differ.
-    """
-    finder, names = NearFinder(), list[str]()
-    parents: dict[str, str] = {}
-    order: dict[str, int] = {}
-    exact: dict[str, str] = {}
+    def __init__(self) -> None:
+        self._finder, self._inserted = NearFinder(), list[str]()
+        self._parents: dict[str, str] = {}
+        self._exact: dict[str, str] = {}
 
-    def root(name: str) -> str:
-        while parents[name] != name:
-            parents[name] = parents[parents[name]]
-            name = parents[name]
+    def add(self, name: str, text: str) -> None:
+        """Add a text and join it with those it is like."""
+        self._parents[name] = name
+        plain = _plain(text)
+        if plain in self._exact:
+            self.join(self._exact[plain], name)
+            return
+        self._exact[plain] = name
+        signature = self._finder.signature(text)
+        found = self._finder.alike(signature)
+        for number in found:
+            self.join(self._inserted[number], name)
+        if len(found) < _ENOUGH_ALIKE:
+            self._finder.insert(signature)
+            self._inserted.append(name)
+
+    def join(self, first: str, second: str) -> None:
+        """Put two texts into one group for another reason."""
+        self._parents[self.group(second)] = self.group(first)
+
+    def group(self, name: str) -> str:
+        """Return the name that stands for a text's group."""
+        while self._parents[name] != name:
+            self._parents[name] = self._parents[self._parents[name]]
+            name = self._parents[name]
         return name
 
-    def join(first: str, second: str) -> None:
-        earlier, later = sorted((root(first), root(second)), key=order.__getitem__)
-        parents[later] = earlier
+    def like(self, text: str) -> set[str]:
+        """Return the groups that hold a text nearly the same as this one, which is not added."""
+        found = {self._inserted[n] for n in self._finder.alike(self._finder.signature(text))}
+        if (same := self._exact.get(_plain(text))) is not None:
+            found.add(same)
+        return {self.group(name) for name in found}
 
-    for name, text in texts:
-        if name in parents:
-            raise AssertionError(f"{name} stands twice")
-        parents[name], order[name] = name, len(order)
-        plain = " ".join(text.casefold().split())
-        if plain in exact:
-            join(exact[plain], name)
-            continue
-        exact[plain] = name
-        signature = finder.signature(text)
-        found = finder.alike(signature)
-        for number in found:
-            join(names[number], name)
-        if len(found) < _ENOUGH_ALIKE:
-            finder.insert(signature)
-            names.append(name)
-    return {name: root(name) for name in parents}
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
