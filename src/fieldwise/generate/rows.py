@@ -69,15 +69,36 @@ class OwnRows:
 
 
 def fingerprint(sets: dict[str, DataSettings]) -> dict[str, JsonValue]:
-    """Return the hash of each file of the sets by its name; raises DatasetError when a set cannot be read."""
-    return {
-        f"{name}: {file.name if file == Path(entry.path) else file.relative_to(entry.path).as_posix()}": sha256_file(
-            file
+    """Return the hash of each file of the sets by its name.
+
+    Raises DatasetError for a set that is not there or whose first rows show that it cannot be trained on, so that this
+    is told before any stage spends time.
+    """
+    hashes: dict[str, JsonValue] = {}
+    for name, entry in sets.items():
+        root = Path(entry.path)
+        for files in find_splits(root).files.values():
+            _opened(files, entry)
+            hashes |= {_name_of(name, root, file): sha256_file(file) for file in files}
+    return hashes
+
+
+def _opened(files: Sequence[Path], entry: DataSettings) -> ItemReader:
+    """A reader whose format is known; raises DatasetError for one that cannot be trained on."""
+    reader = ItemReader(files, entry.column_mapping, _OPTION)
+    next(iter(reader), None)
+    if reader.schema is not None and reader.schema.format.name == "kto":
+        raise DatasetError(
+            "rows with KTO labels cannot be trained on yet",
+            where=entry.path,
+            found=reader.schema.explain(),
+            fix=f"Make pairs of what has both labels: fieldwise data convert {entry.path} --to preference --out pairs.jsonl; or keep the replies labelled true: --to chat --out liked.jsonl.",
         )
-        for name, entry in sets.items()
-        for files in find_splits(Path(entry.path)).files.values()
-        for file in files
-    }
+    return reader
+
+
+def _name_of(name: str, root: Path, file: Path) -> str:
+    return name if file == root else f"{name}/{file.relative_to(root).as_posix()}"
 
 
 def read_own(sets: dict[str, DataSettings]) -> OwnRows:
@@ -94,7 +115,7 @@ def read_own(sets: dict[str, DataSettings]) -> OwnRows:
         told: dict[str, JsonValue] = {}
         given = {_side(split) for split in splits.files if split != ALL}
         for split, files in splits.files.items():
-            reader = ItemReader(files, entry.column_mapping, _OPTION)
+            reader = _opened(files, entry)
             sides = (entry.split,) if entry.split != "auto" else _sides(split, given)
             own.rows += _rows_of(reader, name, Path(entry.path), sides, own.rejected)
             if reader.schema is not None:
@@ -126,8 +147,7 @@ def _rows_of(
     reader: ItemReader, name: str, root: Path, sides: tuple[Split, ...], rejected: list[Rejection]
 ) -> Iterator[OwnRow]:
     for found in track(reader, f"reading {name}"):
-        below = found.file.relative_to(root).as_posix() if found.file != root else ""
-        place = f"{name}/{below}:{found.number}" if below else f"{name}:{found.number}"
+        place = f"{_name_of(name, root, found.file)}:{found.number}"
         if isinstance(found, Guessed):
             say(f"  {place}: {found.text}")
             continue
@@ -137,8 +157,6 @@ def _rows_of(
         item = found.item
         assert reader.schema is not None
         form = reader.schema.format.name
-        if form == "kto":
-            raise _labels(root, reader.schema.explain())
         if isinstance(item, RowFault):
             rejected.append(_rejection(place, item.code, str(item)))
         elif fault := _unfit(item):
@@ -172,15 +190,6 @@ def _nothing_left(path: str, rejected: Sequence[Rejection]) -> DatasetError:
         where=path,
         found=f"{_counted(rejected)} ({shown})" if rejected else "no row",
         fix=f"Mend the rows; fieldwise data doctor {path} says what each finding means.",
-    )
-
-
-def _labels(path: Path, explained: str) -> DatasetError:
-    return DatasetError(
-        "rows with KTO labels cannot be trained on yet",
-        where=path,
-        found=explained,
-        fix=f"Make pairs of what has both labels: fieldwise data convert {path} --to preference --out pairs.jsonl; or keep the replies labelled true: --to chat --out liked.jsonl.",
     )
 
 
@@ -230,6 +239,7 @@ def place(own: OwnRows, made: Sequence[Example], settings: SplitSettings, seed: 
             free.setdefault(allowed, {}).update({row.place: group for row in rows})
     for allowed, grouped in sorted(free.items()):
         sides |= split_documents(grouped, _shares(settings, allowed), seed)
+    _tell_alike(members, len(own.rows))
     gone = {e.id: e for e in made if any(tops.get(group, e.split) != e.split for group in asked[e.question])}
     _tell(own, rejected, len(gone))
     rejected += [
@@ -294,6 +304,14 @@ def _shares(settings: SplitSettings, allowed: tuple[Split, ...]) -> SplitSetting
     return SplitSettings.model_construct(  # nothing but training is a share of 1, which no recipe may ask for
         train=settings.train / total, validation=held["validation"] / total, test=held["test"] / total
     )
+
+
+def _tell_alike(members: dict[str, list[OwnRow]], total: int) -> None:
+    most = max(members.values(), key=len, default=[])
+    if len(most) >= _SHOWN and len(most) > total / 4:
+        say(
+            f"  {len(most)} of {total} rows ask nearly the same or over one context, such as {most[0].place}, and share a side of the split; held-out splits of your own decide otherwise"
+        )
 
 
 def _tell(own: OwnRows, rejected: Sequence[Rejection], gone: int) -> None:
