@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fieldwise.run import RunFolder
 
 DEFAULT_RUN = Path("runs/default")
+_TARGETS = ("chat", "alpaca", "sharegpt", "prompt-completion", "qa", "preference", "kto")
 # What the file system may say no to because of a place the user named; any other OSError is a bug.
 _PLACE_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO}
 
@@ -186,8 +187,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
     data = commands.add_parser(
         "data",
-        help="look at a data set of rows before training on it",
-        description="Look at a data set of rows before training on it.",
+        help="look at a data set of rows before training on it, or write it in another format",
+        description="Look at a data set of rows before training on it, or write it in another format.",
         parents=[common],
     )
     kinds = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -200,14 +201,36 @@ def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
         help="JSON, JSONL, CSV or Parquet file, or a folder with train, validation, test",
     )
     doctor.add_argument("--base", default="fieldwise-nano", metavar="MODEL", help="base model (default fieldwise-nano)")
-    doctor.add_argument(
+    _add_map(doctor)
+    doctor.set_defaults(command=_data_doctor)
+
+    about = "Write a data set, or the examples of a run, in another format; says what the format could not hold."
+    convert = kinds.add_parser(
+        "convert", help="write a data set in another format", description=about, parents=[common]
+    )
+    convert.add_argument("source", type=Path, metavar="SOURCE", help="file or folder of rows, or a run folder")
+    convert.add_argument("--to", required=True, choices=_TARGETS, help="format to write")
+    convert.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file to write (.jsonl, .json, .csv or .parquet); of a source with splits a folder of that name is made",
+    )
+    convert.add_argument("--split", metavar="NAME", help="write one split of the source")
+    convert.add_argument("--force", action="store_true", help="replace what stands there")
+    _add_map(convert)
+    convert.set_defaults(command=_data_convert)
+
+
+def _add_map(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--map",
         action="append",
         default=[],
         metavar="FIELD=COLUMN",
         help="the column of a field, such as question=frage; may be given again",
     )
-    doctor.set_defaults(command=_data_doctor)
 
 
 def _common(default: bool | str) -> argparse.ArgumentParser:
@@ -522,6 +545,16 @@ def _data_doctor(options: argparse.Namespace) -> int:
     else:
         print(plain(report, colour=sys.stdout.isatty()))
     return 0 if report.is_fit else 2
+
+
+def _data_convert(options: argparse.Namespace) -> int:
+    from fieldwise.data.conversion import convert_set
+    from fieldwise.rows.formats import parse_map
+
+    mapped = parse_map(options.map)
+    done = convert_set(options.source, options.to, options.out, mapped, split=options.split, force=options.force)
+    _print_json(done.to_json()) if options.json else print(done.plain())
+    return 0
 
 
 def _init(options: argparse.Namespace) -> int:

@@ -235,7 +235,7 @@ def _question_answer(row: Mapping[str, Any]) -> Item:
 def _passages(row: Mapping[str, Any]) -> tuple[str, ...]:
     """The passages of a context: a text, a list of texts, or such a list written as JSON."""
     value = row.get("context")
-    if isinstance(value, str) and value.startswith('["'):
+    if isinstance(value, str) and (value == "[]" or value.startswith('["')):
         with suppress(json.JSONDecodeError):
             value = json.loads(value)
     if not isinstance(value, list):
@@ -338,7 +338,7 @@ FORMATS: tuple[Format, ...] = (
 MAP = "--map"
 FIELDS = tuple(sorted({name for f in FORMATS for name in f.fields} | {"kind"}))
 """Every field a column can be mapped to."""
-_KINDS = ("kind", "category", "task", "type", "label")
+KINDS = ("kind", "category", "task", "type", "label")
 _SHAREGPT_KEYS = {"from", "value"}
 
 
@@ -400,7 +400,7 @@ def find_schema(rows: Sequence[Mapping[str, Any]], mapped: Mapping[str, str], wh
     fmt, candidates = best[0]
     taken = {field: names[0] for field, names in candidates.items() if names}
     rest = [c for c in columns if c not in taken.values()]
-    kind_column = kind_column or next((c for c in rest if c.casefold() in _KINDS), None)
+    kind_column = kind_column or next((c for c in rest if c.casefold() in KINDS), None)
     return Schema(fmt, taken, tuple(c for c in rest if c != kind_column), kind_column)
 
 

@@ -18,7 +18,7 @@ from fieldwise.errors import DatasetError
 from fieldwise.extras import require
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-_MAX_RECORD_LINES = 500
+MAX_RECORD_LINES = 500
 """A quoted CSV field may hold line breaks; one that is still open after so many lines was never closed."""
 _BATCH_ROWS = 1024
 _DELIMITERS = ",;\t|"
@@ -226,7 +226,7 @@ class _Records:
         if line is None:
             return None
         taken, quotes = [line], line.text.count('"')
-        while quotes % 2 and len(taken) < _MAX_RECORD_LINES and (more := self._take()) is not None:
+        while quotes % 2 and len(taken) < MAX_RECORD_LINES and (more := self._take()) is not None:
             taken.append(more)
             quotes += more.text.count('"')
         fields = None if quotes % 2 else self._parse("".join(t.text for t in taken))
