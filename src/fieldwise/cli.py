@@ -222,6 +222,16 @@ def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
     _add_map(convert)
     convert.set_defaults(command=_data_convert)
 
+    about = "Write invented questions, passages and answers for a first try, from our own grammars (Apache-2.0)."
+    sample = kinds.add_parser("sample", help="write invented rows for a first try", description=about, parents=[common])
+    sample.add_argument("domain", metavar="DOMAIN", help="healthcare, legal or finance")
+    sample.add_argument("--num-samples", type=int, default=100, metavar="N", help="how many (default 100)")
+    sample.add_argument("--out", type=Path, required=True, metavar="FILE", help=".jsonl, .json, .csv or .parquet")
+    sample.add_argument("--to", choices=_TARGETS, default="qa", help="format to write (default qa)")
+    sample.add_argument("--seed", type=int, default=42, help="the same seed gives the same rows (default 42)")
+    sample.add_argument("--force", action="store_true", help="replace what stands there")
+    sample.set_defaults(command=_data_sample)
+
 
 def _add_map(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -554,6 +564,18 @@ def _data_convert(options: argparse.Namespace) -> int:
     mapped = parse_map(options.map)
     done = convert_set(options.source, options.to, options.out, mapped, split=options.split, force=options.force)
     _print_json(done.to_json()) if options.json else print(done.plain())
+    return 0
+
+
+def _data_sample(options: argparse.Namespace) -> int:
+    from fieldwise.data.sample import LABELS, write_sample
+
+    count = options.num_samples
+    rows = write_sample(options.domain, count, options.out, options.to, options.seed, force=options.force)
+    if options.json:
+        _print_json({"file": str(options.out), "to": options.to, "rows": rows, "seed": options.seed, **LABELS})
+    else:
+        print(f"wrote      {options.out}: {rows:,} rows as {options.to}, all invented; licence {LABELS['licence']}")
     return 0
 
 

@@ -115,7 +115,7 @@ def _alpaca(source: Source) -> _Rows:
     system, asked, reply = _one_turn(item)
     if source.is_question:
         told = "\n\n".join(item.passages)
-        yield {"instruction": item.question, "input": told, "output": reply}, (*lost, *_bounds(item.passages))
+        yield {"instruction": item.question, "input": told, "output": item.said}, (*lost, *_bounds(item.passages))
     else:
         instruction = item.question if item.given else asked
         more = {} if system is None else {"system": system}
@@ -141,7 +141,8 @@ def _question_answer(source: Source) -> _Rows:
         lost = (*lost, SYSTEM)
     if not all(p.strip() for p in passages):
         raise Unheld("empty_passage", "a passage is empty")
-    yield {"question": question, "context": tuple(passages), "answer": reply}, lost
+    answer = item.said if source.is_question else reply
+    yield {"question": question, "context": tuple(passages), "answer": answer}, lost
 
 
 def _preference(source: Source) -> _Rows:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fieldwise.errors import DatasetError
-from fieldwise.prompts import asked_of, closed_prompt, grounded_prompt
+from fieldwise.prompts import asked_of, cited_numbers, closed_prompt, grounded_prompt, is_declined
 from fieldwise.records import Conversation, Message
 
 FormatName = Literal[
@@ -227,9 +227,17 @@ def _question_answer(row: Mapping[str, Any]) -> Item:
     question, answer = _text(row, "question"), _text(row, "answer")
     passages = _passages(row)
     prompt = grounded_prompt(question, passages) if passages else closed_prompt(question)
-    return Item(
-        (_reply(prompt, answer),), question, answer, context="\n".join(passages), question=question, passages=passages
-    )
+    conversation = _reply(prompt, _cited(answer, passages))
+    return Item((conversation,), question, answer, context="\n".join(passages), question=question, passages=passages)
+
+
+def _cited(answer: str, passages: Sequence[str]) -> str:
+    """The answer as the prompt over passages asks for it: with the number of the one passage whose words it is."""
+    if cited_numbers(answer) or is_declined(answer):
+        return answer
+    words = answer.strip().rstrip(".").casefold()
+    holding = [n for n, passage in enumerate(passages[:9], 1) if words in passage.casefold()]
+    return f"{answer} [{holding[0]}]" if len(holding) == 1 else answer
 
 
 def _passages(row: Mapping[str, Any]) -> tuple[str, ...]:
