@@ -232,6 +232,13 @@ def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
     sample.add_argument("--force", action="store_true", help="replace what stands there")
     sample.set_defaults(command=_data_sample)
 
+    about = "Compare two data sets: their versions, and the rows added, removed, moved and changed, by kind."
+    diff = kinds.add_parser("diff", help="say what changed between two data sets", description=about, parents=[common])
+    for side in ("a", "b"):
+        diff.add_argument(side, type=Path, metavar=side.upper(), help="file or folder of rows, or a run folder")
+    _add_map(diff)
+    diff.set_defaults(command=_data_diff)
+
 
 def _add_map(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -576,6 +583,15 @@ def _data_sample(options: argparse.Namespace) -> int:
         _print_json({"file": str(options.out), "to": options.to, "rows": rows, "seed": options.seed, **LABELS})
     else:
         print(f"wrote      {options.out}: {rows:,} rows as {options.to}, all invented; licence {LABELS['licence']}")
+    return 0
+
+
+def _data_diff(options: argparse.Namespace) -> int:
+    from fieldwise.data.versions import difference
+    from fieldwise.rows.formats import parse_map
+
+    found = difference(options.a, options.b, parse_map(options.map))
+    _print_json(found.to_json()) if options.json else print(found.plain())
     return 0
 
 

@@ -21,9 +21,9 @@ from fieldwise.files import write_jsonl
 from fieldwise.progress import track
 from fieldwise.rows.formats import FORMATS, KINDS, RowFault, Schema
 from fieldwise.rows.items import Guessed, ItemReader, Read, Unread
-from fieldwise.rows.splits import find_splits
+from fieldwise.rows.splits import EXAMPLES, find_splits
 
-_EXAMPLES, _PAIRS = "3_examples", "preferences.parquet"
+_PAIRS = "preferences.parquet"
 _READ_NAMES = {name for f in FORMATS for names in f.fields.values() for name in names.names}
 _SHOWN = 5
 
@@ -114,7 +114,7 @@ def convert_set(
 
 def _files(source: Path, target: Target, split: str | None) -> dict[str, list[Path]]:
     """The files of each split; of a run its examples, or for pairs and labels its preference pairs."""
-    folder = source / _EXAMPLES if (source / _EXAMPLES).is_dir() else source
+    folder = source / EXAMPLES if (source / EXAMPLES).is_dir() else source
     pairs = folder / _PAIRS
     if target in ("preference", "kto") and pairs.is_file() and (folder / "train.parquet").is_file():
         return {"all": [pairs]}

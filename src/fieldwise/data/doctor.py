@@ -13,6 +13,7 @@ import numpy as np
 from fieldwise.data.findings import Finding, Places, Severity, by_share, rows
 from fieldwise.data.overlap import NGRAM_WORDS, SAME_SHARE, Overlap
 from fieldwise.data.rendering import Base, Piece, Rendered
+from fieldwise.data.versions import content_of, version_of
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.prepare.language import detect_language
 from fieldwise.prepare.personal_data import find_personal_data
@@ -38,6 +39,8 @@ class Report:
     """What was found; `to_json` holds all that the text shows."""
 
     path: str
+    version: str
+    """The hash of what training reads of it: see versions.py."""
     base: str
     format: str
     explanation: dict[str, str]
@@ -95,6 +98,7 @@ class _Doctor:
         self.personal: Counter[str] = Counter()
         self.personal_rows = Places()
         self.overlap = Overlap()
+        self.contents: list[tuple[str, str]] = []
         self.sample: tuple[str, Rendered] | None = None
         self._waiting: list[tuple[str, list[str]]] = []
 
@@ -109,6 +113,7 @@ class _Doctor:
             raise DatasetError("the data set holds no rows", where=self.path, fix="Write it again, or name another.")
         made = Report(
             path=str(self.path),
+            version=version_of(self.contents),
             base=self.base.name,
             format=next(iter(self.schemas.values())).format.name,
             explanation={split: schema.explain() for split, schema in sorted(self.schemas.items())},
@@ -173,6 +178,7 @@ class _Doctor:
             self.faults.setdefault(item.code, (str(item), Places()))[1].add(place)
             return
         counts["used"] += 1
+        self.contents.append((split, content_of(item)))
         is_private = self._look_at_text(place, item)
         self._look_at_render(place, item, is_private)
         prompt = f"{item.context}\n{item.asked}" if item.context else item.asked

@@ -1,7 +1,7 @@
 """Which files of a data set belong to which split.
 
 A data set is a file, a folder whose files or folders are named after the splits, a folder as `save_to_disk` of the
-`datasets` library leaves it, or a copy of a repository of the Hugging Face hub.
+`datasets` library leaves it, a copy of a repository of the Hugging Face hub, or a run folder, whose examples it is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _NAMES = {
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
+EXAMPLES = "3_examples"
 _DICT, _STATE = "dataset_dict.json", "state.json"
 _NO_ROWS = {_DICT, _STATE, "dataset_info.json", "dataset_infos.json"}
 
@@ -42,6 +43,8 @@ def find_splits(path: Path) -> Splits:
         return Splits({_split_of(path) or ALL: [path]}, [])
     if not path.is_dir():
         raise DatasetError("the data set is not there", where=path, fix="Name a file of rows, or a folder of them.")
+    if (path / EXAMPLES).is_dir():
+        return find_splits(path / EXAMPLES)
     if (path / _STATE).is_file():
         return Splits({_split_of(path) or ALL: _saved_files(path)}, [])
     if (path / _DICT).is_file():
