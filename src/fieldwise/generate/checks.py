@@ -12,8 +12,8 @@ from fieldwise.records import Chunk
 
 _NO_ANSWER = "\0"  # stands in no question
 _REFERS = re.compile(
-    r"\b(?:passages?|excerpts?|the (?:above |given |following |provided )?(?:text|context|sentence|author|section|list|table|document)|"
-    r"according to|mentioned|described (?:here|above)|stated (?:here|above))\b",
+    r"\b(?:passages?|excerpts?|(?:the|this) (?:text|author)|mentioned|(?:above|given|following|provided) (?:text|context|list|table)|"
+    r"according to the (?:text|document|section|table|list)|(?:the|this) (?:document|section) (?:say|state|mention|describe)s?)\b",
     re.I,
 )
 _CASE = re.compile(r"\b(?:this|that|these|those) (?:case|situation|process|procedure|rule|step|person|patient)\b", re.I)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fieldwise.retrieve.grounded import find_words
-
 _PLAIN = str.maketrans({"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "„": '"', "–": "-", "—": "-", "‑": "-", "\u00a0": " "})  # fmt: skip
 _SPELT = {
     word: str(number)
@@ -28,6 +26,7 @@ _SMALL = frozenset(
 )
 _ALL_WORDS = re.compile(r"[^\W_]+(?:'s)?")
 _CONTENT_WORDS = re.compile(r"[^\W_]{2,}(?:'s)?|\d")
+_ENDING = re.compile(r"(?<=\w{3})(?:ing|ed|es|s|e)$")
 _STEM_CHARS = 5
 
 
@@ -37,8 +36,16 @@ def words_in(words: str, text: str) -> str | None:
     >>> words_in("the Log's  copy", "Keep the log’s copy here.")
     'the log’s copy'
     """
-    found = find_words(words.translate(_PLAIN), text.translate(_PLAIN))  # one character for one: places stay
-    return text[slice(*found)] if found else None
+    plain, shown = text.translate(_PLAIN), words.translate(_PLAIN).strip()
+    for wanted in dict.fromkeys((shown, shown.rstrip(".,;: "))):  # the end of a sentence is no word
+        if not (parts := wanted.split()):
+            return None
+        before = r"(?<!\w)" if parts[0][0].isalnum() else ""
+        after = r"(?!\w)" if parts[-1][-1].isalnum() else ""
+        pattern = before + r"\s+".join(re.escape(part) for part in parts) + after
+        if found := re.search(pattern, plain, re.IGNORECASE):
+            return text[slice(*found.span())]  # each sign was replaced by one sign: places stay
+    return None
 
 
 def unsupported(answer: str, evidence: str) -> str | None:
@@ -53,7 +60,7 @@ def unsupported(answer: str, evidence: str) -> str | None:
         if not units:
             return "date_not_in_evidence" if _MONTH.search(answer) else "number_not_in_evidence"
         if unit and unit not in units:
-            return "unit_not_in_evidence"
+            return "date_not_in_evidence" if _MONTH.fullmatch(unit.title()) else "unit_not_in_evidence"
     known = _stems(evidence, _ALL_WORDS)
     for name in _NAME.findall(answer):
         if name.casefold() not in _SPELT and not _stems(name, _ALL_WORDS) <= known:
@@ -103,4 +110,4 @@ def _figures(text: str) -> list[tuple[str, str]]:
 
 def _stems(text: str, words: re.Pattern[str]) -> set[str]:
     plain = text.translate(_PLAIN).casefold()
-    return {w.removesuffix("'s")[:_STEM_CHARS] for w in words.findall(plain) if w not in _SMALL}
+    return {_ENDING.sub("", w.removesuffix("'s"))[:_STEM_CHARS] for w in words.findall(plain) if w not in _SMALL}
