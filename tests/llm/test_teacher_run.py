@@ -175,7 +175,12 @@ def hash_of(text: str) -> int:
 
 
 def test_when_every_pair_is_dropped_the_rule_is_named_with_samples(run: Path, teacher: ChatServer) -> None:
-    pair = {"question": "How many moons circle the ward?", "answer": "79 moons", "quote": "It has 79 moons.", "kind": "fact"}
+    pair = {
+        "question": "How many moons circle the ward?",
+        "answer": "79 moons",
+        "quote": "It has 79 moons.",
+        "kind": "fact",
+    }
     teacher.behave = lambda body: said(json.dumps({"pairs": [pair], "unanswerable": []}))
     stopped = generate(run, teacher)
     assert stopped.returncode == 2
