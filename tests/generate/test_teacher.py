@@ -5,7 +5,7 @@ import pytest
 from fieldwise.errors import ServiceError
 from fieldwise.generate.checks import checked_pairs
 from fieldwise.generate.settings import GenerateSettings
-from fieldwise.generate.teacher import Lesson, open_teacher, request_for, teach, wanted_pairs
+from fieldwise.generate.teacher import Lesson, _announce, open_teacher, request_for, teach, wanted_pairs
 from fieldwise.interfaces import LlmRequest
 from fieldwise.llm.fake import FakeLlm
 from fieldwise.prompts import ANSWER_STYLE, GROUNDED_SYSTEM
@@ -107,3 +107,14 @@ def test_of_the_endpoint_only_what_shapes_its_replies_is_in_the_key() -> None:
         {"teacher": "openai", "endpoint": {"base_url": "http://localhost/v1", "model": "m", "concurrency": 3}}
     )
     assert set(asked.keyed()["endpoint"]) == {"base_url", "model", "temperature", "max_tokens", "seed"}
+
+
+def test_what_leaves_this_machine_is_said_before_it_does(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = GenerateSettings.model_validate(
+        {"teacher": "openai", "endpoint": {"base_url": "http://llm.example/v1", "model": "m"}}
+    )
+    client = open_teacher(settings, tmp_path, [LOG], 7)
+    _announce(settings, client, [request_for(LOG, settings)])
+    said = capsys.readouterr().err
+    assert "the text of 1 passages leaves this machine for http://llm.example/v1, unencrypted" in said
+    assert "prepare.personal_data" in said

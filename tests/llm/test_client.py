@@ -200,6 +200,26 @@ def test_endless_prose_stops_the_run_instead_of_paying_for_all_of_it(server: Cha
     assert server.count <= 24
 
 
+def test_json_can_be_asked_for_in_words_from_the_start(server: ChatServer, journal: Path) -> None:
+    server.behave = lambda body: said(GOOD)
+    assert ask(server, journal, request("a", as_json=True), json_mode="prompt")[0].problem == ""
+    assert "response_format" not in server.bodies[0]
+
+
+def test_a_caller_that_has_an_event_loop_or_stops_early_gets_what_it_asked_for(
+    server: ChatServer, journal: Path
+) -> None:
+    async def in_a_loop() -> list[LlmReply]:
+        return ask(server, journal, request("a"))
+
+    assert asyncio.run(in_a_loop())[0].text == "You said: a"
+    client = EndpointClient(settings(server, concurrency=1), journal, where="w")
+    replies = client.ask_all([request(str(n)) for n in range(1000)])
+    assert next(replies).text == "You said: 0"
+    replies.close()
+    assert server.count < 900
+
+
 # ---------------------------------------------------------------- failures that pass
 
 

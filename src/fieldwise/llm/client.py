@@ -176,7 +176,7 @@ class _Asking:
         assert self._budget is not None
         settings = self._settings
         prompt = most_tokens(conversation)
-        most = cost(prompt, settings.max_tokens, settings.price)
+        most = cost(_MOST_LOST_TRIES * prompt, settings.max_tokens, settings.price)
         if not await self._budget.reserve(most):
             raise Refused(BUDGET_SPENT, "the budget is spent")
         try:
