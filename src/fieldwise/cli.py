@@ -245,10 +245,15 @@ def _run(options: argparse.Namespace) -> int:
     steps = choose(options.stage, options.start, options.end)
     if options.dry_run:
         plans = plan_all(recipe, run, steps, force=options.force)
+        rows = [{"step": p.step.id, "action": p.action, "reason": p.reason} for p in plans]
+        costs = [p.step.estimate(recipe, run) if p.action in ("run", "wait") else None for p in plans]
         if options.json:
-            _print_json([{"step": p.step.id, "action": p.action, "reason": p.reason} for p in plans])
+            _print_json([{**row, "estimate": cost} if cost else row for row, cost in zip(rows, costs, strict=True)])
         else:
-            print("\n".join(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}" for p in plans))
+            for p, cost in zip(plans, costs, strict=True):
+                print(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}")
+                if cost:
+                    print(f"{'':24}teacher: {cost}")
         return 2 if any(p.action == "blocked" for p in plans) else 0
     return _run_steps(options, recipe, run, steps, "run")
 
