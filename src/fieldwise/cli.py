@@ -169,14 +169,20 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("--model", help="file to ask, such as q4_k_m")
 
     compared = argparse.ArgumentParser(add_help=False)
-    compared.add_argument("--left", metavar="SYSTEM", help="a system of the run, such as rag_base, or a predictions file")
+    compared.add_argument(
+        "--left", metavar="SYSTEM", help="a system of the run, such as rag_base, or a predictions file"
+    )
     compared.add_argument("--right", metavar="SYSTEM", help="the other; without both, every pair of the run's systems")
     compare = add("compare", _compare, "vote blind between the answers of two systems", place, compared)
-    compare.add_argument("--voter", metavar="NAME", help="your name or a code, kept with every vote; asked for without it")
+    compare.add_argument(
+        "--voter", metavar="NAME", help="your name or a code, kept with every vote; asked for without it"
+    )
     compare.add_argument("--seed", type=int, default=0, help="draws the order and the sides (default 0)")
     votes = add("votes", _votes, "show what the votes of blind comparisons say, or export them", place, compared)
     votes.add_argument("--width", type=float, default=0.2, help="width of the interval that is enough (default 0.2)")
-    votes.add_argument("--without", action="append", default=[], metavar="VOTER", help="leave a voter out; may be given again")
+    votes.add_argument(
+        "--without", action="append", default=[], metavar="VOTER", help="leave a voter out; may be given again"
+    )
     votes.add_argument("--export", type=Path, metavar="FILE", help="write the votes as preference pairs, JSON Lines")
 
     add("status", _status, "show what stands in a run folder", place)

@@ -21,7 +21,15 @@ def chunk(number: int) -> Chunk:
 def answer(text: str, passages: Sequence[int] = ()) -> Answer:
     """An answer; over passages it cites the first."""
     cited = Citation(
-        mark=1, chunk_id="chk_0", document_id="doc_1", uri="rules.md", title="Rules", start=0, end=7, quote="Rule 0.", is_verified=True
+        mark=1,
+        chunk_id="chk_0",
+        document_id="doc_1",
+        uri="rules.md",
+        title="Rules",
+        start=0,
+        end=7,
+        quote="Rule 0.",
+        is_verified=True,
     )
     return Answer(
         text=text,
@@ -37,7 +45,13 @@ def write_predictions(run: RunFolder, system: str, answers: dict[str, Answer]) -
     write_jsonl(
         path,
         (
-            {"id": q, "question": f"What does {q} say?", "expected": None, "answer": a.model_dump(mode="json", exclude={"timings"}), "scores": {}}
+            {
+                "id": q,
+                "question": f"What does {q} say?",
+                "expected": None,
+                "answer": a.model_dump(mode="json", exclude={"timings"}),
+                "scores": {},
+            }
             for q, a in answers.items()
         ),
     )

@@ -122,7 +122,11 @@ def simulated(rng: np.random.Generator, s: dict[str, float], questions: int, vot
 
 @pytest.mark.parametrize(
     ("truth", "questions", "voters", "ties"),
-    [({"a": 0.4, "b": -0.4}, 60, 1, 0.6), ({"a": 0.0, "b": 0.0}, 40, 2, 0.3), ({"a": 0.6, "b": 0.1, "c": -0.7}, 90, 1, 0.5)],
+    [
+        ({"a": 0.4, "b": -0.4}, 60, 1, 0.6),
+        ({"a": 0.0, "b": 0.0}, 40, 2, 0.3),
+        ({"a": 0.6, "b": 0.1, "c": -0.7}, 90, 1, 0.5),
+    ],
 )
 def test_intervals_of_strengths_cover_the_truth_as_often_as_they_say(
     truth: dict[str, float], questions: int, voters: int, ties: float

@@ -67,7 +67,9 @@ def test_every_fourth_item_is_shared_by_all_voters_and_each_twelfth_comes_back_w
 
 
 def test_questions_answered_alike_are_counted_and_not_shown(run: RunFolder) -> None:
-    write_predictions(run, "other", {f"q{n:03}": answer("base says 0 [1]" if n == 0 else f"new {n}", (0, 1)) for n in range(30)})
+    write_predictions(
+        run, "other", {f"q{n:03}": answer("base says 0 [1]" if n == 0 else f"new {n}", (0, 1)) for n in range(30)}
+    )
     comparison = open_comparison(run, "base", "other")
     assert (comparison.same, len(comparison.items), comparison.unshared) == (1, 29, 10)
     assert "q000" not in {item.question_id for item in comparison.items}
@@ -85,7 +87,9 @@ def test_questions_answered_alike_are_counted_and_not_shown(run: RunFolder) -> N
         ("{broken\n", "not valid JSON"),
     ],
 )
-def test_predictions_that_cannot_be_compared_are_told(run: RunFolder, tmp_path: Path, content: str, message: str) -> None:
+def test_predictions_that_cannot_be_compared_are_told(
+    run: RunFolder, tmp_path: Path, content: str, message: str
+) -> None:
     (tmp_path / "mine.jsonl").write_text(content)
     with pytest.raises(DatasetError, match=message):
         open_comparison(run, "base", str(tmp_path / "mine.jsonl"))
@@ -185,7 +189,9 @@ def test_lines_left_half_written_or_spoilt_are_counted_and_cost_no_other_vote(ru
     cast(box, "mia", "tuned", 1)
     ledger = read_votes(box.path)
     assert len(ledger.votes) == 3 and ledger.unreadable == (2, 4)
-    assert "2 lines of the file cannot be read: 2, 4" in plain(report(box.comparison, count_votes(box.comparison, ledger)))
+    assert "2 lines of the file cannot be read: 2, 4" in plain(
+        report(box.comparison, count_votes(box.comparison, ledger))
+    )
 
 
 def test_a_kill_in_the_middle_of_voting_loses_nothing_that_was_voted(run: RunFolder) -> None:
@@ -245,7 +251,9 @@ def test_votes_faster_than_the_texts_can_be_skimmed_are_named(run: RunFolder) ->
     box = box_of(run)
     cast(box, "quick", "tuned", 10, seconds=0.4)
     cast(box, "mia", "tuned", 10)
-    found = {c.voter: c for c in checks(standing(read_votes(box.path).votes, box.comparison), ()) if c.check == "too_fast"}
+    found = {
+        c.voter: c for c in checks(standing(read_votes(box.path).votes, box.comparison), ()) if c.check == "too_fast"
+    }
     assert found["quick"].state == "look" and found["mia"].state == "ok"
     vote = read_votes(box.path).votes[-1]
     side = vote.left.model_copy(update={"words": 20})
@@ -331,7 +339,12 @@ def dialogue(run: RunFolder, typed: str, voter: str | None = "mia") -> tuple[tup
 def test_the_terminal_takes_keys_asks_again_and_hides_who_answered(run: RunFolder) -> None:
     found, shown = dialogue(run, "Mia\na\nB\nzz\n\nt\nn\ns\nu\nq\n", voter=None)
     assert found == ("Mia", 4, False)
-    assert [v.choice for v in read_votes(run.path / "5_reports/votes.jsonl").votes] == ["left", "right", "tie", "both_bad"]
+    assert [v.choice for v in read_votes(run.path / "5_reports/votes.jsonl").votes] == [
+        "left",
+        "right",
+        "tie",
+        "both_bad",
+    ]
     assert "hidden-model-name" not in shown and "[1] rules.md: Rule 0." in shown and "taken back" in shown
     assert dialogue(run, "")[0] == ("mia", 0, False)
 

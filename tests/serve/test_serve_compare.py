@@ -36,9 +36,11 @@ def post(service: Live, path: str, **body: object) -> httpx.Response:
 
 def test_votes_go_to_the_file_of_the_run_and_nothing_sent_names_a_system(voting: Live) -> None:
     shown = post(voting, "/next", voter="mia", left="base", right="tuned").json()
-    assert (shown["votes"], shown["items"]) == (0, 8)
+    assert (shown["votes"], shown["showings"]) == (0, 8)
     assert not any(word in json.dumps(shown) for word in ("base", "tuned", "hidden-model-name", "passages", "itm_"))
-    voted = post(voting, "/votes", voter="mia", left="base", right="tuned", showing=shown["showing"], choice="left", seconds=9.5)
+    voted = post(
+        voting, "/votes", voter="mia", left="base", right="tuned", showing=shown["showing"], choice="left", seconds=9.5
+    )
     assert voted.status_code == 200 and voted.json()["votes"] == 1 and voted.json()["showing"] != shown["showing"]
     vote = read_votes(voting.backend.run.path / "5_reports/votes.jsonl").votes[0]
     assert (vote.voter, vote.choice, vote.seconds, vote.via) == ("mia", "left", 9.5, "page")

@@ -44,7 +44,9 @@ def plain(text: str) -> Answer:
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     made = make_run(tmp_path / "run")
-    write_predictions(made, "base", {f"q{n:02}": plain(f"about {n} seconds, or so one would think {HOSTILE}") for n in range(16)})
+    write_predictions(
+        made, "base", {f"q{n:02}": plain(f"about {n} seconds, or so one would think {HOSTILE}") for n in range(16)}
+    )
     write_predictions(made, "tuned", {f"q{n:02}": cited(f"{n} seconds") for n in range(16)})
     return made
 
@@ -65,7 +67,9 @@ def begin(open_page: OpenPage, service: Live, voter: str = "Mia", **options: Any
 
 
 def wait_for_votes(page: Any, count: int, voter: str = "Mia") -> None:
-    page.wait_for_function("text => document.getElementById('progress').textContent.startsWith(text)", arg=f"{voter} · {count} voted")
+    page.wait_for_function(
+        "text => document.getElementById('progress').textContent.startsWith(text)", arg=f"{voter} · {count} of "
+    )
 
 
 def votes(run: RunFolder) -> list[str]:
@@ -76,7 +80,9 @@ def test_two_answers_without_names_a_vote_and_the_next(open_page: OpenPage, serv
     page = begin(open_page, service)
     assert page.evaluate("document.activeElement.id") == "question"
     shown = page.content()
-    assert "seconds" in shown and not any(name in page.get_by_test_id("ballot").inner_text() for name in ("base", "tuned"))
+    assert "seconds" in shown and not any(
+        name in page.get_by_test_id("ballot").inner_text() for name in ("base", "tuned")
+    )
     assert "the-hidden-model" not in shown
     first = page.get_by_test_id("question").text_content()
     page.get_by_test_id("choose-left").click()
@@ -121,7 +127,9 @@ def test_the_cited_passage_opens_beside_the_answers(open_page: OpenPage, service
     wait_for_votes(page, 1)
 
 
-def test_who_comes_back_goes_on_and_the_end_leads_to_the_result(open_page: OpenPage, service: Live, run: RunFolder) -> None:
+def test_who_comes_back_goes_on_and_the_end_leads_to_the_result(
+    open_page: OpenPage, service: Live, run: RunFolder
+) -> None:
     page = begin(open_page, service)
     for count in range(1, 4):
         page.keyboard.press("ArrowLeft")
@@ -136,8 +144,8 @@ def test_who_comes_back_goes_on_and_the_end_leads_to_the_result(open_page: OpenP
             wait_for_votes(page, count, "mia")
     page.get_by_text("Everything is voted on").wait_for()
     page.get_by_test_id("result-open").click()
-    page.get_by_test_id("pair").wait_for()
-    assert "base against tuned, 16 votes on 16 questions" in page.get_by_test_id("pair").inner_text()
+    page.get_by_test_id("pair-result").wait_for()
+    assert "base against tuned, 16 votes on 16 questions" in page.get_by_test_id("pair-result").inner_text()
     assert "more vote" in page.get_by_test_id("enough").text_content()
     assert "too fast" in page.get_by_test_id("looks").inner_text()
     assert page.evaluate("document.activeElement.id") == "result-title"
@@ -149,7 +157,9 @@ def test_text_of_answers_is_never_run_as_markup(open_page: OpenPage, service: Li
     assert page.evaluate("window.hacked") is None and page.locator("main img").count() == 0
 
 
-def test_a_vote_that_does_not_arrive_is_told_and_can_be_cast_again(open_page: OpenPage, service: Live, run: RunFolder) -> None:
+def test_a_vote_that_does_not_arrive_is_told_and_can_be_cast_again(
+    open_page: OpenPage, service: Live, run: RunFolder
+) -> None:
     page = begin(open_page, service)
     page.context.set_offline(True)
     page.keyboard.press("t")
@@ -184,7 +194,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_choices_stay_in_vie
     wait_for_votes(page, 1)
     page.get_by_test_id("stop").tap()
     page.get_by_test_id("result-open").tap()
-    page.get_by_test_id("pair").wait_for()
+    page.get_by_test_id("pair-result").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
@@ -221,6 +231,6 @@ def test_text_stands_out_from_its_ground(open_page: OpenPage, service: Live, sch
     wait_for_votes(page, 1)
     page.get_by_test_id("stop").click()
     page.get_by_test_id("result-open").click()
-    page.get_by_test_id("pair").wait_for()
+    page.get_by_test_id("pair-result").wait_for()
     ratios += page.evaluate(CONTRAST)
     assert len(ratios) > 25 and min(ratio for ratio, _ in ratios) >= 4.5, sorted(ratios)[:3]

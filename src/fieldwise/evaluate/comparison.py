@@ -76,6 +76,11 @@ class Comparison(NamedTuple):
     unshared: int
     seed: int
 
+    @property
+    def showings(self) -> int:
+        """How much one voter can be shown: every item, and those that come back."""
+        return len(self.items) + len(self.items) // _REPEAT_AFTER
+
     def question(self, showing: Showing) -> str:
         """The question of a showing."""
         return self.systems[showing.left].entries[showing.item.question_id].question

@@ -89,7 +89,9 @@ def strengths(
     ridge = np.zeros(free + 1 + 2 * adjusted)
     ridge[free + 1 :] = 1 / _COVARIATE_SD**2
     design = np.concatenate([design, prior])
-    weights = np.concatenate([np.stack([counts, *drawn]), np.broadcast_to(prior_counts, (samples + 1, *prior_counts.shape))], 1)
+    weights = np.concatenate(
+        [np.stack([counts, *drawn]), np.broadcast_to(prior_counts, (samples + 1, *prior_counts.shape))], 1
+    )
     fitted, variance = _fit(design, weights, ridge)
 
     def estimate(direction: Array, transform: float = 1.0) -> Estimate:
@@ -99,9 +101,7 @@ def strengths(
 
     basis = np.eye(free + 1 + 2 * adjusted)
     contrast = np.vstack([np.eye(free), -np.ones(free)]) if free else np.zeros((1, 0))
-    by_system = {
-        name: estimate(np.concatenate([contrast[n], np.zeros(1 + 2 * adjusted)])) for name, n in place.items()
-    }
+    by_system = {name: estimate(np.concatenate([contrast[n], np.zeros(1 + 2 * adjusted)])) for name, n in place.items()}
     log_ties = estimate(basis[free])
     return Strengths(
         by_system if linked(systems, votes) else None,

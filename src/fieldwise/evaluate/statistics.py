@@ -116,7 +116,8 @@ def sign_test(wins: int, losses: int) -> float:
     if n == 0:
         return 1.0
     tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * (tail / 2**n))
+    share: float = tail / 2**n
+    return min(1.0, 2 * share)
 
 
 def needed_n(n: int, found: Estimate, limit: float) -> int | None:

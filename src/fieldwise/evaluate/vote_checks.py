@@ -87,7 +87,9 @@ def _overall(standing: Standing, unreadable: Sequence[int]) -> list[Check]:
     ]
     if standing.duplicates:
         names = ", ".join(sorted({v.voter for v in standing.duplicates}))
-        found.append(Check("duplicates", None, "look", f"{len(standing.duplicates)} cast twice, by {names}: the first counts"))
+        found.append(
+            Check("duplicates", None, "look", f"{len(standing.duplicates)} cast twice, by {names}: the first counts")
+        )
     if unreadable:
         lines = ", ".join(map(str, unreadable[:5]))
         found.append(Check("unreadable", None, "look", f"{len(unreadable)} lines of the file cannot be read: {lines}"))

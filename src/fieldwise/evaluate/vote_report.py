@@ -30,7 +30,9 @@ class ComparedSystem(Record):
     system: str
     predictions_sha256: str
     made_by: str
-    strength: Interval | None = Field(None, description="log-odds, summing to 0; None without votes, or while they do not link the systems")
+    strength: Interval | None = Field(
+        None, description="log-odds, summing to 0; None without votes, or while they do not link the systems"
+    )
 
 
 class PairResult(Record):
@@ -81,7 +83,9 @@ class VoteReport(Record):
     tie_parameter: Interval | None = Field(None, description="Davidson's v: 1 makes a tie of equals as likely as a win")
     length_effect: Interval | None = Field(None, description="log-odds won by an answer of twice the words")
     left_effect: Interval | None = Field(None, description="log-odds won by standing on the left")
-    strengths_at_equal_length: dict[str, Interval] = {}
+    strengths_at_equal_length: dict[str, Interval] = Field(
+        default_factory=dict, description="with length and side taken out"
+    )
     shared_items: int = Field(description="items that several voters judged")
     same_votes: float | None = Field(description="share of pairs of voters of one mind on these")
     agreement: Interval | None = Field(description="Krippendorff's alpha, nominal")
@@ -166,9 +170,7 @@ def _voters(found: Standing) -> tuple[VoterCount, ...]:
     return tuple(VoterCount(voter=names[w], votes=votes[w], skipped=skipped[w]) for w in sorted(names))
 
 
-def _pair(
-    comparison: Comparison, pair: tuple[str, str], votes: Sequence[Vote], width: float, seed: int
-) -> PairResult:
+def _pair(comparison: Comparison, pair: tuple[str, str], votes: Sequence[Vote], width: float, seed: int) -> PairResult:
     first, second = pair
     mine = [v for v in votes if {v.left.system, v.right.system} == {first, second}]
     found = share(first, [judged(v) for v in mine], _SAMPLES, seed) if mine else None
@@ -240,11 +242,12 @@ def _pair_lines(pair: PairResult, width: float) -> list[str]:
         "first": f"{pair.first} is preferred",
         "second": f"{pair.second} is preferred",
     }
+    named, found = (pair.second, _turned(pair.share)) if pair.verdict == "second" else (pair.first, pair.share)
     counts = f"{pair.prefers_first} for {pair.first}, {pair.ties} ties, {pair.both_bad} both bad, {pair.prefers_second} for {pair.second}"
     lines = [
         f"{pair.first} against {pair.second}: {verdicts.get(pair.verdict, 'no difference shown')}",
         f"  {counts}; {_many(pair.votes, 'vote')} on {_many(pair.questions, 'question')}",
-        f"  share of {pair.first}, ties half: {_range(pair.share, '.0%')}",
+        f"  share of {named}, ties half: {_range(found, '.0%')}",
     ]
     if pair.more_votes == 0:
         return [*lines, f"  enough: the interval is no wider than {width:.0%}", ""]
@@ -252,6 +255,12 @@ def _pair_lines(pair: PairResult, width: float) -> list[str]:
     if pair.more_votes > pair.questions_left:
         needed += f"; only {_many(pair.questions_left, 'question')} without a vote: more questions are needed too"
     return [*lines, needed, ""]
+
+
+def _turned(share: Interval) -> Interval:
+    """The other system's share."""
+    assert share.value is not None and share.low is not None and share.high is not None
+    return share.model_copy(update={"value": 1 - share.value, "low": 1 - share.high, "high": 1 - share.low})
 
 
 def _unvoted_line(pairs: Sequence[PairResult], width: float) -> str:
@@ -292,7 +301,9 @@ def _effect_lines(report: VoteReport) -> list[str]:
             f"Agreement: Krippendorff's alpha {_range(report.agreement, '.2f')} on {_many(report.shared_items, 'item')} judged by several"
         )
     elif report.votes:
-        lines.append(f"Agreement: {_many(report.shared_items, 'item')} judged by several voters, too few or too alike to say")
+        lines.append(
+            f"Agreement: {_many(report.shared_items, 'item')} judged by several voters, too few or too alike to say"
+        )
     return lines
 
 

@@ -136,7 +136,7 @@ def router(service: Service) -> APIRouter:
 
 def _shown(box: BallotBox, voter: str) -> dict[str, JsonValue]:
     showing, given = box.next(voter)
-    shown: dict[str, JsonValue] = {"votes": given, "items": len(box.comparison.items), "showing": None}
+    shown: dict[str, JsonValue] = {"votes": given, "showings": box.comparison.showings, "showing": None}
     if showing is not None:
         shown |= {
             "showing": showing.token,

@@ -94,7 +94,7 @@ async function load() {
 }
 
 function display(found) {
-  byId("progress").textContent = `${voter} · ${found.votes.toLocaleString("en")} voted of ${found.items.toLocaleString("en")}`;
+  byId("progress").textContent = `${voter} · ${found.votes.toLocaleString("en")} of ${found.showings.toLocaleString("en")} done`;
   showing = found.showing;
   if (!showing) {
     end("Everything is voted on", "There is nothing left to compare here. Thank you.");

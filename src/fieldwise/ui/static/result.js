@@ -4,6 +4,7 @@ import { count, make } from "./dom.js";
 
 const percent = (value) => `${Math.round(100 * value)} %`;
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+const plainNumber = (value) => `${value < 0 ? "−" : ""}${Math.abs(value).toFixed(2)}`;
 const range = (figure, write) => `${write(figure.value)}, 95 % interval ${write(figure.low)} to ${write(figure.high)}`;
 
 /** Return the parts of a result; `back` is the button that leaves it. */
@@ -18,7 +19,7 @@ export function resultOf(found, back) {
     voted.length > 1 ? strengthCard(found.systems) : null,
     found.votes ? effects(found) : null,
     looks.length ? lookList(looks) : null,
-    make("p", { class: "hint method" }, found.method),
+    make("p", { class: "hint method-note" }, found.method),
   ].filter(Boolean);
 }
 
@@ -33,16 +34,22 @@ function summary(found) {
 
 function pairCard(pair, width) {
   const winner = { first: pair.first, second: pair.second }[pair.verdict];
-  const bad = pair.both_bad ? `, ${pair.both_bad} both bad` : "";
+  const named = winner || pair.first;
+  const counted = [[pair.prefers_first, pair.first], [pair.ties, "ties"], [pair.both_bad, "both bad"], [pair.prefers_second, pair.second]];
   return make(
-    "article", { class: "card pair", "data-testid": "pair" },
+    "article", { class: "card pair", "data-testid": "pair-result" },
     make("h3", {}, winner ? `${winner} is preferred` : "No difference shown"),
     make("p", { class: "hint" }, `${pair.first} against ${pair.second}, ${count(pair.votes, "vote")} on ${count(pair.questions, "question")}`),
     bar(pair),
-    make("p", { class: "pair-counts" }, make("span", {}, `${pair.first}: ${pair.prefers_first}`), make("span", {}, `${pair.ties} ties${bad}`), make("span", {}, `${pair.second}: ${pair.prefers_second}`)),
-    make("p", {}, `Share of ${pair.first}, ties half: ${range(pair.share, percent)}.`),
+    make("p", { class: "pair-counts" }, ...counted.map(([number, name]) => make("span", {}, make("b", {}, String(number)), ` ${name}`))),
+    make("p", {}, `Share of ${named}, ties half: ${range(shareOf(named, pair), percent)}.`),
     make("p", { class: "hint", "data-testid": "enough" }, enough(pair, width)),
   );
+}
+
+/** The share of one system of a pair; what is kept is that of the first. */
+function shareOf(system, { first, share }) {
+  return system === first ? share : { value: 1 - share.value, low: 1 - share.high, high: 1 - share.low };
 }
 
 function enough(pair, width) {
@@ -62,12 +69,12 @@ function bar(pair) {
     svg.append(part);
   };
   const place = (share) => 4 + 392 * (1 - share); // the first system stands on the left, so its shares run leftwards
-  svg.setAttribute("viewBox", "0 0 400 24");
+  svg.setAttribute("viewBox", "0 4 400 16");
   svg.setAttribute("class", "bar-picture");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `Share of ${pair.first}: ${range(pair.share, percent)}`);
   add("line", { x1: 4, x2: 396, y1: 12, y2: 12, class: "bar-line" });
-  add("line", { x1: 200, x2: 200, y1: 2, y2: 22, class: "bar-middle" });
+  add("line", { x1: 200, x2: 200, y1: 5, y2: 19, class: "bar-middle" });
   add("line", { x1: place(pair.share.high), x2: place(pair.share.low), y1: 12, y2: 12, class: "bar-interval" });
   add("circle", { cx: place(pair.share.value), cy: 12, r: 5, class: "bar-value" });
   return svg;
@@ -90,7 +97,7 @@ function effects(found) {
   const rows = [
     ["Length", found.length_effect && `An answer of twice the words: log-odds ${range(found.length_effect, signed)}; ${says(found.length_effect, "longer answers win more", "shorter answers win more")}.`],
     ["Side", found.left_effect && `Answer A: log-odds ${range(found.left_effect, signed)}; ${says(found.left_effect, "standing first helps", "standing second helps")}.`],
-    ["Agreement", found.agreement ? `Krippendorff's alpha ${range(found.agreement, (value) => value.toFixed(2))}, on ${count(found.shared_items, "item")} judged by several.` : `${count(found.shared_items, "item")} judged by several voters: too few or too alike to say.`],
+    ["Agreement", found.agreement ? `Krippendorff's alpha ${range(found.agreement, plainNumber)}, on ${count(found.shared_items, "item")} judged by several.` : `${count(found.shared_items, "item")} judged by several voters: too few or too alike to say.`],
   ];
   return make("dl", { class: "card effects", "data-testid": "effects" }, ...rows.filter(([, text]) => text).flatMap(([title, text]) => [make("dt", {}, title), make("dd", {}, text)]));
 }
