@@ -23,8 +23,8 @@ from fieldwise.errors import FieldwiseError, GateFailed, RecipeError
 from fieldwise.progress import remember_interrupts, set_quiet
 
 if TYPE_CHECKING:
-    from fieldwise.evaluate.comparison import Comparison
-    from fieldwise.evaluate.vote_report import Counted
+    from fieldwise.compare.comparison import Comparison
+    from fieldwise.compare.report import Counted
     from fieldwise.pipeline import Step
     from fieldwise.recipe import Recipe
     from fieldwise.run import RunFolder
@@ -403,9 +403,9 @@ def _ask(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from fieldwise.evaluate.comparison import open_comparison
-    from fieldwise.evaluate.vote_dialogue import vote_in_terminal
-    from fieldwise.evaluate.votes import LEDGER, BallotBox
+    from fieldwise.compare.comparison import open_comparison
+    from fieldwise.compare.dialogue import vote_in_terminal
+    from fieldwise.compare.votes import LEDGER, BallotBox
     from fieldwise.run import RunFolder
 
     run = RunFolder(options.run)
@@ -422,9 +422,9 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _votes(options: argparse.Namespace) -> int:
-    from fieldwise.evaluate import vote_report
-    from fieldwise.evaluate.comparison import open_comparison
-    from fieldwise.evaluate.votes import LEDGER, read_votes
+    from fieldwise.compare import report as vote_report
+    from fieldwise.compare.comparison import open_comparison
+    from fieldwise.compare.votes import LEDGER, read_votes
     from fieldwise.run import RunFolder
 
     if not 0 < options.width < 1:
@@ -445,7 +445,7 @@ def _votes(options: argparse.Namespace) -> int:
 
 
 def _export_votes(options: argparse.Namespace, comparison: Comparison, counted: Counted) -> int:
-    from fieldwise.evaluate.vote_pairs import preference_pairs, write_pairs
+    from fieldwise.compare.pairs import preference_pairs, write_pairs
     from fieldwise.progress import say
 
     exported = preference_pairs(comparison, counted.standing.counted)

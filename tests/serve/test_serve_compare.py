@@ -12,11 +12,11 @@ import pytest
 from live import Live, live
 from released_run import make_run
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluate"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "compare"))
 
 from ballots import answer, write_predictions
 
-from fieldwise.evaluate.votes import read_votes
+from fieldwise.compare.votes import read_votes
 
 HERE = "/api/v1/compare"
 

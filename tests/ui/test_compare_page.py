@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evaluate"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "compare"))
 
 from ballots import write_predictions
 from live import Live, live
 from released_run import make_documents, make_run
 from test_ui_page import CONTRAST
 
-from fieldwise.evaluate.votes import read_votes
+from fieldwise.compare.votes import read_votes
 from fieldwise.records import Answer, Citation
 from fieldwise.run import RunFolder
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, Field, JsonValue
 
+from fieldwise.compare.comparison import PREDICTIONS, Comparison, Showing, open_comparison, systems_of
+from fieldwise.compare.report import VoteReport, count_votes, report
+from fieldwise.compare.votes import LEDGER, MOST_NAME_CHARS, BallotBox, Choice, read_votes, voter_name
 from fieldwise.errors import FieldwiseError
-from fieldwise.evaluate.comparison import PREDICTIONS, Comparison, Showing, open_comparison, systems_of
-from fieldwise.evaluate.vote_report import VoteReport, count_votes, report
-from fieldwise.evaluate.votes import LEDGER, MOST_NAME_CHARS, BallotBox, Choice, read_votes, voter_name
 from fieldwise.records import Answer
 from fieldwise.run import RunFolder
 from fieldwise.serve.bodies import Body, ReadableText

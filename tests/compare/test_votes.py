@@ -16,13 +16,13 @@ import pytest
 from ballots import answer, box_of, cast, make_run, write_predictions
 
 from fieldwise.cli import main
+from fieldwise.compare.checks import checks, too_fast
+from fieldwise.compare.comparison import compare, open_comparison, plan
+from fieldwise.compare.dialogue import vote_in_terminal
+from fieldwise.compare.pairs import preference_pairs
+from fieldwise.compare.report import count_votes, plain, report
+from fieldwise.compare.votes import read_votes, standing, voter_name
 from fieldwise.errors import DatasetError, FieldwiseError
-from fieldwise.evaluate.comparison import compare, open_comparison, plan
-from fieldwise.evaluate.vote_checks import checks, too_fast
-from fieldwise.evaluate.vote_dialogue import vote_in_terminal
-from fieldwise.evaluate.vote_pairs import preference_pairs
-from fieldwise.evaluate.vote_report import count_votes, plain, report
-from fieldwise.evaluate.votes import read_votes, standing, voter_name
 from fieldwise.files import append_jsonl, read_jsonl
 from fieldwise.records import PreferencePair
 from fieldwise.run import RunFolder

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from fieldwise.evaluate.comparison import Comparison, Showing
-from fieldwise.evaluate.votes import BallotBox, Choice, voter_name
+from fieldwise.compare.comparison import Comparison, Showing
+from fieldwise.compare.votes import BallotBox, Choice, voter_name
 from fieldwise.records import Answer
 
 _KEYS: dict[str, Choice] = {"a": "left", "b": "right", "t": "tie", "n": "both_bad", "s": "skip"}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fieldwise.compare.comparison import Comparison, Entry
+from fieldwise.compare.votes import Vote
 from fieldwise.errors import InputError
-from fieldwise.evaluate.comparison import Comparison, Entry
-from fieldwise.evaluate.votes import Vote
 from fieldwise.files import write_jsonl
 from fieldwise.prompts import closed_prompt, grounded_prompt
 from fieldwise.records import Conversation, PreferencePair

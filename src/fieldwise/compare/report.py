@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
+from fieldwise.compare.checks import checks
+from fieldwise.compare.comparison import Comparison
+from fieldwise.compare.votes import Ledger, Standing, Vote, judged, standing
 from fieldwise.evaluate.agreement import agreement
-from fieldwise.evaluate.comparison import Comparison
 from fieldwise.evaluate.preference import Strengths, more_votes, share, strengths
 from fieldwise.evaluate.statistics import Estimate
-from fieldwise.evaluate.vote_checks import checks
-from fieldwise.evaluate.votes import Ledger, Standing, Vote, judged, standing
 from fieldwise.records import Interval, Record
 
 WIDTH = 0.2
@@ -61,7 +61,7 @@ class VoterCount(Record):
 
 
 class CheckResult(Record):
-    """One look at whether the votes can be trusted; see vote_checks."""
+    """One look at whether the votes can be trusted; see checks.py."""
 
     check: str
     voter: str | None

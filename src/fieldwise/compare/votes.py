@@ -19,8 +19,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
+from fieldwise.compare.comparison import Comparison, Showing, next_showing
 from fieldwise.errors import FieldwiseError
-from fieldwise.evaluate.comparison import Comparison, Showing, next_showing
 from fieldwise.evaluate.preference import Judged
 from fieldwise.files import append_jsonl
 from fieldwise.hashing import content_id, sha256_text

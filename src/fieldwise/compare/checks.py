@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from fieldwise.compare.votes import Standing, Vote
 from fieldwise.evaluate.statistics import sign_test
-from fieldwise.evaluate.votes import Standing, Vote
 
 # Silent reading of English prose runs at 238 words a minute (Brysbaert 2019); three times that is skimming at best.
 FASTEST_WORDS_PER_SECOND = 3 * 238 / 60

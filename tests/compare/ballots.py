@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fieldwise.evaluate.comparison import Comparison, open_comparison
-from fieldwise.evaluate.votes import BallotBox, Choice
+from fieldwise.compare.comparison import Comparison, open_comparison
+from fieldwise.compare.votes import BallotBox, Choice
 from fieldwise.files import write_jsonl
 from fieldwise.records import Answer, Chunk, Citation, RetrievedPassage
 from fieldwise.run import RunFolder
