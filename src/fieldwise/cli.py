@@ -1,4 +1,4 @@
-"""The command line: one command per stage, plus run, status, documents, validate, trace, ask, doctor, data and init.
+"""The command line: one command per stage, plus run, status, documents, validate, trace, ask, compare, votes, doctor, data and init.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 something the user can mend, 3 a gate said no,
 130 interrupted, 141 the reader of the output went away. Nothing heavy is imported before a command needs it.
@@ -23,6 +23,8 @@ from fieldwise.errors import FieldwiseError, GateFailed, RecipeError
 from fieldwise.progress import remember_interrupts, set_quiet
 
 if TYPE_CHECKING:
+    from fieldwise.compare.comparison import Comparison
+    from fieldwise.compare.report import Counted
     from fieldwise.pipeline import Step
     from fieldwise.recipe import Recipe
     from fieldwise.run import RunFolder
@@ -167,6 +169,23 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("question")
     ask.add_argument("--model", help="file to ask, such as q4_k_m")
 
+    compared = argparse.ArgumentParser(add_help=False)
+    compared.add_argument(
+        "--left", metavar="SYSTEM", help="a system of the run, such as rag_base, or a predictions file"
+    )
+    compared.add_argument("--right", metavar="SYSTEM", help="the other; without both, every pair of the run's systems")
+    compare = add("compare", _compare, "vote blind between the answers of two systems", place, compared)
+    compare.add_argument(
+        "--voter", metavar="NAME", help="your name or a code, kept with every vote; asked for without it"
+    )
+    compare.add_argument("--seed", type=int, default=0, help="draws the order and the sides (default 0)")
+    votes = add("votes", _votes, "show what the votes of blind comparisons say, or export them", place, compared)
+    votes.add_argument("--width", type=float, default=0.2, help="width of the interval that is enough (default 0.2)")
+    votes.add_argument(
+        "--without", action="append", default=[], metavar="VOTER", help="leave a voter out; may be given again"
+    )
+    votes.add_argument("--export", type=Path, metavar="FILE", help="write the votes as preference pairs, JSON Lines")
+
     add("status", _status, "show what stands in a run folder", place)
     about = "show what came in, what was dropped and why, and what the documents of a run are"
     add("documents", _documents, about, place)
@@ -285,10 +304,15 @@ def _run(options: argparse.Namespace) -> int:
     steps = choose(options.stage, options.start, options.end)
     if options.dry_run:
         plans = plan_all(recipe, run, steps, force=options.force)
+        rows = [{"step": p.step.id, "action": p.action, "reason": p.reason} for p in plans]
+        costs = [p.step.estimate(recipe, run) if p.action in ("run", "wait") else None for p in plans]
         if options.json:
-            _print_json([{"step": p.step.id, "action": p.action, "reason": p.reason} for p in plans])
+            _print_json([{**row, "estimate": cost} if cost else row for row, cost in zip(rows, costs, strict=True)])
         else:
-            print("\n".join(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}" for p in plans))
+            for p, cost in zip(plans, costs, strict=True):
+                print(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}")
+                if cost:
+                    print(f"{'':24}teacher: {cost}")
         return 2 if any(p.action == "blocked" for p in plans) else 0
     return _run_steps(options, recipe, run, steps, "run")
 
@@ -431,6 +455,66 @@ def _ask(options: argparse.Namespace) -> int:
             f"  [{citation.mark}] {citation.uri}{page}: {' '.join(citation.quote.split())}"
             + ("" if citation.is_verified else "  (not found word for word)")
         )
+    return 0
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from fieldwise.compare.comparison import open_comparison
+    from fieldwise.compare.dialogue import vote_in_terminal
+    from fieldwise.compare.votes import LEDGER, BallotBox
+    from fieldwise.run import RunFolder
+
+    run = RunFolder(options.run)
+    comparison = open_comparison(run, options.left, options.right, options.seed)
+    box = BallotBox(run.path / LEDGER, comparison)
+    voter, kept, is_done = vote_in_terminal(box, options.voter, sys.stdin, sys.stderr)
+    if options.json:
+        _print_json({"voter": voter, "votes": kept, "is_done": is_done, "file": str(box.path)})
+    else:
+        ended = "All is voted on. " if is_done else ""
+        again = shlex.join(["fieldwise", "votes", "--run", str(options.run)])
+        print(f"{ended}{kept} vote{'s' if kept != 1 else ''} of {voter} kept in {box.path}. The result: {again}")
+    return 0
+
+
+def _votes(options: argparse.Namespace) -> int:
+    from fieldwise.compare import report as vote_report
+    from fieldwise.compare.comparison import open_comparison
+    from fieldwise.compare.votes import LEDGER, read_votes
+    from fieldwise.run import RunFolder
+
+    if not 0 < options.width < 1:
+        raise FieldwiseError(
+            "the width of an interval lies between 0 and 1", where="--width", found=options.width, fix="Try 0.2."
+        )
+    run = RunFolder(options.run)
+    comparison = open_comparison(run, options.left, options.right)
+    counted = vote_report.count_votes(comparison, read_votes(run.path / LEDGER), options.without)
+    if options.export is not None:
+        return _export_votes(options, comparison, counted)
+    result = vote_report.report(comparison, counted, options.width)
+    if options.json:
+        _print_json({**result.model_dump(mode="json"), "is_enough": result.is_enough})
+    else:
+        print(vote_report.plain(result))
+    return 0
+
+
+def _export_votes(options: argparse.Namespace, comparison: Comparison, counted: Counted) -> int:
+    from fieldwise.compare.pairs import preference_pairs, write_pairs
+    from fieldwise.progress import say
+
+    exported = preference_pairs(comparison, counted.standing.counted)
+    write_pairs(options.export, exported.pairs)
+    if options.json:
+        _print_json({"file": str(options.export), "pairs": len(exported.pairs), "left_out": exported.left_out})
+    else:
+        left_out = "".join(f"; {n} left out: {reason}" for reason, n in exported.left_out.items())
+        print(f"Wrote {len(exported.pairs)} preference pairs to {options.export}{left_out}.")
+    say("  A model trained on these pairs must be measured on other questions than those voted on.")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 `Answerer`: a conversation in, an `Answer` out: base, tuned, retrieval over any of them, a GGUF file and a
 served endpoint are all measured through it. `Engine`: runs our weights. `Retriever`: a query in, passages out.
-`Extractor`: a file in, a `Document` out.
+`Extractor`: a file in, a `Document` out. `LlmClient`: prompts for a teacher or a judge, which runs elsewhere.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+
+from pydantic import BaseModel
 
 from fieldwise.records import Answer, Conversation, Document, RetrievedPassage, Source
 
@@ -125,4 +127,40 @@ class Extractor(Protocol):
 
     def __call__(self, path: Path, source: Source) -> Document:
         """Return the document of a file."""
+        ...
+
+
+@dataclass(frozen=True)
+class LlmRequest:
+    """A prompt for a teacher or a judge; with a `schema` the reply is wanted as JSON of that model."""
+
+    conversation: Conversation
+    schema: type[BaseModel] | None = None
+    label: str = ""  # what it is about, for messages and the journal; no part of what is asked
+
+
+@dataclass(frozen=True)
+class LlmReply:
+    """What came back. A request that failed alone says so in `problem`, a short code, and `detail`.
+
+    Tokens, price and requests count all that was paid for this reply, a second round included.
+    """
+
+    text: str = ""
+    value: BaseModel | None = None
+    problem: str = ""
+    detail: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    price: float = 0.0
+    requests: int = 0
+
+
+class LlmClient(Protocol):
+    """Asks a model that runs elsewhere, many prompts at once."""
+
+    name: str
+
+    def ask_all(self, requests: Sequence[LlmRequest]) -> Iterator[LlmReply]:
+        """Yield one reply for each request, in order; raises ServiceError for what no other request would escape."""
         ...

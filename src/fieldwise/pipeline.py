@@ -44,6 +44,8 @@ class Step:
     settings: Callable[[Recipe], dict[str, JsonValue]]
     work: Callable[[Recipe, StepRun], dict[str, JsonValue]]
     outside: Callable[[Recipe], dict[str, JsonValue]] = field(default=lambda _: {})
+    require: Callable[[Recipe], None] | None = None  # raises for what only running it needs
+    estimate: Callable[[Recipe, RunFolder], str | None] = field(default=lambda _, __: None)  # what running would cost
 
     @property
     def id(self) -> str:
@@ -153,6 +155,27 @@ def _generate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     return stage.run(recipe.generate, recipe.retrieve, step)
 
 
+def _require_teacher(recipe: Recipe) -> None:
+    if recipe.generate.teacher == "openai" and recipe.generate.from_documents:
+        from fieldwise.llm.wire import require_key
+
+        require_key(recipe.generate.endpoint, "generate.endpoint")
+
+
+def _estimate_teacher(recipe: Recipe, run: RunFolder) -> str | None:
+    if recipe.generate.teacher != "openai" or not recipe.generate.from_documents:
+        return None
+    from fieldwise.generate import teacher
+    from fieldwise.records import Chunk
+    from fieldwise.tables import read_records
+
+    path = run.path / "2_chunks/chunks.parquet"
+    if not path.exists():
+        return "not known before stage 2 has cut the documents"
+    chunks = list(read_records(path, Chunk))
+    return teacher.told(teacher.estimate(chunks, recipe.generate, run.path))
+
+
 def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
@@ -237,11 +260,13 @@ STEPS: tuple[Step, ...] = (
         "generate",
         "make questions, answers and preference pairs",
         ("2_prepare", "2i_index"),
-        ("generate", "retrieve", "rows", "decode", "shingles"),
+        ("generate", "retrieve", "llm", "rows", "decode", "shingles"),
         ("rensa",),
         lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()},
         _generate,
         _data_hash,
+        require=_require_teacher,
+        estimate=_estimate_teacher,
     ),
     Step(
         "4a",
@@ -548,6 +573,8 @@ def require_outside(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...]) -> 
             find_files(recipe.collect)
         else:
             step.outside(recipe)
+            if step.require is not None and plan_step(step, recipe, run, force=False).action in ("run", "wait"):
+                step.require(recipe)
 
 
 def _require_apart(settings: CollectSettings, run: RunFolder) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
@@ -432,6 +432,7 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             release.serve,
             f"Add it there, or choose one of: {', '.join(release.quantisations) or 'none yet'}.",
         )
+    yield from _endpoint_problems(recipe, problem)
     if evaluate.questions is None and recipe.generate.split.test == 0:
         yield problem(
             "generate.split.test",
@@ -457,6 +458,23 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             )
         if gate.baseline is None and gate.at_least is None:
             yield problem(key, "the gate requires nothing", None, "Give it a baseline, or a level with at_least.")
+
+
+def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
+    if recipe.generate.teacher != "openai":
+        return
+    endpoint = recipe.generate.endpoint
+    for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):
+        if getattr(endpoint, name) is None:
+            fix = f"Name it, such as {example}: nothing is sent anywhere that the recipe does not name."
+            yield problem(f"generate.endpoint.{name}", "the teacher openai needs it", "nothing", fix)
+    if endpoint.budget.money is not None and endpoint.price.input == endpoint.price.output == 0:
+        yield problem(
+            "generate.endpoint.budget.money",
+            "a budget of money needs prices",
+            endpoint.budget.money,
+            "Give generate.endpoint.price.input and .output for a million tokens, or a budget of tokens.",
+        )
 
 
 def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
+from fieldwise.llm.settings import EndpointSettings
 from fieldwise.rows.formats import FIELDS
 from fieldwise.settings import Settings
 
@@ -59,7 +60,11 @@ DataSetting = Annotated[Annotated[str, Tag("place")] | Annotated[DataSettings, T
 class GenerateSettings(Settings):
     """Settings of the generate stage."""
 
-    teacher: Literal["rules"] = Field("rules", description="who writes questions and answers; rules needs no model")
+    teacher: Literal["rules", "openai", "fake"] = Field(
+        "rules",
+        description="who writes questions and answers: rules needs no model, openai is any OpenAI-compatible endpoint, fake stands in for one in tests",
+    )
+    endpoint: EndpointSettings = EndpointSettings()
     max_per_chunk: int = Field(10, ge=1, description="most question-answer pairs from one chunk")
     grounded_share: float = Field(
         0.6, ge=0, le=1, description="share of examples that show passages, as retrieval will"
@@ -104,7 +109,9 @@ class GenerateSettings(Settings):
         return self
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without the places of the rows: names and content count, not paths."""
-        keyed = self.model_dump(mode="json", exclude={"data"})
+        """Return what shapes the examples: of the endpoint what shapes its replies, of rows their names, not their places."""
+        keyed = self.model_dump(mode="json", exclude={"data", "endpoint"})
+        if self.teacher == "openai":
+            keyed["endpoint"] = self.endpoint.keyed()
         sets = {name: e.model_dump(mode="json", exclude={"path"}) for name, e in self.data_sets.items()}
         return {**keyed, "data": sets}

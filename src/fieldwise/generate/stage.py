@@ -19,7 +19,9 @@ from fieldwise.generate.rows import OwnRows, Placed, place, read_own
 from fieldwise.generate.rules import pairs_of_chunk
 from fieldwise.generate.settings import GenerateSettings
 from fieldwise.generate.split import Split, leakage, split_documents
+from fieldwise.generate.teacher import Taught, open_teacher, teach
 from fieldwise.hashing import content_id
+from fieldwise.interfaces import Retriever
 from fieldwise.progress import say, track
 from fieldwise.records import Chunk, Example, PreferencePair, Rejection
 from fieldwise.retrieve.index import open_index
@@ -28,6 +30,7 @@ from fieldwise.run import StepRun
 from fieldwise.tables import read_records, write_records
 
 _LEAST_PAIRS = 20
+_SHOWN = 5
 
 
 def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -> dict[str, JsonValue]:
@@ -39,21 +42,15 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
     sides = split_documents(groups, settings.split, step.seed)
-    rejected: list[Rejection] = []
+    taught = Taught()
     examples: list[Example] = []
     if settings.from_documents:
-        asked = _ask(chunks, sides, settings, step.seed, rejected)
-        if len(asked) + own.examples < _LEAST_PAIRS:
-            raise DatasetError(
-                "the documents gave too few questions to train on",
-                where="generate",
-                found=f"{len(asked)} questions from {len(chunks)} chunks"
-                + (f", {own.examples} rows of generate.data" if own.sets else ""),
-                fix="Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens.",
-            )
         retriever = open_index(chunks, step.run.path / "2_chunks" / "index", retrieve)
+        taught = _teach(chunks, sides, settings, retriever, step)
+        if len(taught.asked) + own.examples < _LEAST_PAIRS:
+            raise _too_few(taught, len(chunks), settings, own.examples)
         maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
-        examples = _examples(asked, maker, settings, " ".join(c.text for c in chunks).casefold())
+        examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
     placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], examples, [])
     leaks = leakage(placed.made, groups)
     if leaks:
@@ -68,9 +65,8 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
         random.Random(f"{step.seed}/preferences"),
         settings.preference_pairs,
     )
-    made = _Made(
-        [*placed.made, *placed.examples], [*pairs, *placed.pairs], [*rejected, *own.rejected, *placed.rejected]
-    )
+    left_out = [*taught.rejected, *own.rejected, *placed.rejected]
+    made = _Made([*placed.made, *placed.examples], [*pairs, *placed.pairs], left_out, taught)
     if not settings.from_documents:
         _require_rows(made.examples, own)
     return _write(step, made, chunks, sides, own)
@@ -80,6 +76,7 @@ class _Made(NamedTuple):
     examples: Sequence[Example]
     pairs: Sequence[PreferencePair]
     rejected: Sequence[Rejection]
+    taught: Taught
 
 
 def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
@@ -100,10 +97,27 @@ def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
         )
 
 
-def _ask(
-    chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int, rejected: list[Rejection]
-) -> list[Asked]:
+def _teach(
+    chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, retriever: Retriever, step: StepRun
+) -> Taught:
+    if settings.teacher == "rules":
+        taught = _read_off(chunks, sides, settings, step.seed)
+    else:
+        client = open_teacher(settings, step.run.path, chunks, step.seed)
+        taught = teach(chunks, sides, settings, client, retriever)
+    kept, dropped = drop_ambiguous(taught.asked)
+    taught.asked = kept
+    taught.rejected += [
+        Rejection(stage="generate", item=d.chunk.id, reason="ambiguous_question", detail=d.pair.question)
+        for d in dropped
+    ]
+    return taught
+
+
+def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int) -> Taught:
+    """What the rules are sure of."""
     asked: list[Asked] = []
+    rejected: list[Rejection] = []
     for chunk in track(chunks, "questions"):
         pairs = pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"))
         if not pairs:
@@ -116,19 +130,30 @@ def _ask(
                 )
             )
         asked += [Asked(p, chunk, sides[chunk.document_id]) for p in pairs[: settings.max_per_chunk]]
-    kept, dropped = drop_ambiguous(asked)
-    rejected += [
-        Rejection(stage="generate", item=d.chunk.id, reason="ambiguous_question", detail=d.pair.question)
-        for d in dropped
-    ]
-    return kept
+    return Taught(asked, rejected=rejected)
 
 
-def _examples(asked: Sequence[Asked], maker: ExampleMaker, settings: GenerateSettings, corpus: str) -> list[Example]:
+def _too_few(taught: Taught, chunks: int, settings: GenerateSettings, rows: int) -> DatasetError:
+    found = f"{len(taught.asked)} questions from {chunks} chunks"
+    if settings.data:
+        found += f", {rows} rows of generate.data"
+    fix = "Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens."
+    if settings.teacher != "rules" and taught.rejected:
+        reasons = Counter(r.reason for r in taught.rejected).most_common()
+        found += f"; left out: {', '.join(f'{n} {reason}' for reason, n in reasons)}"
+        worst = [r for r in taught.rejected if r.reason == reasons[0][0]][:_SHOWN]
+        found += "".join(f"\n  {r.reason}: {r.detail[:200]}" for r in worst)
+        fix = f"\n{fix} If it is the teacher's fault, take another model."
+    return DatasetError("the documents gave too few questions to train on", where="generate", found=found, fix=fix)
+
+
+def _examples(taught: Taught, maker: ExampleMaker, settings: GenerateSettings, corpus: str) -> list[Example]:
     """Every pair closed, those of a share of the chunks grounded as well.
 
-    Without an answer are questions about other chunks of the document, and without passages those about invented things.
+    Without an answer are questions the teacher wrote to that end and such about other chunks of the document, and
+    without passages those about invented things.
     """
+    asked = taught.asked
     rng = random.Random(maker.rng.random())
     made: list[Example] = []
     by_document: dict[str, list[Asked]] = {}
@@ -145,8 +170,10 @@ def _examples(asked: Sequence[Asked], maker: ExampleMaker, settings: GenerateSet
             wanted = _beside(len(items), settings.unanswerable_share, rng)
             chunk, side = items[0].chunk, by_split[items[0].split]
             near = [item for item in by_document[chunk.document_id] if item.chunk.id != chunk.id]
+            missed = taught.unanswerable.get(chunk.id, [])[:wanted]
+            wanted -= len(missed)
             others = rng.sample(near, min(wanted, len(near))) or rng.sample(side, min(wanted, len(side)))
-            made += maker.grounded(items, [item for item in others if item.chunk.id != chunk.id])
+            made += maker.grounded(items, [*missed, *(item for item in others if item.chunk.id != chunk.id)])
     return list({e.id: e for e in made}.values())
 
 
@@ -158,7 +185,7 @@ def _beside(count: int, share: float, rng: random.Random) -> int:
 def _write(
     step: StepRun, made: _Made, chunks: Sequence[Chunk], sides: dict[str, Split], own: OwnRows
 ) -> dict[str, JsonValue]:
-    examples, pairs, rejected = made
+    examples, pairs, rejected, taught = made
     counts: dict[str, int] = {}
     for name in ("train", "validation", "test"):
         rows = [e for e in examples if e.split == name]
@@ -182,6 +209,10 @@ def _write(
     }
     if own.sets:
         facts["data"] = _sets_used(own, made)
+    if taught.facts:
+        reasons = Counter(r.reason for r in taught.rejected).most_common()
+        facts |= {"teacher": taught.facts, "rejected_by_rule": dict(reasons)}
+        say(f"  left out: {', '.join(f'{n} {reason}' for reason, n in reasons) or 'nothing'}")
     write_json(step.out("3_examples/card.json"), facts)
     _review_sheet(step, examples)
     say(

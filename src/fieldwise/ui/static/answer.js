@@ -69,7 +69,7 @@ export class Pane {
 }
 
 /** The answer's text, each mark [n] that has a citation turned into a button. */
-function withChips(answer) {
+export function withChips(answer) {
   const cited = new Map(answer.citations.map((citation) => [citation.mark, citation]));
   return answer.text.split(/\s*(\[\d\])/).filter(Boolean).map((part) => {
     const mark = /^\[(\d)\]$/.exec(part);
@@ -83,7 +83,7 @@ function chip(citation) {
   return make("button", { type: "button", class: "chip", "data-testid": "citation", "aria-label": label, title: label, onclick: (event) => open(citation, event.currentTarget) }, String(citation.mark));
 }
 
-function sourceList(citations) {
+export function sourceList(citations) {
   if (!citations.length) return null;
   return make("ol", { class: "sources", "data-testid": "sources" }, ...citations.map((citation) => make("li", {}, source(citation))));
 }
