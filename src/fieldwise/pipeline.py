@@ -528,12 +528,12 @@ def run_steps(
 
 def require_outside(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...]) -> None:
     """Raise for sources, weights or questions that are not there, before anything is written or a stage spends time."""
-    from fieldwise.collect.sources import find_files
+    from fieldwise.collect.stage import require_sources
 
     for step in steps:
         if step.number == "1":
             _require_apart(recipe.collect, run)
-            find_files(recipe.collect)
+            require_sources(recipe.collect)
         else:
             step.outside(recipe)
 

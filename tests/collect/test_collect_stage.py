@@ -207,8 +207,8 @@ def test_a_file_that_grows_between_finding_and_copying_is_refused_and_leaves_not
 ) -> None:
     source = small(tmp_path / "docs")
 
-    def found_then_grown(settings: CollectSettings) -> Found:
-        found = find_files(settings)
+    def found_then_grown(settings: CollectSettings, leave_out: set[Path]) -> Found:
+        found = find_files(settings, leave_out)
         (source / "b.txt").write_text("The words of b, and many more of them.", encoding="utf-8")
         return found
 

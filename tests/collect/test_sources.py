@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fieldwise.collect.names import safe_name, title_from_name
 from fieldwise.collect.settings import CollectSettings
 from fieldwise.collect.sources import Found, find_files
-from fieldwise.collect.stage import fingerprint, safe_name, title_from_name
+from fieldwise.collect.stage import fingerprint
 from fieldwise.errors import DatasetError
 
 
