@@ -118,8 +118,9 @@ def _collect(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 
 def _collect_fingerprint(recipe: Recipe) -> dict[str, JsonValue]:
     from fieldwise.collect import stage
+    from fieldwise.collect.readers import ocr_versions
 
-    return {"files": stage.fingerprint(recipe.collect)}
+    return {"files": stage.fingerprint(recipe.collect), "ocr": ocr_versions(recipe.collect.ocr)}
 
 
 def _prepare(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:

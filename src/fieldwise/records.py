@@ -44,6 +44,9 @@ class PageSpan(Record):
     number: int
     start: int
     end: int
+    confidence: float | None = Field(
+        None, description="mean confidence of text recognition, from 0 to 1; None for a page that has a text layer"
+    )
 
 
 class Heading(Record):

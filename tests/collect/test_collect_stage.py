@@ -18,7 +18,7 @@ from fieldwise.records import Document, Source
 
 BAD = {
     "locked.pdf": "encrypted", "cut.pdf": "broken", "scan.pdf": "no_text_layer", "bomb.docx": "zip_bomb", "climber.docx": "path_traversal", "entity.docx": "xml_entities",
-    "picture.pdf": "mislabelled", "photo.png": "unknown_type", "empty.md": "empty", "big.txt": "too_large", "blank.docx": "no_text", "half.docx": "broken", "out.txt": "symlink_outside",
+    "picture.pdf": "mislabelled", "photo.png": "needs_ocr", "empty.md": "empty", "big.txt": "too_large", "blank.docx": "no_text", "half.docx": "broken", "out.txt": "symlink_outside",
 }  # fmt: skip
 
 

@@ -195,15 +195,30 @@ class CollectSettings(Settings):
     licence: str | None = Field(
         None, description="licence or terms under which you may use these documents; kept with each of them"
     )
+    ocr: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="recognise the text of pictures and of pages without a text layer; auto: where fieldwise[ocr] is installed",
+    )
     max_file_mb: float = Field(50, gt=0, description="larger files are rejected")
     max_unpacked_mb: float = Field(400, gt=0, description="Office files that unpack to more are rejected as zip bombs")
-    timeout_seconds: float = Field(60, gt=0, description="longest time to read one file")
+    timeout_seconds: float = Field(
+        60, gt=0, description="longest time to read one file; of pages that are recognised, each"
+    )
     memory_mb: int = Field(2048, ge=256, description="most memory the reading process may take")
     web: WebSettings = WebSettings()
 
+    @field_validator("ocr", mode="before")
+    @classmethod
+    def _may_be_a_truth(cls, value: Any) -> Any:
+        """YAML reads on and off as true and false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without the place of the sources: their content counts, not their path."""
-        keyed = self.model_dump(mode="json", exclude={"sources", "timeout_seconds", "memory_mb", "web"})
+        """Return the settings without the place of the sources: their content counts, not their path.
+
+        Whether text is recognised depends on what is installed, and stands beside the content.
+        """
+        keyed = self.model_dump(mode="json", exclude={"sources", "timeout_seconds", "memory_mb", "web", "ocr"})
         return {**keyed, "web": self.web.keyed()}
 
     @property

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import IO, NamedTuple
 from urllib.parse import urljoin
 
 from pydantic import JsonValue
 
 from fieldwise.collect.extraction import ExtractionWorker, Limits, ReaderError
-from fieldwise.collect.media import detect
+from fieldwise.collect.media import PICTURES, detect
 from fieldwise.collect.names import safe_name, title_from_name
-from fieldwise.collect.readers import READERS, Reader
+from fieldwise.collect.ocr import LOW_CONFIDENCE
+from fieldwise.collect.pdf import INSTALL_OCR, NO_TEXT_LAYER
+from fieldwise.collect.readers import OCR_READERS, READERS, Reader, ocr_versions
 from fieldwise.collect.row_documents import RowCollector
 from fieldwise.collect.row_files import find_row_files
 from fieldwise.collect.row_sets import RowSet, open_row_files, open_row_sets, row_fingerprint
@@ -47,8 +50,9 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
     record = _Record(list(found.rejected))
     limits = Limits(settings.timeout_seconds, settings.memory_mb, settings.max_unpacked_mb)
     taken, refused = step.out(f"{FOLDER}/rows.jsonl"), step.work / "refused-rows.jsonl"
-    with ExtractionWorker(limits) as worker:
-        collector = _Collector(settings, step, worker, record)
+    ocr = ocr_versions(settings.ocr) is not None
+    with ExtractionWorker(limits, ocr=ocr) as worker:
+        collector = _Collector(settings, step, worker, record, READERS | OCR_READERS if ocr else READERS)
         rows = RowCollector(settings.licence, max_bytes, collector.read_text, taken, refused)
         documents = chain(collector.documents(found), record.counted(rows.documents(sets)))
         write_records(step.out(f"{FOLDER}/documents.parquet"), documents, Document)
@@ -76,6 +80,7 @@ def require_sources(settings: CollectSettings) -> None:
     """Raise DatasetError for what of the sources of this machine is missing or unclear; nothing is fetched."""
     find_local(settings)
     open_row_files(settings)
+    ocr_versions(settings.ocr)
 
 
 def find_local(settings: CollectSettings) -> Found:
@@ -129,6 +134,8 @@ class _Record:
     documents: int = 0
     pages: int = 0
     pages_without_text: int = 0
+    pages_recognised: int = 0
+    pages_unsure: int = 0
     tables: int = 0
     characters: int = 0
 
@@ -142,6 +149,7 @@ class _Record:
             "bytes": source.bytes,
             "licence": source.licence,
             "reader": reader.name,
+            **_recognised(document),
             "warnings": list(document.notes),
         }
         self._count(document, reader.name)
@@ -162,7 +170,9 @@ class _Record:
         self.types[reader] += 1
         self.documents += 1
         self.pages += len(document.pages)
-        self.pages_without_text += sum(note.endswith("has no text layer") for note in document.notes)
+        self.pages_without_text += sum(NO_TEXT_LAYER in note for note in document.notes)
+        self.pages_recognised += sum(page.confidence is not None for page in document.pages)
+        self.pages_unsure += len(_unsure(document))
         self.tables += len(document.tables)
         self.characters += len(document.text)
 
@@ -174,6 +184,8 @@ class _Record:
             "rejected": dict(sorted(reasons.items())),
             "pages": self.pages,
             "pages_without_text": self.pages_without_text,
+            "pages_read_by_ocr": self.pages_recognised,
+            "pages_of_low_confidence": self.pages_unsure,
             "tables": self.tables,
             "characters": self.characters,
         }
@@ -183,6 +195,19 @@ def _web_provenance(origin: Origin, stated_licence: str | None) -> dict[str, Jso
     """The address asked for is the uri; when it was fetched stands in the memo, since no output holds a time."""
     searched: dict[str, JsonValue] = {"query": origin.query, "rank": origin.rank} if origin.query is not None else {}
     return {"final_url": origin.final_url, "stated_licence": stated_licence, **searched}
+
+
+def _recognised(document: Document) -> dict[str, JsonValue]:
+    """How sure text recognition is of the pages it has read; nothing for documents it has not touched."""
+    sure = {page.number: page.confidence for page in document.pages if page.confidence is not None}
+    if not sure:
+        return {}
+    mean = round(fmean(sure.values()), 3)
+    return {"ocr": {"pages": list(sure), "confidence": mean, "low_confidence_pages": list(_unsure(document))}}
+
+
+def _unsure(document: Document) -> list[int]:
+    return [p.number for p in document.pages if p.confidence is not None and p.confidence < LOW_CONFIDENCE]
 
 
 def _listed(record: _Record) -> str:
@@ -204,8 +229,16 @@ class _Original(NamedTuple):
 class _Collector:
     """Turns found files into documents; what fails is put on record."""
 
-    def __init__(self, settings: CollectSettings, step: StepRun, worker: ExtractionWorker, record: _Record) -> None:
+    def __init__(
+        self,
+        settings: CollectSettings,
+        step: StepRun,
+        worker: ExtractionWorker,
+        record: _Record,
+        readers: dict[str, Reader],
+    ) -> None:
         self._settings, self._step, self._worker, self._record = settings, step, worker, record
+        self._readers = readers
         self._memo = step.run.memo("extract")
         self._kept: set[Path] = set()
 
@@ -231,7 +264,14 @@ class _Collector:
                     found=detected.found,
                     fix=f"Convert it to one of {READABLE}.",
                 )
-            reader = READERS[detected.media_type]
+            if detected.media_type in PICTURES and detected.media_type not in self._readers:
+                raise DocumentError(
+                    "pictures are read by text recognition alone",
+                    reason="needs_ocr",
+                    found=detected.found,
+                    fix=f"{INSTALL_OCR}, or leave it out with collect.exclude.",
+                )
+            reader = self._readers[detected.media_type]
             read = self._read(original, sha256, detected.media_type, reader)
             self._require_unchanged(file, sha256)
         except DocumentError:
@@ -267,7 +307,7 @@ class _Collector:
         path = self._step.work / "text-of-a-row"
         path.write_bytes(content)
         try:
-            return self._read(path, sha256_bytes(content), media_type, READERS[media_type])
+            return self._read(path, sha256_bytes(content), media_type, self._readers[media_type])
         finally:
             path.unlink(missing_ok=True)
 
