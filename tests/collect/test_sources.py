@@ -141,7 +141,7 @@ def test_control_characters_and_broken_bytes_in_names_are_shown(tmp_path: Path) 
     ("make", "message"),
     [
         ([], "holds no files that match, found no files"),
-        (["a.png", "b.png", "c"], r"no document of a kind that can be read, found 2 \*\.png, 1 without ending"),
+        (["a.gif", "b.gif", "c"], r"no document of a kind that can be read, found 2 \*\.gif, 1 without ending"),
         ([".hidden.md"], r"holds no files that match, found 1 \*.md"),
     ],
 )
