@@ -15,10 +15,12 @@ from collect_files import LEFT, TOP, Collected, collect, lines_pdf, make_pdf, pi
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
+from fieldwise.collect.extraction import ExtractionWorker, Limits
 from fieldwise.collect.readers import OCR_READERS, READERS, ocr_versions
 from fieldwise.collect.settings import CollectSettings
-from fieldwise.errors import MissingExtra
+from fieldwise.errors import DocumentError, MissingExtra
 from fieldwise.recipe import load_recipe
+from fieldwise.records import Source
 
 pytest.importorskip("rapidocr")
 RULES = ["# Storage of linen", "", "Clean linen is kept in the blue cupboard on the second floor.", "Bags weigh 12 kg at most.", "", "Ring 4885 to book the ladder team."]  # fmt: skip
@@ -132,6 +134,18 @@ def test_the_facts_count_pages_read_and_pages_to_check(collected: Collected) -> 
 
 def test_pictures_without_text_and_broken_ones_are_refused(collected: Collected) -> None:
     assert collected.reasons == {"empty.png": "no_text", "broken.png": "broken", "grey.pdf": "no_text"}
+
+
+def test_a_picture_of_many_pixels_is_read_within_the_limits_and_too_little_memory_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    page = rendered(RULES, 700)
+    page.resize((9000, 9000 * page.height // page.width)).save(path, quality=60)
+    with ExtractionWorker(Limits(), ocr=True) as worker:
+        assert "blue cupboard" in worker.extract(path, Source(uri="x", media_type="image/jpeg")).text
+    for memory_mb in (400, 1000):
+        with ExtractionWorker(Limits(memory_mb=memory_mb), ocr=True) as worker, pytest.raises(DocumentError) as caught:
+            worker.extract(path, Source(uri="x", media_type="image/jpeg"))
+        assert caught.value.reason == "out_of_memory"
 
 
 # ---------------------------------------------------------------- with and without

@@ -25,6 +25,7 @@ LOW_CONFIDENCE = 0.9
 upside down 0.67; letters of 4 pixels 0.95 with some wrong, smaller ones 0.85 with most words wrong."""
 _SIZE_OF_BOX = 0.7  # boxes are drawn around ascenders, descenders and a margin
 _TALL = 1.5
+_MEMORY_WORDS = ("bad_alloc", "allocate memory", "Insufficient memory")
 _MAX_RATIO = 2
 
 
@@ -48,6 +49,7 @@ class Recognised(NamedTuple):
 
 def recognise(picture: Any) -> Recognised:
     """Return what stands on a picture (of PIL). One that reads badly or sideways is turned and the best way is kept."""
+    picture = _shrunk(picture.convert("RGB"))
     upright = _read(picture)
     if not upright.segments or (upright.confidence >= LOW_CONFIDENCE and not upright.is_turned):
         return upright
@@ -89,9 +91,14 @@ def _add_paragraphs(builder: TextBuilder, lines: list[Any]) -> None:
 def _read(picture: Any) -> Recognised:
     np: Any = require("numpy", extra="ocr", to="recognise text")
     beat()
-    picture = _padded(picture.convert("RGB"))
+    picture = _padded(picture)
     pixels = np.asarray(picture)[:, :, ::-1]  # the models were trained on BGR
-    found = _engine()(np.ascontiguousarray(pixels))
+    try:
+        found = _engine()(np.ascontiguousarray(pixels))
+    except Exception as error:
+        if any(word in str(error) for word in _MEMORY_WORDS):
+            raise MemoryError from error  # as one of its own: a file is not broken because memory ran out
+        raise
     width, height = picture.size
     if found.txts is None or found.boxes is None:
         return Recognised([], width, 0.0, False)
@@ -108,6 +115,12 @@ def _read(picture: Any) -> Recognised:
     segments = [_segment(box, text, size, height) for box, text, _ in rows]
     confidence = sum(float(score) * len(text) for _, text, score in rows) / chars
     return Recognised(segments, width, confidence, tall > chars / 2)
+
+
+def _shrunk(picture: Any) -> Any:
+    """The library shrinks as well, but holds what it was given meanwhile, several times over."""
+    factor = MAX_SIDE_PIXELS / max(picture.size)
+    return picture if factor >= 1 else picture.resize([max(1, round(side * factor)) for side in picture.size])
 
 
 def _padded(picture: Any) -> Any:
