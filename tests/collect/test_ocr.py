@@ -96,7 +96,8 @@ def test_pages_with_and_without_a_text_layer_stand_in_one_document(collected: Co
     assert second.confidence is not None and 0.9 < second.confidence <= 1
     assert document.headings == ()
     assert document.notes == (
-        "page 3 has no text layer, and OCR finds no text",
+        "OCR finds no text on page 3",
+        "page 3 has no text layer",
         f"page 2 was read by OCR, mean confidence {second.confidence:.2f}",
     )
     assert collected.provenance["mixed.pdf"]["ocr"] == {"pages": [2], "confidence": second.confidence, "low_confidence_pages": []}  # fmt: skip

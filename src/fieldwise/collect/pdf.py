@@ -151,7 +151,7 @@ def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder, scan
             textpage.close()
             page.close()
             return _Page(n + 1, [], scan.chars, scan)
-        problem += ", and OCR finds no text"
+        builder.note(f"OCR finds no text on page {n + 1}")
     if problem:
         builder.note(f"page {n + 1} {problem}")
     if not chars.has_layout:
