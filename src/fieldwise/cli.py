@@ -141,11 +141,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     collect = commands.add_parser(
         "collect",
-        help="read folders, files or web addresses into a run",
-        description="Read folders, files or web addresses into a run.",
+        help="read folders, files, web addresses or rows of data sets into a run",
+        description="Read folders, files, web addresses or rows of data sets into a run.",
         parents=[common, place],
     )
-    collect.add_argument("sources", nargs="+", metavar="SOURCE", help="folders, files, patterns or http(s) addresses")
+    collect.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folders, files, patterns or http(s) addresses; in braces, a source as in a recipe: '{rows: faq.csv}'",
+    )
     collect.add_argument("--config", type=Path, metavar="FILE", help="recipe file")
     collect.add_argument("--force", action="store_true", help="run even if up to date")
     collect.set_defaults(command=_collect)
@@ -341,8 +346,11 @@ def _collect(options: argparse.Namespace) -> int:
     from fieldwise.run import RunFolder
 
     run = RunFolder(options.run)
-    recipe = _recipe_for(options, run)
-    settings = recipe.collect.model_copy(update={"sources": tuple(_source(s) for s in options.sources)})
+    mappings = [s for s in options.sources if s.startswith("{")]
+    recipe = _recipe_for(options, run, [f"collect.sources=[{', '.join(mappings)}]"] if mappings else ())
+    mapped = iter(recipe.collect.sources)  # checked and made absolute as those of a recipe are
+    sources = tuple(next(mapped) if s.startswith("{") else _source(s) for s in options.sources)
+    settings = recipe.collect.model_copy(update={"sources": sources})
     return _run_steps(options, recipe.model_copy(update={"collect": settings}), run, choose("1"), "collect")
 
 

@@ -16,6 +16,8 @@ EXTRAS: dict[str, str] = {
     "eval": "overlap metrics and statistics",
     "gguf": "convert, quantise and run GGUF files",
     "serve": "the HTTP service and its pages",
+    "hub": "take data sets of the Hugging Face hub as documents",
+    "ocr": "read scanned pages and pictures by text recognition (OCR)",
     "nano": "the embedded base weights (installed from the folder nano/)",
     "examples": "rebuild the example documents",
 }
