@@ -44,7 +44,7 @@ class Written(BaseModel):
     question: str | None = Field(
         None, description="asked with Fieldwise's own prompt, over the passages if there are some"
     )
-    prompt: str | None = Field(None, description="sent as it is, as the user's message")
+    prompt: str | None = Field(None, description="sent as it is, as the user's message, behind the passages if there are some")
     messages: tuple[Message, ...] | None = Field(None, description="sent as they are")
     system: str | None = Field(None, description="system message of a prompt; behind the own words of a question")
     passages: tuple[str, ...] = Field((), description="texts, or names of the suite's passages")
@@ -141,7 +141,7 @@ def read_yaml(text: str, path: Path) -> Suite:
         raise DatasetError("expected a name and a text for each", where=f"{path}: passages", fix=_FIX)
     if not isinstance(tools, dict) or not all(isinstance(t, dict) for t in tools.values()):
         raise DatasetError("expected a name and a tool for each", where=f"{path}: tools", fix=_FIX)
-    shelf = Shelf({str(k): " ".join(v.split()) for k, v in passages.items()}, tools, str(value.get("domain") or ""))
+    shelf = Shelf({str(k): v.strip() for k, v in passages.items()}, tools, str(value.get("domain") or ""))
     return _suite(
         path,
         [(row, f"{path}: item {row.get('id', n)}") for n, row in enumerate(rows, 1)],
@@ -240,12 +240,12 @@ def _conversation(written: Written, passages: Sequence[str], where: str) -> Conv
         raise DatasetError(
             "expected one of question, prompt, messages", where=where, found=", ".join(given) or "none", fix=_FIX
         )
-    if given != ["question"] and passages:
+    if given == ["messages"] and (passages or written.system):
         raise DatasetError(
-            "passages belong to a question",
+            "passages and system belong to a question or a prompt",
             where=where,
-            found=f"passages with {given[0]}",
-            fix="Write question instead, or put the text into the prompt.",
+            found="them with messages",
+            fix="Write them into the messages.",
         )
     if written.question is not None:
         first, *rest = grounded_prompt(written.question, passages) if passages else closed_prompt(written.question)
@@ -254,16 +254,10 @@ def _conversation(written: Written, passages: Sequence[str], where: str) -> Conv
         made: Conversation = (first, *rest)
     elif written.prompt is not None:
         system = (Message(role="system", content=written.system),) if written.system else ()
-        made = (*system, Message(role="user", content=written.prompt))
+        listed = "".join(f"[{n}] {text}\n\n" for n, text in enumerate(passages, 1))
+        made = (*system, Message(role="user", content=f"{listed}{written.prompt}"))
     else:
         assert written.messages is not None
-        if written.system:
-            raise DatasetError(
-                "system belongs to a question or a prompt",
-                where=where,
-                found="system with messages",
-                fix="Write it as the first of the messages.",
-            )
         made = written.messages
     if not any(m.role == "user" and m.content.strip() for m in made):
         raise DatasetError("nothing is asked", where=where, found="no text of a user", fix=_FIX)
