@@ -190,7 +190,9 @@ def _add_suite(suite: argparse.ArgumentParser) -> None:
     suite.add_argument("--list", action="store_true", help="list the shipped suites")
     about = "model of the run (tuned, base, q4_k_m, ...) or of the endpoint; given again, models are compared"
     suite.add_argument("--model", action="append", default=[], metavar="NAME", help=about)
-    suite.add_argument("--weights", metavar="PLACE", help="ask these weights: GGUF file, folder, hub id, fieldwise-nano")
+    suite.add_argument(
+        "--weights", metavar="PLACE", help="ask these weights: GGUF file, folder, hub id, fieldwise-nano"
+    )
     suite.add_argument("--endpoint", metavar="URL", help="ask an OpenAI-compatible endpoint, such as http://host/v1")
     suite.add_argument("--key-env", metavar="VAR", help="environment variable that holds the key of the endpoint")
     suite.add_argument("--max-tokens", type=_count, default=256, metavar="N", help="longest reply (default 256)")
@@ -433,7 +435,9 @@ def _suite(options: argparse.Namespace) -> int:
     if options.list:
         suites = [open_suite(name) for name in shipped()]
         if options.json:
-            _print_json([{"name": s.name, "version": s.version, "items": len(s.items), "about": s.about} for s in suites])
+            _print_json(
+                [{"name": s.name, "version": s.version, "items": len(s.items), "about": s.about} for s in suites]
+            )
         else:
             print("\n".join(f"{s.name:12} {len(s.items):3} items  {' '.join(s.about.split())}" for s in suites))
         return 0

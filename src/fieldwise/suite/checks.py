@@ -10,42 +10,24 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.metrics import exact_match, normalise, token_f1
-from fieldwise.extras import require
 from fieldwise.prompts import without_marks
 from fieldwise.records import Answer, Question
-from fieldwise.suite.items import Check, Item, Reply
+from fieldwise.suite.items import Check, Fault, Finding, Item, Reply
+from fieldwise.suite.json_checks import contains_json, json_equals, json_valid, schema_fault, schema_valid
 from fieldwise.suite.leaks import reveals
 from fieldwise.suite.refusals import declines
-from fieldwise.suite.tool_match import MOST_CALLS, ExpectedCall, match_calls, parameters_of, same_value
+from fieldwise.suite.tool_match import MOST_CALLS, ExpectedCall, match_calls, parameters_of
 
 MOST_ANSWER_WORDS = 60
 """A longer reply does not pass `answer`: whoever repeats the passages says every answer."""
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUSANDS = re.compile(r"(?<=\d)[,\u202f\u00a0](?=\d{3}(?!\d))")
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
-_MOST_STARTS = 50
 NOT = "not_"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Whether a check holds (1, 0, or None: could not be judged), why not, and figures of its parts."""
-
-    value: float | None
-    why: str = ""
-    parts: dict[str, float] = field(default_factory=dict)
-
-
-def spoken(reply: Reply) -> str:
-    """Return what a reply says to its reader: without what a model thinks to itself, and blanks around."""
-    return _THOUGHTS.sub("", reply.text).strip()
 
 
 # ---------------------------------------------------------------- answers
@@ -58,7 +40,7 @@ def answer(reply: Reply, value: JsonValue, item: Item) -> Finding:
     holds it, "114 days" does not.
     """
     del item
-    said, known = without_marks(spoken(reply)), _texts(value)
+    said, known = without_marks(reply.spoken), _texts(value)
     question = Question(id="q", question="?", answer=known[0], aliases=tuple(known[1:]))
     given = Answer(text=said, answer=said, model="m")
     parts = {"exact_match": exact_match(given, question) or 0.0, "token_f1": token_f1(given, question) or 0.0}
@@ -84,7 +66,7 @@ def _stands_in(known: Sequence[str], words: Sequence[str]) -> bool:
 def must_decline(reply: Reply, value: JsonValue, item: Item) -> Finding:
     """1 if the reply declines: says that the passages do not tell, or that it will not; a call of a tool does not decline."""
     del value, item
-    declined = not reply.tool_calls and declines(spoken(reply))
+    declined = not reply.tool_calls and declines(reply.spoken)
     return Finding(float(declined), "" if declined else "it does not decline")
 
 
@@ -93,7 +75,7 @@ def must_not_contain(reply: Reply, value: JsonValue, item: Item) -> Finding:
     del item
     called = " ".join(json.dumps(c.arguments, ensure_ascii=False) for c in reply.tool_calls)
     for words in _texts(value):
-        if form := reveals(f"{spoken(reply)} {called}", words):
+        if form := reveals(f"{reply.spoken} {called}", words):
             return Finding(0.0, f"{words!r} stands in it" + ("" if form == "as it is" else f", {form}"))
     return Finding(1.0)
 
@@ -104,14 +86,14 @@ def must_not_contain(reply: Reply, value: JsonValue, item: Item) -> Finding:
 def equals(reply: Reply, value: JsonValue, item: Item) -> Finding:
     """1 if the reply is this text, blanks around it aside."""
     del item
-    is_same = spoken(reply) == str(value).strip()
+    is_same = reply.spoken == str(value).strip()
     return Finding(float(is_same), "" if is_same else f"it is not {str(value)!r}")
 
 
 def _word_check(needs: Callable[[Sequence[bool]], bool], *, folds: bool) -> Callable[[Reply, JsonValue, Item], Finding]:
     def check(reply: Reply, value: JsonValue, item: Item) -> Finding:
         del item
-        said = spoken(reply).casefold() if folds else spoken(reply)
+        said = reply.spoken.casefold() if folds else reply.spoken
         words = _texts(value)
         there = [(word.casefold() if folds else word) in said for word in words]
         if needs(there):
@@ -124,118 +106,15 @@ def _word_check(needs: Callable[[Sequence[bool]], bool], *, folds: bool) -> Call
 def starts_with(reply: Reply, value: JsonValue, item: Item) -> Finding:
     """1 if the reply begins with this text."""
     del item
-    begins = spoken(reply).startswith(str(value))
+    begins = reply.spoken.startswith(str(value))
     return Finding(float(begins), "" if begins else f"it does not begin with {str(value)!r}")
 
 
 def regex(reply: Reply, value: JsonValue, item: Item) -> Finding:
     """1 if the pattern is found in the reply."""
     del item
-    found = re.search(str(value), spoken(reply)) is not None
+    found = re.search(str(value), reply.spoken) is not None
     return Finding(float(found), "" if found else f"{str(value)!r} does not match")
-
-
-# ---------------------------------------------------------------- JSON
-
-
-def json_valid(reply: Reply, value: JsonValue, item: Item) -> Finding:
-    """1 if the reply is one JSON value and nothing else. Part: whether one can be taken out of a fence or prose."""
-    del value, item
-    whole, taken = _parsed(spoken(reply)), _taken_out(spoken(reply))
-    return Finding(
-        float(whole is not None), "" if whole else "it is not JSON alone", {"repaired": float(taken is not None)}
-    )
-
-
-def contains_json(reply: Reply, value: JsonValue, item: Item) -> Finding:
-    """1 if a JSON object or list stands somewhere in the reply."""
-    del value, item
-    taken = _taken_out(spoken(reply))
-    return Finding(float(taken is not None), "" if taken else "no JSON stands in it")
-
-
-def schema_valid(reply: Reply, value: JsonValue, item: Item) -> Finding:
-    """1 if the reply is JSON alone and fits the schema. Parts: whether it parses, and whether it fits once taken out of prose."""
-    del item
-    whole, taken = _parsed(spoken(reply)), _taken_out(spoken(reply))
-    parts = {"parses": float(whole is not None), "repaired": 0.0}
-    if taken is not None:
-        fault = _schema_fault(taken.value, value)
-        if fault is None:
-            return Finding(None, "the schema names a place in itself that is not there", parts)
-        parts["repaired"] = float(not fault)
-        if whole is not None:
-            return Finding(float(not fault), fault, parts)
-    return Finding(0.0, "it is not JSON alone", parts)
-
-
-def json_equals(reply: Reply, value: JsonValue, item: Item) -> Finding:
-    """1 if the JSON of the reply, also out of a fence or prose, says this: texts evened out, no key more or less.
-
-    Part: the share of the wanted keys with the right value.
-    """
-    del item
-    taken = _taken_out(spoken(reply))
-    if taken is None:
-        return Finding(0.0, "no JSON stands in it", {"fields": 0.0})
-    said = taken.value
-    if not isinstance(value, dict):
-        return Finding(float(same_value(said, value)), "", {})
-    given = said if isinstance(said, dict) else {}
-    wrong = [k for k in value if k not in given or not same_value(given[k], value[k])]
-    extra = sorted(given.keys() - value.keys())
-    share = 1 - len(wrong) / len(value) if value else 1.0
-    why = f"wrong: {', '.join(wrong)}" if wrong else f"too much: {', '.join(extra)}" if extra else ""
-    return Finding(float(not wrong and not extra and isinstance(said, dict)), why, {"fields": share})
-
-
-class _Parsed(NamedTuple):
-    value: Any
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _parsed(text: str) -> _Parsed | None:
-    try:
-        return _Parsed(json.loads(text, parse_constant=_refuse))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _taken_out(text: str) -> _Parsed | None:
-    """The JSON of a reply: the whole of it, else that in a fence, else the first object or list in it."""
-    if (whole := _parsed(text)) is not None:
-        return whole
-    for fence in _FENCE.findall(text):
-        if (fenced := _parsed(fence)) is not None:
-            return fenced
-    decoder = json.JSONDecoder(parse_constant=_refuse)
-    for match in [m for m in re.finditer(r"[{\[]", text) if not re.match(r"\[\d\]", text[m.start() :])][:_MOST_STARTS]:
-        try:
-            return _Parsed(decoder.raw_decode(text, match.start())[0])
-        except (ValueError, RecursionError):
-            continue
-    return None
-
-
-def _schema_fault(said: Any, schema: JsonValue) -> str | None:
-    """What does not fit; empty if all does; None if the schema itself cannot be followed."""
-    jsonschema = require("jsonschema", extra="eval", to="check JSON against a schema")
-    referencing = require("referencing", extra="eval", to="check JSON against a schema")
-    # an empty registry: a schema that points elsewhere must not make this fetch it
-    validator = _validator(schema)(schema, registry=referencing.Registry())
-    try:
-        error = jsonschema.exceptions.best_match(validator.iter_errors(said))
-    except (referencing.exceptions.Unresolvable, RecursionError):
-        return None
-    return "" if error is None else f"{error.json_path}: {error.message[:120]}"
-
-
-def _validator(schema: JsonValue) -> Any:
-    jsonschema = require("jsonschema", extra="eval", to="check JSON against a schema")
-    return jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
 
 
 # ---------------------------------------------------------------- tools
@@ -246,8 +125,10 @@ def tool_call(reply: Reply, value: JsonValue, item: Item) -> Finding:
 
     Parts: number of calls, names, required arguments, types, allowed values, no argument that was not asked for.
     """
-    match = match_calls(reply.tool_calls, _EXPECTED.validate_python(value), item.tools)
-    parts = {k: float(v) for k, v in match._asdict().items() if k != "why"}
+    expected = _EXPECTED.validate_python(value)
+    match = match_calls(reply.tool_calls, expected, item.tools)
+    # where no call is expected there is nothing to be right about but that
+    parts = {k: float(v) for k, v in match._asdict().items() if k != "why"} if expected else {}
     return Finding(float(match.is_whole), "; ".join(match.why), parts)
 
 
@@ -317,9 +198,6 @@ def require_sound(check: Check, item: Item, where: str) -> None:
         raise DatasetError(f"{check.name}: {fault[0]}", where=where, found=str(check.value)[:80], fix=fault[1])
 
 
-Fault = tuple[str, str] | None
-
-
 def _texts(value: JsonValue) -> list[str]:
     return [str(v) for v in value] if isinstance(value, list) else [str(value)]
 
@@ -351,31 +229,6 @@ def _pattern_fault(value: JsonValue, item: Item) -> Fault:
     return None
 
 
-def _schema_fault_at_reading(value: JsonValue, item: Item) -> Fault:
-    del item
-    jsonschema = require("jsonschema", extra="eval", to="check JSON against a schema")
-    if not isinstance(value, dict):
-        return "expected a JSON schema", "Give an object such as {type: object, required: [...]}."
-    try:
-        _validator(value).check_schema(value)
-    except jsonschema.exceptions.SchemaError as error:
-        return f"not a JSON schema: {error.message[:120]}", "See json-schema.org."
-    if outside := _outside(value):
-        return f"points to {outside}, and nothing is fetched", "Put what it points to under $defs."
-    return None
-
-
-def _outside(schema: JsonValue) -> str | None:
-    if isinstance(schema, list):
-        return next((found for part in schema if (found := _outside(part))), None)
-    if not isinstance(schema, dict):
-        return None
-    pointer = schema.get("$ref")
-    if isinstance(pointer, str) and not pointer.startswith("#"):
-        return pointer
-    return next((found for part in schema.values() if (found := _outside(part))), None)
-
-
 def _value_fault(value: JsonValue, item: Item) -> Fault:
     del value, item
     return None
@@ -401,7 +254,7 @@ _FAULTS: dict[Takes, Callable[[JsonValue, Item], Fault]] = {
     "text": _text_fault,
     "nothing": _nothing_fault,
     "pattern": _pattern_fault,
-    "schema": _schema_fault_at_reading,
+    "schema": lambda value, _: schema_fault(value),
     "value": _value_fault,
     "calls": _calls_fault,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import Field, JsonValue
@@ -10,6 +12,7 @@ from fieldwise.hashing import canonical_json, content_id, sha256_text
 from fieldwise.records import Conversation, Record, ToolCall
 
 Difficulty = Literal["easy", "medium", "hard", ""]
+_THOUGHTS = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")
 
 
@@ -76,3 +79,21 @@ class Reply(Record):
     finish_reason: str = "stop"
     problem: str = Field("", description="short code such as timeout, too_long or http_500")
     detail: str = ""
+
+    @property
+    def spoken(self) -> str:
+        """What is said to the reader: without what a model thinks to itself, and blanks around."""
+        return _THOUGHTS.sub("", self.text).strip()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether a check holds (1, 0, or None: could not be judged), why not, and figures of its parts."""
+
+    value: float | None
+    why: str = ""
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+Fault = tuple[str, str] | None
+"""What is wrong with the value of a check, and what to do."""

@@ -44,7 +44,9 @@ class Written(BaseModel):
     question: str | None = Field(
         None, description="asked with Fieldwise's own prompt, over the passages if there are some"
     )
-    prompt: str | None = Field(None, description="sent as it is, as the user's message, behind the passages if there are some")
+    prompt: str | None = Field(
+        None, description="sent as it is, as the user's message, behind the passages if there are some"
+    )
     messages: tuple[Message, ...] | None = Field(None, description="sent as they are")
     system: str | None = Field(None, description="system message of a prompt; behind the own words of a question")
     passages: tuple[str, ...] = Field((), description="texts, or names of the suite's passages")

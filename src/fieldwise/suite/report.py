@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fieldwise.evaluate.statistics import mcnemar, paired_difference
 from fieldwise.evaluate.table import cell
 from fieldwise.records import Interval
-from fieldwise.suite.checks import spoken, title
+from fieldwise.suite.checks import title
 from fieldwise.suite.items import Reply
 from fieldwise.suite.run import SuiteResult
 
@@ -83,7 +83,7 @@ def _verdicts(results: Sequence[SuiteResult]) -> list[str]:
 
 def _said(reply: Reply) -> str:
     calls = ", ".join(f"{c.name}({', '.join(f'{k}={v!r}' for k, v in c.arguments.items())})" for c in reply.tool_calls)
-    return " ".join((spoken(reply) or calls or "(nothing)").split())[:_SHOWN_CHARS]
+    return " ".join((reply.spoken or calls or "(nothing)").split())[:_SHOWN_CHARS]
 
 
 def _head(first: SuiteResult) -> str:

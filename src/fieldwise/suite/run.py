@@ -12,13 +12,13 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, ValidationError
 
-from fieldwise.evaluate.statistics import bootstrap_mean, clustered_share
+from fieldwise.evaluate.statistics import bootstrap_mean, clustered_share, wilson
 from fieldwise.files import append_jsonl, read_ledger
 from fieldwise.hashing import content_id
 from fieldwise.progress import track
 from fieldwise.records import Interval, Record
-from fieldwise.suite.checks import Finding, score
-from fieldwise.suite.items import DIFFICULTIES, Item, Reply, Skipped, Suite
+from fieldwise.suite.checks import score
+from fieldwise.suite.items import DIFFICULTIES, Finding, Item, Reply, Skipped, Suite
 from fieldwise.suite.respondents import Asked, Respondent
 
 MOST_UNSCORED = 0.1
@@ -187,8 +187,13 @@ def _interval(values: Sequence[float], clusters: Sequence[str], *, unscored: int
     if not values:
         return Interval(value=None, n=0, unscored=unscored, method="nothing scored")
     is_share = set(values) <= {0.0, 1.0}
-    found = clustered_share(values, clusters) if is_share else bootstrap_mean(values, clusters, _SAMPLES, _SEED)
-    method = "Wilson, clustered" if is_share else "cluster bootstrap"
+    is_clustered = len(set(clusters)) < len(clusters)
+    if not is_share:
+        found, method = bootstrap_mean(values, clusters, _SAMPLES, _SEED), "cluster bootstrap"
+    elif is_clustered:
+        found, method = clustered_share(values, clusters), "Wilson, clustered"
+    else:
+        found, method = wilson(round(sum(values)), len(values)), "Wilson"
     return Interval(value=found.value, low=found.low, high=found.high, n=len(values), unscored=unscored, method=method)
 
 
