@@ -1,4 +1,5 @@
-"""The command line: one command per stage, plus run, status, documents, validate, trace, ask, compare, votes, doctor, data and init.
+"""The command line: one command per stage, plus run, suite, status, documents, validate, trace, ask, compare, votes, doctor,
+data and init.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 something the user can mend, 3 a gate said no,
 130 interrupted, 141 the reader of the output went away. Nothing heavy is imported before a command needs it.
@@ -142,11 +143,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     collect = commands.add_parser(
         "collect",
-        help="read folders, files or web addresses into a run",
-        description="Read folders, files or web addresses into a run.",
+        help="read folders, files, web addresses or rows of data sets into a run",
+        description="Read folders, files, web addresses or rows of data sets into a run.",
         parents=[common, place],
     )
-    collect.add_argument("sources", nargs="+", metavar="SOURCE", help="folders, files, patterns or http(s) addresses")
+    collect.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folders, files, patterns or http(s) addresses; in braces, a source as in a recipe: '{rows: faq.csv}'",
+    )
     collect.add_argument("--config", type=Path, metavar="FILE", help="recipe file")
     collect.add_argument("--force", action="store_true", help="run even if up to date")
     collect.set_defaults(command=_collect)
@@ -185,7 +191,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--without", action="append", default=[], metavar="VOTER", help="leave a voter out; may be given again"
     )
     votes.add_argument("--export", type=Path, metavar="FILE", help="write the votes as preference pairs, JSON Lines")
-
+    about = "put the released model, any weights or an endpoint through a suite of prepared questions"
+    _add_suite(add("suite", _suite, about, place))
     add("status", _status, "show what stands in a run folder", place)
     about = "show what came in, what was dropped and why, and what the documents of a run are"
     add("documents", _documents, about, place)
@@ -201,6 +208,39 @@ def build_parser() -> argparse.ArgumentParser:
     init.add_argument("domain", help="healthcare, legal, finance or general")
     init.add_argument("--folder", type=Path, default=Path(), help="where to write it (default: here)")
     return parser
+
+
+def _add_suite(suite: argparse.ArgumentParser) -> None:
+    suite.add_argument("suite", nargs="?", metavar="NAME_OR_FILE", help="a shipped suite, or a .yaml or .jsonl file")
+    suite.add_argument("--list", action="store_true", help="list the shipped suites")
+    about = "model of the run (tuned, base, q4_k_m, ...) or of the endpoint; given again, models are compared"
+    suite.add_argument("--model", action="append", default=[], metavar="NAME", help=about)
+    suite.add_argument(
+        "--weights", metavar="PLACE", help="ask these weights: GGUF file, folder, hub id, fieldwise-nano"
+    )
+    suite.add_argument("--endpoint", metavar="URL", help="ask an OpenAI-compatible endpoint, such as http://host/v1")
+    suite.add_argument("--key-env", metavar="VAR", help="environment variable that holds the key of the endpoint")
+    suite.add_argument("--max-tokens", type=_count, default=256, metavar="N", help="longest reply (default 256)")
+    about = "share that must be passed, by the lower end of the interval; exit code 3 if it is not"
+    suite.add_argument("--at-least", type=_share, metavar="SHARE", help=about)
+    suite.add_argument("--out", type=Path, metavar="DIR", help="folder for replies and figures (default DIR/suites)")
+    suite.add_argument("--force", action="store_true", help="ask again what has been answered")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100000, found {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text!r}")
+    return value
 
 
 def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -381,8 +421,11 @@ def _collect(options: argparse.Namespace) -> int:
     from fieldwise.run import RunFolder
 
     run = RunFolder(options.run)
-    recipe = _recipe_for(options, run)
-    settings = recipe.collect.model_copy(update={"sources": tuple(_source(s) for s in options.sources)})
+    mappings = [s for s in options.sources if s.startswith("{")]
+    recipe = _recipe_for(options, run, [f"collect.sources=[{', '.join(mappings)}]"] if mappings else ())
+    mapped = iter(recipe.collect.sources)  # checked and made absolute as those of a recipe are
+    sources = tuple(next(mapped) if s.startswith("{") else _source(s) for s in options.sources)
+    settings = recipe.collect.model_copy(update={"sources": sources})
     return _run_steps(options, recipe.model_copy(update={"collect": settings}), run, choose("1"), "collect")
 
 
@@ -516,6 +559,35 @@ def _export_votes(options: argparse.Namespace, comparison: Comparison, counted: 
         print(f"Wrote {len(exported.pairs)} preference pairs to {options.export}{left_out}.")
     say("  A model trained on these pairs must be measured on other questions than those voted on.")
     return 0
+
+
+def _suite(options: argparse.Namespace) -> int:
+    from fieldwise.suite.reading import open_suite, shipped
+
+    if options.list:
+        suites = [open_suite(name) for name in shipped()]
+        if options.json:
+            _print_json(
+                [{"name": s.name, "version": s.version, "items": len(s.items), "about": s.about} for s in suites]
+            )
+        else:
+            print("\n".join(f"{s.name:12} {len(s.items):3} items  {' '.join(s.about.split())}" for s in suites))
+        return 0
+    if options.suite is None:
+        raise FieldwiseError("which suite?", where="suite", fix=f"Name a file, or one of: {', '.join(shipped())}.")
+    suite = open_suite(options.suite)
+    from fieldwise.suite.command import Source, figures, run_suite
+    from fieldwise.suite.report import plain
+
+    models = tuple(dict.fromkeys(options.model))
+    source = Source(options.run, models, options.weights, options.endpoint, options.key_env, options.max_tokens)
+    results, folder = run_suite(suite, source, options.out, at_least=options.at_least, forget=options.force)
+    if options.json:
+        _print_json({"folder": str(folder), "models": [figures(r) for r in results]})
+    else:
+        print(plain(results))
+        print(f"\nReport:     {folder / 'report.md'}")
+    return 3 if any(r.verdict in ("FAIL", "INCONCLUSIVE") for r in results) else 0
 
 
 # ---------------------------------------------------------------- looking

@@ -130,8 +130,9 @@ def _collect(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 
 def _collect_fingerprint(recipe: Recipe) -> dict[str, JsonValue]:
     from fieldwise.collect import stage
+    from fieldwise.collect.readers import ocr_versions
 
-    return {"files": stage.fingerprint(recipe.collect)}
+    return {"files": stage.fingerprint(recipe.collect), "ocr": ocr_versions(recipe.collect.ocr)}
 
 
 def _prepare(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -228,7 +229,7 @@ STEPS: tuple[Step, ...] = (
         "collect",
         "read the sources into documents with their structure",
         (),
-        ("collect", "decode"),
+        ("collect", "decode", "rows/reading"),
         ("pypdfium2", "pdfplumber", "trafilatura", "lxml", "openpyxl"),
         lambda r: {"collect": r.collect.keyed()},
         _collect,
@@ -565,12 +566,12 @@ def run_steps(
 
 def require_outside(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...]) -> None:
     """Raise for sources, weights or questions that are not there, before anything is written or a stage spends time."""
-    from fieldwise.collect.sources import find_files
+    from fieldwise.collect.stage import require_sources
 
     for step in steps:
         if step.number == "1":
             _require_apart(recipe.collect, run)
-            find_files(recipe.collect)
+            require_sources(recipe.collect)
         else:
             step.outside(recipe)
             if step.require is not None and plan_step(step, recipe, run, force=False).action in ("run", "wait"):

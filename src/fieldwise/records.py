@@ -34,6 +34,7 @@ class Source(Record):
     bytes: int = 0
     licence: str | None = None
     query: str | None = None
+    date: str | None = Field(None, description="date that a data set states for the row, as it stands there")
     fetched_at: str | None = Field(None, description="ISO 8601, only for what came over a network")
 
 
@@ -43,6 +44,9 @@ class PageSpan(Record):
     number: int
     start: int
     end: int
+    confidence: float | None = Field(
+        None, description="mean confidence of text recognition, from 0 to 1; None for a page that has a text layer"
+    )
 
 
 class Heading(Record):

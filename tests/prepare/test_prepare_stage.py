@@ -151,7 +151,12 @@ def run_examples(folder: Path, tokenizer_path: Path) -> Ran:
     run = RunFolder(folder)
     with StepRun(run, "1_collect", "0" * 64, 42) as step:
         run.publish(
-            "1_collect", "0" * 64, {}, step.staging, collect(CollectSettings(sources=(str(EXAMPLES),)), step), 0.0
+            "1_collect",
+            "0" * 64,
+            {},
+            step.staging,
+            collect(CollectSettings(sources=(str(EXAMPLES),), ocr="off"), step),
+            0.0,
         )
     return prepare(folder, tokenizer_path)
 

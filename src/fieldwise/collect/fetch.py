@@ -46,6 +46,9 @@ _ENDINGS = {
     media.CSV: ".csv",
     media.MAIL: ".eml",
     media.PLAIN: ".txt",
+    media.PNG: ".png",
+    media.JPEG: ".jpg",
+    media.TIFF: ".tif",
 }
 _VAGUE = {"", media.PLAIN, "application/octet-stream", "binary/octet-stream", "application/zip", "application/force-download"}  # fmt: skip
 

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from fieldwise.decode import decode
 from fieldwise.errors import DatasetError
@@ -21,6 +21,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 MAX_RECORD_LINES = 500
 """A quoted CSV field may hold line breaks; one that is still open after so many lines was never closed."""
 _BATCH_ROWS = 1024
+_BLOCK_BYTES = 1 << 20
+_SHOWN_OF_CUT = 200
 _DELIMITERS = ",;\t|"
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 csv.field_size_limit(2**31 - 1)  # the limit of 128 KiB is for a whole field, and a document may be longer
@@ -51,10 +53,10 @@ class Note(NamedTuple):
 Read = Row | Broken | Note
 
 
-def read_rows(path: Path) -> Iterator[Read]:
+def read_rows(path: Path, max_line_bytes: int | None = None) -> Iterator[Read]:
     """Yield the rows of a file, its broken lines, and notes on its encoding, in their order.
 
-    Raises DatasetError when the file as a whole cannot be read.
+    A longer line than the limit is a broken one and never held in memory. Raises DatasetError when the file as a whole cannot be read.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -66,7 +68,7 @@ def read_rows(path: Path) -> Iterator[Read]:
         )
     if path.stat().st_size == 0:
         raise DatasetError("the file is empty", where=path, fix="Write it again, or leave it out.")
-    return reader(path)
+    return reader(path, max_line_bytes)
 
 
 # ---------------------------------------------------------------- lines
@@ -76,10 +78,11 @@ class _Line(NamedTuple):
     number: int
     text: str
     note: str | None
+    is_cut: bool = False
 
 
-def _lines(path: Path) -> Iterator[_Line]:
-    """Lines with their ends; each decoded for itself, so that one line of another table does not spoil the rest."""
+def _lines(path: Path, max_bytes: int | None) -> Iterator[_Line]:
+    """Lines with their ends, one that is too long with its beginning alone; each decoded for itself, so that one line of another table does not spoil the rest."""
     with path.open("rb") as stream:
         head = stream.read(4096)
         stream.seek(0)
@@ -95,7 +98,10 @@ def _lines(path: Path) -> Iterator[_Line]:
                 found="a zero byte at its beginning",
                 fix="If it is UTF-16 without a byte order mark, save it as UTF-8.",
             )
-        for number, raw in enumerate(stream, 1):
+        for number, (raw, is_cut) in enumerate(_raw_lines(stream, max_bytes), 1):
+            if is_cut:
+                yield _Line(number, raw[:_SHOWN_OF_CUT].decode("utf-8", "replace"), None, is_cut=True)
+                continue
             if number == 1:
                 raw = raw.removeprefix(codecs.BOM_UTF8)
             try:
@@ -104,11 +110,28 @@ def _lines(path: Path) -> Iterator[_Line]:
                 yield _Line(number, *decode(raw))
 
 
+def _raw_lines(stream: IO[bytes], max_bytes: int | None) -> Iterator[tuple[bytes, bool]]:
+    limit = -1 if max_bytes is None else max_bytes
+    while raw := stream.readline(limit):
+        is_cut = len(raw) == limit and not raw.endswith(b"\n")
+        if is_cut:
+            while (rest := stream.readline(_BLOCK_BYTES)) and not rest.endswith(b"\n"):
+                pass
+        yield raw, is_cut
+
+
+def _too_long(line: _Line) -> Broken:
+    return Broken(line.number, "longer than a row may be", line.text)
+
+
 # ---------------------------------------------------------------- formats of files
 
 
-def _read_jsonl(path: Path) -> Iterator[Read]:
-    for line in _lines(path):
+def _read_jsonl(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
+    for line in _lines(path, max_line_bytes):
+        if line.is_cut:
+            yield _too_long(line)
+            continue
         if not line.text.strip():
             continue
         if line.note:
@@ -131,14 +154,14 @@ def _kind_of(value: Any) -> str:
     return {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
 
 
-def _read_json(path: Path) -> Iterator[Read]:
+def _read_json(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
     content = path.read_bytes()
     decoded = decode(content)
     try:
         value = json.loads(decoded.text)
     except (json.JSONDecodeError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
-            yield from _read_jsonl(path)  # many data sets call JSON Lines .json
+            yield from _read_jsonl(path, max_line_bytes)  # many data sets call JSON Lines .json
             return
         raise DatasetError(
             "not valid JSON",
@@ -174,8 +197,8 @@ def _list_in(value: Any, path: Path) -> list[Any]:
     )
 
 
-def _read_csv(path: Path) -> Iterator[Read]:
-    records = _Records(_lines(path))
+def _read_csv(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
+    records = _Records(_lines(path, max_line_bytes))
     header = records.header(path)
     yield from records.notes()
     while (read := records.next(len(header))) is not None:
@@ -225,11 +248,14 @@ class _Records:
             line = self._take()
         if line is None:
             return None
+        if line.is_cut:
+            return _too_long(line)
         taken, quotes = [line], line.text.count('"')
         while quotes % 2 and len(taken) < MAX_RECORD_LINES and (more := self._take()) is not None:
             taken.append(more)
             quotes += more.text.count('"')
-        fields = None if quotes % 2 else self._parse("".join(t.text for t in taken))
+        is_broken = quotes % 2 or any(t.is_cut for t in taken)
+        fields = None if is_broken else self._parse("".join(t.text for t in taken))
         if fields is not None and len(fields) == width:
             return line.number, fields
         self._waiting = taken[:0:-1] + self._waiting
@@ -254,7 +280,7 @@ class _Records:
         return rows[0] if len(rows) == 1 else None
 
 
-def _read_parquet(path: Path) -> Iterator[Read]:
+def _read_parquet(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
     pa: Any = require("pyarrow", extra="documents", to="read Parquet files")
     pq: Any = require("pyarrow.parquet", extra="documents", to="read Parquet files")
     try:
@@ -270,7 +296,7 @@ def _read_parquet(path: Path) -> Iterator[Read]:
         ) from error
 
 
-def _read_arrow(path: Path) -> Iterator[Read]:
+def _read_arrow(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
     """A file of a folder that `save_to_disk` of the `datasets` library has left."""
     pa: Any = require("pyarrow", extra="documents", to="read Arrow files")
     ipc: Any = require("pyarrow.ipc", extra="documents", to="read Arrow files")
@@ -287,7 +313,7 @@ def _read_arrow(path: Path) -> Iterator[Read]:
         ) from error
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Read]]] = {
+_READERS: dict[str, Callable[[Path, int | None], Iterator[Read]]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".json": _read_json,
