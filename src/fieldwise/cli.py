@@ -1,5 +1,4 @@
-"""The command line: one command per stage, plus run, suite, status, documents, validate, trace, ask, compare, votes, doctor,
-data and init.
+"""The command line: one command per stage, and those that look at a run, ask, compare, vote and measure.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 something the user can mend, 3 a gate said no,
 130 interrupted, 141 the reader of the output went away. Nothing heavy is imported before a command needs it.
