@@ -30,6 +30,7 @@ from .tasks import NOT_STATED, Turn
 from .toolcalls import make_call, public, tool_line
 from .world import Passage
 
+_WRITTEN_FREELY = 60  # JSON is long, and writing goes without a cache
 READ = ("name", "number", "bind", "reverse", "generic")
 
 
@@ -260,8 +261,8 @@ def text_loss(model: Nano, ids: torch.Tensor, length: int = 512) -> float:
 
 def json_replies(model: Nano, maker: RowMaker, items: list[Item]) -> dict[str, Rate]:
     """Replies to the JSON items, written freely: how many parse, and how many have the right fields and values."""
-    asked = [i for i in items if i.kind == "json"]
-    outputs = generate(model, [i.ids[: i.start] for i in asked], maker.special.end, maker.special.pad, most=160)
+    asked = [i for i in items if i.kind == "json"][:_WRITTEN_FREELY]
+    outputs = generate(model, [i.ids[: i.start] for i in asked], maker.special.end, maker.special.pad, most=96)
     parsed = [_parsed(maker, tokens) for tokens in outputs]
     wanted = [_parsed(maker, i.ids[i.start :]) for i in asked]
     return {
