@@ -190,6 +190,14 @@ def build_items(build: Path, forms: Path, each: int, context: int = 1024) -> lis
 # ---------------------------------------------------------------- scoring
 
 
+def _padded(rows: list[list[int]], pad: int) -> torch.Tensor:
+    """Rows of one width, a multiple of 64: oneDNN keeps something for every shape it meets, gigabytes in the end."""
+    ids = torch.full((len(rows), -(-max(map(len, rows)) // 64) * 64), pad)
+    for n, row in enumerate(rows):
+        ids[n, : len(row)] = torch.tensor(row)
+    return ids
+
+
 @torch.no_grad()
 def score(model: Nano, items: list[Item], decline: list[int], pad: int) -> dict[str, list[tuple[bool, bool]]]:
     """For every kind: (all tokens right, begins to decline) per item; `decline` holds the first tokens of a decline."""
@@ -199,11 +207,8 @@ def score(model: Nano, items: list[Item], decline: list[int], pad: int) -> dict[
     ordered = sorted(items, key=lambda i: len(i.ids))
 
     def hidden_states(rows: list[list[int]]) -> torch.Tensor:
-        ids = torch.full((len(rows), max(map(len, rows))), pad)
-        for n, row in enumerate(rows):
-            ids[n, : len(row)] = torch.tensor(row)
         with torch.autocast(device.type, torch.bfloat16):
-            return model(ids.to(device))
+            return model(_padded(rows, pad).to(device))
 
     for begin in range(0, len(ordered), 16):
         group = ordered[begin : begin + 16]
@@ -301,11 +306,8 @@ def generate(model: Nano, prompts: list[list[int]], end: int, pad: int, most: in
         alive = list(group)
         for _ in range(most):
             rows = [prompts[i] + outputs[i] for i in alive]
-            ids = torch.full((len(rows), max(map(len, rows))), pad)
-            for n, row in enumerate(rows):
-                ids[n, : len(row)] = torch.tensor(row)
             with torch.autocast(device.type, torch.bfloat16):
-                hidden = model(ids.to(device))
+                hidden = model(_padded(rows, pad).to(device))
                 last = hidden[torch.arange(len(rows)), torch.tensor([len(r) - 1 for r in rows])]
                 tokens = model.logits(last).argmax(-1).tolist()
             for i, token in zip(alive, tokens, strict=True):
