@@ -17,6 +17,8 @@ from fieldwise.records import Document, Source
 MIN_PAGE_CHARS = 20
 _STAMP_CHARS = 200  # courts and scanners stamp a line on pages that are pictures
 _PASSWORD_ERROR = 4
+_MAX_OBJECTS = 50_000  # a drawing, not a scan with a stamp; to look through a million takes seconds
+_MAX_DAMAGED = 1000  # in a row: a file of 600 bytes may claim a million pages
 _NO_FORM = 0
 _NO_TITLE = re.compile(
     r"(?:untitled|untitled document|document\d*|scan\w*|\(?unspecified\)?|title|.*\.(?:docx?|od[tsp]|rtf|indd|qxd|pdf|tmp|dvi|xlsx?|pptx?|wpd|ps|tif)|microsoft word - .*|powerpoint presentation|slide \d+|\W*)",
@@ -70,7 +72,7 @@ def read_pdf(path: Path, source: Source) -> Document:
                 raise DocumentError(
                     "the file has no pages", reason="broken", fix="Print it to a new PDF, or get it again."
                 )
-            pages = [_read_page(file, n, ruled, builder) for n in range(len(file))]
+            pages = _read_pages(file, ruled, builder)
             title = one_line(file.get_metadata_value("Title") or "")
             if file.get_formtype() != _NO_FORM:
                 builder.note("what is filled into form fields is left out")
@@ -87,14 +89,37 @@ def read_pdf(path: Path, source: Source) -> Document:
     return builder.document(source, "" if _NO_TITLE.fullmatch(title) else title)
 
 
-def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder) -> _Page:
+def _read_pages(file: Any, ruled: RuledTables, builder: TextBuilder) -> list[_Page]:
+    """Read page by page; what cannot be read is noted, at the end of a file with a thousand such pages as a whole."""
+    pages: list[_Page] = []
+    damaged: list[_Page] = []
+    for n in range(len(file)):
+        page = _read_page(file, n, ruled, builder)
+        if page is None:
+            damaged.append(_Page(n + 1, [], 0))
+            if len(damaged) == _MAX_DAMAGED:
+                builder.note(f"the pages {damaged[0].number} to {len(file)} are damaged and left out")
+                return pages
+        else:
+            pages += [*_noted(damaged, builder), page]
+            damaged = []
+    return [*pages, *_noted(damaged, builder)]
+
+
+def _noted(damaged: list[_Page], builder: TextBuilder) -> list[_Page]:
+    for page in damaged:
+        builder.note(f"page {page.number} is damaged and left out")
+    return damaged
+
+
+def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder) -> _Page | None:
+    """Read a page; None if it is damaged."""
     pdfium: Any = require("pypdfium2", extra="documents", to="read PDF files")
     try:
         page = file[n]
         textpage = page.get_textpage()
     except pdfium.PdfiumError:
-        builder.note(f"page {n + 1} is damaged and left out")
-        return _Page(n + 1, [], 0)
+        return None
     chars = read_segments(textpage)
     visible = sum(len(s.text) for s in chars.segments)
     if visible < MIN_PAGE_CHARS or (visible < _STAMP_CHARS and _is_picture(page)):
@@ -119,6 +144,8 @@ def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder) -> _
 def _is_picture(page: Any) -> bool:
     """Tell whether one picture covers most of the page."""
     raw: Any = require("pypdfium2.raw", extra="documents", to="read PDF files")
+    if raw.FPDFPage_CountObjects(page.raw) > _MAX_OBJECTS:
+        return False
     area = page.get_width() * page.get_height()
     for picture in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=4):
         left, low, right, high = picture.get_bounds()
