@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from fieldwise.collect.builder import TextBuilder, one_line, printable
 from fieldwise.collect.pdf_blocks import Block, HeadingRules, find_heading_rules, split_blocks
 from fieldwise.collect.pdf_layout import Segment, read_segments, reading_order
-from fieldwise.collect.pdf_tables import FoundTable, RuledTables, find_aligned, has_rules, segments_in
+from fieldwise.collect.pdf_tables import FoundTable, RuledTables, find_aligned, segments_in
 from fieldwise.errors import DocumentError
 from fieldwise.extras import require
 from fieldwise.records import Document, Source
@@ -66,18 +66,15 @@ def read_pdf(path: Path, source: Source) -> Document:
             fix="Print it to a new PDF, or get it again.",
         ) from error
     builder = TextBuilder()
-    with RuledTables(path) as ruled:
-        try:
-            if len(file) == 0:
-                raise DocumentError(
-                    "the file has no pages", reason="broken", fix="Print it to a new PDF, or get it again."
-                )
-            pages = _read_pages(file, ruled, builder)
-            title = one_line(file.get_metadata_value("Title") or "")
-            if file.get_formtype() != _NO_FORM:
-                builder.note("what is filled into form fields is left out")
-        finally:
-            file.close()
+    try:
+        if len(file) == 0:
+            raise DocumentError("the file has no pages", reason="broken", fix="Print it to a new PDF, or get it again.")
+        pages = _read_pages(file, builder)
+        title = one_line(file.get_metadata_value("Title") or "")
+        if file.get_formtype() != _NO_FORM:
+            builder.note("what is filled into form fields is left out")
+    finally:
+        file.close()
     if all(page.chars < MIN_PAGE_CHARS for page in pages):
         raise DocumentError(
             "no page has a text layer: it is a scan",
@@ -89,12 +86,14 @@ def read_pdf(path: Path, source: Source) -> Document:
     return builder.document(source, "" if _NO_TITLE.fullmatch(title) else title)
 
 
-def _read_pages(file: Any, ruled: RuledTables, builder: TextBuilder) -> list[_Page]:
+def _read_pages(file: Any, builder: TextBuilder) -> list[_Page]:
     """Read page by page; what cannot be read is noted, at the end of a file with a thousand such pages as a whole."""
     pages: list[_Page] = []
     damaged: list[_Page] = []
+    fonts: dict[int, bool] = {}
+    ruled = RuledTables()
     for n in range(len(file)):
-        page = _read_page(file, n, ruled, builder)
+        page = _read_page(file, n, ruled, fonts, builder)
         if page is None:
             damaged.append(_Page(n + 1, [], 0))
             if len(damaged) == _MAX_DAMAGED:
@@ -112,7 +111,7 @@ def _noted(damaged: list[_Page], builder: TextBuilder) -> list[_Page]:
     return damaged
 
 
-def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder) -> _Page | None:
+def _read_page(file: Any, n: int, ruled: RuledTables, fonts: dict[int, bool], builder: TextBuilder) -> _Page | None:
     """Read a page; None if it is damaged."""
     pdfium: Any = require("pypdfium2", extra="documents", to="read PDF files")
     try:
@@ -120,7 +119,7 @@ def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder) -> _
         textpage = page.get_textpage()
     except pdfium.PdfiumError:
         return None
-    chars = read_segments(textpage)
+    chars = read_segments(textpage, fonts)
     visible = sum(len(s.text) for s in chars.segments)
     if visible < MIN_PAGE_CHARS or (visible < _STAMP_CHARS and _is_picture(page)):
         builder.note(f"page {n + 1} has no text layer")
@@ -129,13 +128,12 @@ def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder) -> _
         builder.note(f"page {n + 1} has a text layer that cannot be read")
     if not chars.has_layout:
         parts: list[_Part] = [_Raw(textpage.get_text_range())]
-    elif page.get_rotation() in (0, 180) and visible >= MIN_PAGE_CHARS and has_rules(page):
-        tables = ruled.find(n)
+    else:
+        is_ruled = page.get_rotation() in (0, 180) and visible >= MIN_PAGE_CHARS
+        tables = ruled.find(page, chars.words) if is_ruled else []
         if tables is None:
             builder.note(f"tables of page {n + 1} are left as lines")
         parts = _with_tables(chars.segments, page.get_width(), tables or [])
-    else:
-        parts = _arrange(chars.segments, page.get_width())
     textpage.close()
     page.close()
     return _Page(n + 1, parts, visible)
