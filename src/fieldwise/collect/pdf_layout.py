@@ -279,19 +279,14 @@ def _find_gutter(segments: list[Segment], page_width: float) -> float | None:
     """The middle of the blank strip between two columns of prose, or None; short cells of a table are no prose."""
     if len(segments) < 2 * _MIN_COLUMN_LINES:
         return None
-    best: tuple[int, float] | None = None
-    for step in range(35, 66):
-        x = page_width * step / 100
-        crossing = sum(s.x0 < x - 3 and s.x1 > x + 3 for s in segments)
-        if (
-            best is None
-            or crossing < best[0]
-            or (crossing == best[0] and abs(x - page_width / 2) < abs(best[1] - page_width / 2))
-        ):
-            best = (crossing, x)
-    if best is None or best[0] > _MAX_CROSSING_SHARE * len(segments):
+    places = page_width * np.arange(35, 66) / 100
+    lefts, rights = np.array([s.x0 for s in segments]), np.array([s.x1 for s in segments])
+    crossing = ((lefts < places[:, None] - 3) & (rights > places[:, None] + 3)).sum(axis=1)
+    fewest = int(crossing.min())
+    if fewest > _MAX_CROSSING_SHARE * len(segments):
         return None
-    x = best[1]
+    free = places[crossing == fewest]
+    x = float(free[np.argmin(np.abs(free - page_width / 2))])
     for side in ([s for s in segments if s.x1 <= x + 3], [s for s in segments if s.x0 >= x - 3]):
         prose = [s for s in side if len(s.text) >= _MIN_PROSE_CHARS and s.x1 - s.x0 >= _MIN_COLUMN_SHARE * page_width]
         if len(prose) < _MIN_COLUMN_LINES or sum(len(s.text) for s in prose) < _MIN_PROSE_SHARE * sum(
