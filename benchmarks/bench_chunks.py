@@ -4,7 +4,7 @@
 
 speed    text is cut into chunks of at most 220 tokens of the base model, with headings, pages and offsets, collection by
          collection: "first" with a token counter that knows no word yet, "again" with one that has seen them. Beside it
-         semchunk and langchain-text-splitters on the same texts with the same count of tokens, where they are installed
+         semchunk on the same texts with the same count of tokens, where it is installed
 memory   `fieldwise prepare` over so many generated documents that they give the wanted number of chunks; the largest
          resident size of the process
 
@@ -85,17 +85,12 @@ def _clock(
 
 
 def peers(counter: TokenCounter) -> Iterator[tuple[str, Callable[[str], list[Any]]]]:
-    """Splitters of others that are installed; they count tokens with the same counter, which knows all words by then."""
+    """Splitters of others that are installed; they count with the same counter, which knows most words by then."""
     largest = ChunkSettings().max_tokens
     if importlib.util.find_spec("semchunk") is not None:
         import semchunk
 
         yield "semchunk", semchunk.chunkerify(counter.count, largest, memoize=False)
-    if importlib.util.find_spec("langchain_text_splitters") is not None:
-        from langchain_text_splitters import RecursiveCharacterTextSplitter
-
-        splitter = RecursiveCharacterTextSplitter(chunk_size=largest, chunk_overlap=0, length_function=counter.count)
-        yield "langchain", splitter.split_text
 
 
 # ---------------------------------------------------------------- memory
