@@ -51,7 +51,8 @@ _PART = re.compile(r"part\s+(i{1,3}v?)\b", re.IGNORECASE)
 def read(path: Path) -> Document | None:
     """The document of a file, None if files of its kind are not read."""
     kind = detect(path, path.name).media_type
-    return None if kind is None else READERS[kind].load()(path, Source(uri=path.name, media_type=kind))
+    reader = READERS.get(kind or "")
+    return None if reader is None else reader.load()(path, Source(uri=path.name, media_type=kind or ""))
 
 
 def best_seconds(work: Callable[[], object], repeats: int) -> float:

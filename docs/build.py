@@ -38,10 +38,14 @@ def _type(annotation: Any) -> str:
     )
 
 
-def _inner(annotation: Any) -> type[BaseModel] | None:
+def _inners(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for a in get_args(annotation) if (found := _inner(a)) is not None), None)
+        return [annotation]
+    return [found for a in get_args(annotation) for found in _inners(a)]
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    return next(iter(_inners(annotation)), None)
 
 
 def _default(value: Any) -> str:
@@ -59,8 +63,8 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from _rows(inner, f"{prefix}{name}.")
             continue
         yield f"| `{prefix}{name}` | {_type(field.annotation)} | {_default(default)} | {field.description or ''} |"
-        if inner is not None:
-            yield from _rows(inner, f"{prefix}{name}.N.")
+        for kind in _inners(field.annotation):
+            yield from _rows(kind, f"{prefix}{name}.N.")
 
 
 def recipe_page() -> str:

@@ -14,7 +14,14 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import pytest
 
-_LOOPBACK_ROOMS = ("tests/serve/", "tests/ui/", "tests/e2e/", "tests/collect/test_web_")
+_LOOPBACK_ROOMS = (
+    "tests/serve/",
+    "tests/ui/",
+    "tests/e2e/",
+    "tests/collect/test_web_",
+    "tests/llm/",
+    "tests/suite/",
+)
 _BROWSER_ARGUMENTS = [
     "--no-sandbox",
     "--disable-background-networking",

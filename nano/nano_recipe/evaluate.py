@@ -19,9 +19,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from . import written
+from . import ngram, written
 from .model import Nano, load_exported
 from .prompts import GROUNDED_SYSTEM, served
 from .rows import RowMaker, open_maker
@@ -254,7 +255,29 @@ def text_loss(model: Nano, ids: torch.Tensor, length: int = 512) -> float:
     return total / count
 
 
-# ---------------------------------------------------------------- hand-written passages, by generation
+# ---------------------------------------------------------------- by generation: JSON and hand-written passages
+
+
+def json_replies(model: Nano, maker: RowMaker, items: list[Item]) -> dict[str, Rate]:
+    """Replies to the JSON items, written freely: how many parse, and how many have the right fields and values."""
+    asked = [i for i in items if i.kind == "json"]
+    outputs = generate(model, [i.ids[: i.start] for i in asked], maker.special.end, maker.special.pad, most=160)
+    parsed = [_parsed(maker, tokens) for tokens in outputs]
+    wanted = [_parsed(maker, i.ids[i.start :]) for i in asked]
+    return {
+        "json_valid": wilson(sum(p is not None for p in parsed), len(parsed)),
+        "json_fields": wilson(
+            sum(p is not None and p.keys() == w.keys() for p, w in zip(parsed, wanted, strict=True) if w), len(parsed)
+        ),
+    }
+
+
+def _parsed(maker: RowMaker, tokens: list[int]) -> dict[str, object] | None:
+    try:
+        value = json.loads(maker.tokenizer.decode([t for t in tokens if t != maker.special.end]))
+    except json.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def normalise(answer: str) -> str:
@@ -340,21 +363,29 @@ def main() -> None:
     options = parser.parse_args()
     model = load_exported(options.weights)
     maker = open_maker(options.build, options.forms, "test")
-    rates = summarise(model, build_items(options.build, options.forms, options.each, model.shape.context), maker)
+    items = build_items(options.build, options.forms, options.each, model.shape.context)
+    rates = summarise(model, items, maker) | json_replies(model, maker, items)
     hand, answers = handwritten(model, maker, options.handwritten)
     held = torch.from_numpy(maker.text[:131072].astype("int64"))
     loss = text_loss(model, held)
     chars = len(maker.tokenizer.decode(held.tolist(), skip_special_tokens=True).encode())
-    bits = loss * len(held) / math.log(2) / chars
+    to_bits = len(held) / math.log(2) / chars
+    bits = loss * to_bits
+    counted = ngram.loss(
+        np.load(options.build / "text_train.npy"), maker.text[:131072], maker.tokenizer.get_vocab_size()
+    )
     report = {
         "grammar": {k: r._asdict() for k, r in rates.items()},
         "handwritten": {k: r._asdict() for k, r in hand.items()},
         "bits_per_byte": bits,
+        "bits_per_byte_5gram": counted * to_bits,
     }
     for title, table in (("grammar", rates), ("hand-written", hand)):
         for kind, rate in table.items():
             print(f"{title:13} {kind:20} {rate.value:6.3f}  [{rate.low:.3f}, {rate.high:.3f}]  n={rate.n}")
-    print(f"bits per byte on held-out text {bits:.3f}")
+    print(
+        f"bits per byte on held-out text {bits:.3f}, of a 5-gram model over all training text {counted * to_bits:.3f}"
+    )
     if options.json:
         options.json.write_text(json.dumps({**report, "answers": answers}, indent=1))
 

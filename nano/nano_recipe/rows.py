@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from . import questions, written
+from . import preference, questions, written
 from . import real as real_text
 from .forms import Frame, read_forms
 from .pools import Pools, load_harvest
@@ -220,7 +220,7 @@ class RowMaker:
         """Fill the rest of a row with running text."""
         missing = length - len(row.ids)
         if missing < 16:
-            return Row(row.ids + [self.special.pad] * missing, row.weights + [0.0] * missing)
+            return self.fill_up(row, length)
         start = self.rng.randrange(len(self.text) - missing)
         text = [self.special.end_of_text, *self.text[start : start + missing - 1].tolist()]
         return Row(row.ids + text, row.weights + [0.0] + [TEXT] * (missing - 1))
@@ -288,6 +288,42 @@ class RowMaker:
             )
             if row is not None:
                 return self.fill(row, length)
+
+    def preference(self, length: int, level: float = 1.0) -> tuple[Row, Row]:
+        """A right and a wrong answer to one question over the same passages, as two rows that end with the answer."""
+        r = self.rng
+        while True:
+            texts, turns = self._drawn(length, level)
+            if not turns:
+                continue
+            question, answer = r.choice(turns)
+            wrong = preference.spoilt(answer, [a for _, a in turns], len(texts), r)
+            if wrong is None or wrong == answer:
+                continue
+            system = system_prompt(r) if length > 256 or r.random() < 0.5 else None
+            asked = varied(texts, question, r)
+            right_row, wrong_row = (
+                self.chat(system, [(asked, self.lead + said)], length, first_weight=0.0) for said in (answer, wrong)
+            )
+            if right_row is not None and wrong_row is not None:
+                return self.fill_up(right_row, length), self.fill_up(wrong_row, length)
+
+    def _drawn(self, length: int, level: float) -> tuple[list[str], list[tuple[str, str]]]:
+        """Passages and turns of any kind."""
+        r = self.rng
+        count = 1 if length <= 256 else r.choice((1, 2, 2, 3))
+        draw = r.random()
+        if draw < 0.4:
+            return written.conversation(self.templates, self.composer.pools, count, 12)
+        if draw < 0.6:
+            return questions.conversation(self.asked, r, count, 8, 0.2)
+        shown, turns = self.composer.conversation(r.randint(1, 4), count, turns=8, level=level)
+        return [p.text for p in shown], [(t.question, t.answer) for t in turns]
+
+    def fill_up(self, row: Row, length: int) -> Row:
+        """Fill the rest of a row with padding."""
+        missing = length - len(row.ids)
+        return Row(row.ids + [self.special.pad] * missing, row.weights + [0.0] * missing)
 
     def pairs(self, length: int) -> Row:
         """Key-value lists with every key asked: the plainest form of looking something up."""
@@ -368,10 +404,16 @@ class RowMaker:
     def batch(
         self, seed: int, mixture: dict[str, float], length: int, rows: int, level: float = 1.0
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], list[str]]:
-        """`rows` rows of `length` tokens; the same seed gives the same batch."""
+        """`rows` rows of `length` tokens; the same seed gives the same batch.
+
+        The kind `preference` stands alone: its rows come in pairs, the right answer first.
+        """
         self.rng.seed(seed)
         kinds = self.rng.choices(sorted(mixture), [mixture[k] for k in sorted(mixture)], k=rows)
-        made = [self.make(kind, length, level) for kind in kinds]
+        if "preference" in mixture:
+            made = [row for _ in range(max(1, rows // 2)) for row in self.preference(length, level)]
+        else:
+            made = [self.make(kind, length, level) for kind in kinds]
         return (
             np.array([m.ids for m in made], dtype=np.int64),
             np.array([m.weights for m in made], dtype=np.float32),

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 import yaml
 
 from .evaluate import build_items, summarise, text_loss
-from .model import Nano, Shape, export
+from .model import Nano, Shape, export, load_exported
 from .rows import ANSWER, open_maker
 
 _SCORED_MULTIPLE = 512
@@ -66,6 +66,7 @@ class Plan:
     copy_gate: float = 1.5
     copy_step_tokens: int = 2048
     micro_tokens: int = 4096
+    preference_beta: float = 0.1
     seed: int = 0
 
 
@@ -128,6 +129,11 @@ def _token_losses(hidden: torch.Tensor, embedding: torch.Tensor, targets: torch.
     return F.cross_entropy(F.linear(hidden, embedding).float(), targets, reduction="none")
 
 
+def _filled(chosen: torch.Tensor) -> torch.Tensor:
+    """Full multiples of positions: oneDNN keeps a primitive for every shape it has met, gigabytes after a few hours."""
+    return torch.cat([chosen, chosen[:1].expand(-len(chosen) % _SCORED_MULTIPLE)])
+
+
 class Run:
     """Model, optimisers and where the run stands."""
 
@@ -156,6 +162,8 @@ class Run:
         self.token_losses = torch.compile(_token_losses, dynamic=True) if compile_model else _token_losses
         self.phase, self.step, self.phase_tokens, self.tokens, self.seconds = -1, 0, 0, 0, 0.0
         self.copy_length, self.copy_loss = 5.0, 9.0
+        self.won: list[float] = []
+        self._reference: Nano | None = None
         self.restore()
 
     # -- where we are
@@ -207,13 +215,46 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16):
             hidden = (self.model if plain else self.hidden_states)(x)[:, :-1].reshape(-1, self.plan.shape.hidden)
             chosen = torch.nonzero(w.reshape(-1) > 0).squeeze(1)
-            # Full multiples: oneDNN keeps a primitive for every shape it has met, gigabytes after a few hours.
-            scored = torch.cat([chosen, chosen[:1].expand(-len(chosen) % _SCORED_MULTIPLE)])
+            scored = _filled(chosen)
             losses = self.token_losses(hidden[scored], self.model.embedding, x[:, 1:].reshape(-1)[scored])
             losses = losses[: len(chosen)]
         kept = w.reshape(-1)[chosen]
         ((losses * kept).sum() / kept.sum() * share).backward()
         return losses.detach()
+
+    def backward_pairs(self, ids: np.ndarray, weights: np.ndarray, share: float) -> torch.Tensor:
+        """Add the gradient of a micro-batch of pairs, right answers at even rows; returns the losses of the right ones.
+
+        DPO (Rafailov et al. 2023) against the weights the phase began with, plus the likelihood of the right answer,
+        without which both may fall (Pang et al. 2024).
+        """
+        x, said = torch.from_numpy(ids).to(self.device), torch.from_numpy(weights[:, 1:] == ANSWER).to(self.device)
+        with torch.no_grad():
+            before = self._answer_logprobs(self.reference(), x, said).sum(1)
+        each = self._answer_logprobs(self.model, x, said)
+        gain = each.sum(1) - before
+        margin = gain[0::2] - gain[1::2]
+        right = -(each[0::2].sum(1) / said[0::2].sum(1))
+        ((-F.logsigmoid(self.plan.preference_beta * margin) + right).mean() * share).backward()
+        self.won.append((margin.detach() > 0).float().mean().item())
+        return right.detach()
+
+    def _answer_logprobs(self, model: Nano, x: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+        """Log-probability of each token that the assistant says, 0 elsewhere; one row each."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            hidden = model(x)[:, :-1].reshape(-1, self.plan.shape.hidden)
+            chosen = torch.nonzero(said.reshape(-1)).squeeze(1)
+            scored = _filled(chosen)
+            losses = _token_losses(hidden[scored], model.embedding, x[:, 1:].reshape(-1)[scored])[: len(chosen)]
+        flat = torch.zeros(said.numel(), device=self.device).index_put((chosen,), -losses.float())
+        return flat.view(said.shape)
+
+    def reference(self) -> Nano:
+        """The weights the preference phase began with: the export of the phase before it."""
+        if self._reference is None:
+            previous = self.plan.phases[self.phase - 1].name
+            self._reference = load_exported(self.out / f"after-{previous}").to(self.device)
+        return self._reference
 
     def update(self, factor: float) -> None:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -313,6 +354,11 @@ def train(
                 said = weights[:, 1:] == ANSWER
                 marked = torch.from_numpy(said[weights[:, 1:] > 0])
                 weights[:, 1:][said] *= phase.answers
+                if "preference" in phase.start:
+                    losses_by_kind.setdefault("right answers", []).append(
+                        run.backward_pairs(ids, weights, 1 / micro).mean().item()
+                    )
+                    continue
                 losses = run.backward(ids, weights, 1 / micro)
                 losses_by_kind.setdefault("loss", []).append(losses.mean().item())
                 if marked.any():
@@ -320,6 +366,9 @@ def train(
             done = run.phase_tokens / phase.tokens
             run.update(phase.rate * (1 - 0.95 * done if phase.decay else 1.0))
             used = micro * (run.plan.micro_tokens // ids.shape[1]) * ids.shape[1]
+            if run.won:
+                losses_by_kind.setdefault("won", []).append(sum(run.won) / len(run.won))
+                run.won.clear()
             run.tokens, run.phase_tokens = run.tokens + used, run.phase_tokens + used
             now = time.monotonic()
             run.seconds, began = run.seconds + now - began, now

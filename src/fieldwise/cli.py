@@ -1,4 +1,5 @@
-"""The command line: one command per stage, plus run, status, validate, trace, ask, doctor, data and init.
+"""The command line: one command per stage, plus run, suite, status, documents, validate, trace, ask, compare, votes, doctor,
+data and init.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 something the user can mend, 3 a gate said no,
 130 interrupted, 141 the reader of the output went away. Nothing heavy is imported before a command needs it.
@@ -23,6 +24,8 @@ from fieldwise.errors import FieldwiseError, GateFailed, RecipeError
 from fieldwise.progress import remember_interrupts, set_quiet
 
 if TYPE_CHECKING:
+    from fieldwise.compare.comparison import Comparison
+    from fieldwise.compare.report import Counted
     from fieldwise.pipeline import Step
     from fieldwise.recipe import Recipe
     from fieldwise.run import RunFolder
@@ -139,11 +142,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     collect = commands.add_parser(
         "collect",
-        help="read folders, files or web addresses into a run",
-        description="Read folders, files or web addresses into a run.",
+        help="read folders, files, web addresses or rows of data sets into a run",
+        description="Read folders, files, web addresses or rows of data sets into a run.",
         parents=[common, place],
     )
-    collect.add_argument("sources", nargs="+", metavar="SOURCE", help="folders, files, patterns or http(s) addresses")
+    collect.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="folders, files, patterns or http(s) addresses; in braces, a source as in a recipe: '{rows: faq.csv}'",
+    )
     collect.add_argument("--config", type=Path, metavar="FILE", help="recipe file")
     collect.add_argument("--force", action="store_true", help="run even if up to date")
     collect.set_defaults(command=_collect)
@@ -166,7 +174,27 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_argument("question")
     ask.add_argument("--model", help="file to ask, such as q4_k_m")
 
+    compared = argparse.ArgumentParser(add_help=False)
+    compared.add_argument(
+        "--left", metavar="SYSTEM", help="a system of the run, such as rag_base, or a predictions file"
+    )
+    compared.add_argument("--right", metavar="SYSTEM", help="the other; without both, every pair of the run's systems")
+    compare = add("compare", _compare, "vote blind between the answers of two systems", place, compared)
+    compare.add_argument(
+        "--voter", metavar="NAME", help="your name or a code, kept with every vote; asked for without it"
+    )
+    compare.add_argument("--seed", type=int, default=0, help="draws the order and the sides (default 0)")
+    votes = add("votes", _votes, "show what the votes of blind comparisons say, or export them", place, compared)
+    votes.add_argument("--width", type=float, default=0.2, help="width of the interval that is enough (default 0.2)")
+    votes.add_argument(
+        "--without", action="append", default=[], metavar="VOTER", help="leave a voter out; may be given again"
+    )
+    votes.add_argument("--export", type=Path, metavar="FILE", help="write the votes as preference pairs, JSON Lines")
+    about = "put the released model, any weights or an endpoint through a suite of prepared questions"
+    _add_suite(add("suite", _suite, about, place))
     add("status", _status, "show what stands in a run folder", place)
+    about = "show what came in, what was dropped and why, and what the documents of a run are"
+    add("documents", _documents, about, place)
     validate = add("validate", _validate, "check a recipe and report every problem")
     validate.add_argument("recipe", type=Path, metavar="FILE", help="recipe file")
     validate.add_argument("overrides", nargs="*", metavar="key=value", help="settings that replace those of the recipe")
@@ -179,6 +207,39 @@ def build_parser() -> argparse.ArgumentParser:
     init.add_argument("domain", help="healthcare, legal, finance or general")
     init.add_argument("--folder", type=Path, default=Path(), help="where to write it (default: here)")
     return parser
+
+
+def _add_suite(suite: argparse.ArgumentParser) -> None:
+    suite.add_argument("suite", nargs="?", metavar="NAME_OR_FILE", help="a shipped suite, or a .yaml or .jsonl file")
+    suite.add_argument("--list", action="store_true", help="list the shipped suites")
+    about = "model of the run (tuned, base, q4_k_m, ...) or of the endpoint; given again, models are compared"
+    suite.add_argument("--model", action="append", default=[], metavar="NAME", help=about)
+    suite.add_argument(
+        "--weights", metavar="PLACE", help="ask these weights: GGUF file, folder, hub id, fieldwise-nano"
+    )
+    suite.add_argument("--endpoint", metavar="URL", help="ask an OpenAI-compatible endpoint, such as http://host/v1")
+    suite.add_argument("--key-env", metavar="VAR", help="environment variable that holds the key of the endpoint")
+    suite.add_argument("--max-tokens", type=_count, default=256, metavar="N", help="longest reply (default 256)")
+    about = "share that must be passed, by the lower end of the interval; exit code 3 if it is not"
+    suite.add_argument("--at-least", type=_share, metavar="SHARE", help=about)
+    suite.add_argument("--out", type=Path, metavar="DIR", help="folder for replies and figures (default DIR/suites)")
+    suite.add_argument("--force", action="store_true", help="ask again what has been answered")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100000, found {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text!r}")
+    return value
 
 
 def _add_data(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -243,10 +304,15 @@ def _run(options: argparse.Namespace) -> int:
     steps = choose(options.stage, options.start, options.end)
     if options.dry_run:
         plans = plan_all(recipe, run, steps, force=options.force)
+        rows = [{"step": p.step.id, "action": p.action, "reason": p.reason} for p in plans]
+        costs = [p.step.estimate(recipe, run) if p.action in ("run", "wait") else None for p in plans]
         if options.json:
-            _print_json([{"step": p.step.id, "action": p.action, "reason": p.reason} for p in plans])
+            _print_json([{**row, "estimate": cost} if cost else row for row, cost in zip(rows, costs, strict=True)])
         else:
-            print("\n".join(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}" for p in plans))
+            for p, cost in zip(plans, costs, strict=True):
+                print(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}")
+                if cost:
+                    print(f"{'':24}teacher: {cost}")
         return 2 if any(p.action == "blocked" for p in plans) else 0
     return _run_steps(options, recipe, run, steps, "run")
 
@@ -282,8 +348,20 @@ def _finish(options: argparse.Namespace, run: RunFolder, happened: list[dict[str
         if (run.path / "6_builds/release.json").exists():
             print(f"Serve it:   fieldwise serve --run {options.run}")
     else:
+        if any(h["step"] == "2_prepare" for h in happened):
+            _print_documents(options, run)
+            print()
         print("\n".join(f"{h['step']}: {h['action']}" for h in happened))
     return 0
+
+
+def _print_documents(options: argparse.Namespace, run: RunFolder) -> None:
+    from fieldwise.prepare.report import PAGE, read_report
+    from fieldwise.prepare.report_text import plain
+
+    print(plain(read_report(run)), flush=True)
+    if (run.path / PAGE).exists():
+        print(f"Report:     {Path(options.run) / PAGE}", flush=True)
 
 
 def _print_table(run: RunFolder) -> None:
@@ -303,8 +381,11 @@ def _collect(options: argparse.Namespace) -> int:
     from fieldwise.run import RunFolder
 
     run = RunFolder(options.run)
-    recipe = _recipe_for(options, run)
-    settings = recipe.collect.model_copy(update={"sources": tuple(_source(s) for s in options.sources)})
+    mappings = [s for s in options.sources if s.startswith("{")]
+    recipe = _recipe_for(options, run, [f"collect.sources=[{', '.join(mappings)}]"] if mappings else ())
+    mapped = iter(recipe.collect.sources)  # checked and made absolute as those of a recipe are
+    sources = tuple(next(mapped) if s.startswith("{") else _source(s) for s in options.sources)
+    settings = recipe.collect.model_copy(update={"sources": sources})
     return _run_steps(options, recipe.model_copy(update={"collect": settings}), run, choose("1"), "collect")
 
 
@@ -380,6 +461,95 @@ def _ask(options: argparse.Namespace) -> int:
     return 0
 
 
+# ---------------------------------------------------------------- comparing
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from fieldwise.compare.comparison import open_comparison
+    from fieldwise.compare.dialogue import vote_in_terminal
+    from fieldwise.compare.votes import LEDGER, BallotBox
+    from fieldwise.run import RunFolder
+
+    run = RunFolder(options.run)
+    comparison = open_comparison(run, options.left, options.right, options.seed)
+    box = BallotBox(run.path / LEDGER, comparison)
+    voter, kept, is_done = vote_in_terminal(box, options.voter, sys.stdin, sys.stderr)
+    if options.json:
+        _print_json({"voter": voter, "votes": kept, "is_done": is_done, "file": str(box.path)})
+    else:
+        ended = "All is voted on. " if is_done else ""
+        again = shlex.join(["fieldwise", "votes", "--run", str(options.run)])
+        print(f"{ended}{kept} vote{'s' if kept != 1 else ''} of {voter} kept in {box.path}. The result: {again}")
+    return 0
+
+
+def _votes(options: argparse.Namespace) -> int:
+    from fieldwise.compare import report as vote_report
+    from fieldwise.compare.comparison import open_comparison
+    from fieldwise.compare.votes import LEDGER, read_votes
+    from fieldwise.run import RunFolder
+
+    if not 0 < options.width < 1:
+        raise FieldwiseError(
+            "the width of an interval lies between 0 and 1", where="--width", found=options.width, fix="Try 0.2."
+        )
+    run = RunFolder(options.run)
+    comparison = open_comparison(run, options.left, options.right)
+    counted = vote_report.count_votes(comparison, read_votes(run.path / LEDGER), options.without)
+    if options.export is not None:
+        return _export_votes(options, comparison, counted)
+    result = vote_report.report(comparison, counted, options.width)
+    if options.json:
+        _print_json({**result.model_dump(mode="json"), "is_enough": result.is_enough})
+    else:
+        print(vote_report.plain(result))
+    return 0
+
+
+def _export_votes(options: argparse.Namespace, comparison: Comparison, counted: Counted) -> int:
+    from fieldwise.compare.pairs import preference_pairs, write_pairs
+    from fieldwise.progress import say
+
+    exported = preference_pairs(comparison, counted.standing.counted)
+    write_pairs(options.export, exported.pairs)
+    if options.json:
+        _print_json({"file": str(options.export), "pairs": len(exported.pairs), "left_out": exported.left_out})
+    else:
+        left_out = "".join(f"; {n} left out: {reason}" for reason, n in exported.left_out.items())
+        print(f"Wrote {len(exported.pairs)} preference pairs to {options.export}{left_out}.")
+    say("  A model trained on these pairs must be measured on other questions than those voted on.")
+    return 0
+
+
+def _suite(options: argparse.Namespace) -> int:
+    from fieldwise.suite.reading import open_suite, shipped
+
+    if options.list:
+        suites = [open_suite(name) for name in shipped()]
+        if options.json:
+            _print_json(
+                [{"name": s.name, "version": s.version, "items": len(s.items), "about": s.about} for s in suites]
+            )
+        else:
+            print("\n".join(f"{s.name:12} {len(s.items):3} items  {' '.join(s.about.split())}" for s in suites))
+        return 0
+    if options.suite is None:
+        raise FieldwiseError("which suite?", where="suite", fix=f"Name a file, or one of: {', '.join(shipped())}.")
+    suite = open_suite(options.suite)
+    from fieldwise.suite.command import Source, figures, run_suite
+    from fieldwise.suite.report import plain
+
+    models = tuple(dict.fromkeys(options.model))
+    source = Source(options.run, models, options.weights, options.endpoint, options.key_env, options.max_tokens)
+    results, folder = run_suite(suite, source, options.out, at_least=options.at_least, forget=options.force)
+    if options.json:
+        _print_json({"folder": str(folder), "models": [figures(r) for r in results]})
+    else:
+        print(plain(results))
+        print(f"\nReport:     {folder / 'report.md'}")
+    return 3 if any(r.verdict in ("FAIL", "INCONCLUSIVE") for r in results) else 0
+
+
 # ---------------------------------------------------------------- looking
 
 
@@ -425,6 +595,17 @@ def _status(options: argparse.Namespace) -> int:
             f"{row['number']:>3}  {row['name']:10} {row['state']:8} "
             + (f"{row['seconds']:.1f} s" if row["state"] == "done" else str(row["reason"]))
         )
+    return 0
+
+
+def _documents(options: argparse.Namespace) -> int:
+    from fieldwise.prepare.report import read_report
+
+    run = _standing_run(options)
+    if options.json:
+        _print_json(read_report(run).model_dump(mode="json"))
+    else:
+        _print_documents(options, run)
     return 0
 
 

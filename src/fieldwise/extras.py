@@ -13,9 +13,11 @@ EXTRAS: dict[str, str] = {
     "documents": "read PDF, Office and HTML files; chunk, find duplicates, detect the language",
     "rag": "search the documents: lexical index, embeddings, citations",
     "train": "fine-tune: SFT and DPO with LoRA",
-    "eval": "overlap metrics and statistics",
+    "eval": "overlap metrics and statistics, JSON schemas of suites",
     "gguf": "convert, quantise and run GGUF files",
     "serve": "the HTTP service and its pages",
+    "hub": "take data sets of the Hugging Face hub as documents",
+    "ocr": "read scanned pages and pictures by text recognition (OCR)",
     "nano": "the embedded base weights (installed from the folder nano/)",
     "examples": "rebuild the example documents",
 }

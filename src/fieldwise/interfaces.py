@@ -2,7 +2,7 @@
 
 `Answerer`: a conversation in, an `Answer` out: base, tuned, retrieval over any of them, a GGUF file and a
 served endpoint are all measured through it. `Engine`: runs our weights. `Retriever`: a query in, passages out.
-`Extractor`: a file in, a `Document` out.
+`Extractor`: a file in, a `Document` out. `LlmClient`: prompts for a teacher or a judge, which runs elsewhere.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
+
+from pydantic import BaseModel
 
 from fieldwise.records import Answer, Conversation, Document, RetrievedPassage, Source
 
@@ -36,6 +38,7 @@ class Piece:
     text: str
     tokens: int
     finish_reason: FinishReason | None = None
+    ratings: tuple[float, ...] = ()  # on the first piece only, as in Generation
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Generation:
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     prompt_tokens: int
+    ratings: tuple[float, ...] = ()  # log-probabilities (natural) of the rated replies; empty if one does not fit
 
 
 class Engine(Protocol):
@@ -67,12 +71,26 @@ class Engine(Protocol):
         """Return the prompt of a conversation, ending where the assistant begins to speak."""
         ...
 
-    def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
-        """Continue every prompt; raises ModelError for a prompt that does not fit the context."""
+    def reply_tokens(self, text: str) -> list[int]:
+        """Return the tokens of a reply as the model's template puts it behind a prompt, without what ends it."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[list[int]], sampling: Sampling, *, rated: Sequence[Sequence[list[int]]] = ()
+    ) -> list[Generation]:
+        """Continue every prompt; raises ModelError for a prompt that does not fit the context.
+
+        `rated` holds for each prompt replies in tokens whose log-probability is wanted besides: the prompt is read once.
+        """
         ...
 
     def stream(
-        self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        *,
+        rated: Sequence[list[int]] = (),
     ) -> Iterator[Piece]:
         """Continue one prompt piece by piece; stops soon after `is_cancelled` turns true."""
         ...
@@ -95,8 +113,12 @@ class Answerer(Protocol):
 
     name: str
 
-    def answer_all(self, conversations: Sequence[Conversation]) -> Iterator[Answer]:
-        """Yield one answer for each conversation, in order."""
+    def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
+        """Yield one answer for each conversation, in order.
+
+        With `known` answers, one each or None, an answerer that has the weights at hand also says how many bits per
+        byte these would have cost it.
+        """
         ...
 
 
@@ -105,4 +127,40 @@ class Extractor(Protocol):
 
     def __call__(self, path: Path, source: Source) -> Document:
         """Return the document of a file."""
+        ...
+
+
+@dataclass(frozen=True)
+class LlmRequest:
+    """A prompt for a teacher or a judge; with a `schema` the reply is wanted as JSON of that model."""
+
+    conversation: Conversation
+    schema: type[BaseModel] | None = None
+    label: str = ""  # what it is about, for messages and the journal; no part of what is asked
+
+
+@dataclass(frozen=True)
+class LlmReply:
+    """What came back. A request that failed alone says so in `problem`, a short code, and `detail`.
+
+    Tokens, price and requests count all that was paid for this reply, a second round included.
+    """
+
+    text: str = ""
+    value: BaseModel | None = None
+    problem: str = ""
+    detail: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    price: float = 0.0
+    requests: int = 0
+
+
+class LlmClient(Protocol):
+    """Asks a model that runs elsewhere, many prompts at once."""
+
+    name: str
+
+    def ask_all(self, requests: Sequence[LlmRequest]) -> Iterator[LlmReply]:
+        """Yield one reply for each request, in order; raises ServiceError for what no other request would escape."""
         ...

@@ -27,6 +27,8 @@ from fieldwise.records import BaseWeights
 from fieldwise.run import Manifest, RunFolder, StepRun
 
 _CORE_MODULES = ("records", "tables", "hashing", "prompts", "files")
+READ_BY_PEOPLE = ("2_chunks/report.json", "2_chunks/report.html")
+"""Outputs that no step reads: another look of a report does not train a model anew."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Step:
     settings: Callable[[Recipe], dict[str, JsonValue]]
     work: Callable[[Recipe, StepRun], dict[str, JsonValue]]
     outside: Callable[[Recipe], dict[str, JsonValue]] = field(default=lambda _: {})
+    require: Callable[[Recipe], None] | None = None  # raises for what only running it needs
+    estimate: Callable[[Recipe, RunFolder], str | None] = field(default=lambda _, __: None)  # what running would cost
 
     @property
     def id(self) -> str:
@@ -81,6 +85,14 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
     return {"questions": sha256_file(Path(path))}
 
 
+def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:
+    from fieldwise.evaluate.questions import read_development
+
+    path = recipe.evaluate.development
+    read_development(recipe.evaluate)  # what is wrong with them shows before the training, not after it
+    return {"development": sha256_file(Path(path)) if path is not None else None}
+
+
 def _built_outside(recipe: Recipe) -> dict[str, JsonValue]:
     from fieldwise.release.stage import require_k_quants
 
@@ -110,8 +122,9 @@ def _collect(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 
 def _collect_fingerprint(recipe: Recipe) -> dict[str, JsonValue]:
     from fieldwise.collect import stage
+    from fieldwise.collect.readers import ocr_versions
 
-    return {"files": stage.fingerprint(recipe.collect)}
+    return {"files": stage.fingerprint(recipe.collect), "ocr": ocr_versions(recipe.collect.ocr)}
 
 
 def _prepare(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -135,6 +148,27 @@ def _generate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     return stage.run(recipe.generate, recipe.retrieve, step)
 
 
+def _require_teacher(recipe: Recipe) -> None:
+    if recipe.generate.teacher == "openai":
+        from fieldwise.llm.wire import require_key
+
+        require_key(recipe.generate.endpoint, "generate.endpoint")
+
+
+def _estimate_teacher(recipe: Recipe, run: RunFolder) -> str | None:
+    if recipe.generate.teacher != "openai":
+        return None
+    from fieldwise.generate import teacher
+    from fieldwise.records import Chunk
+    from fieldwise.tables import read_records
+
+    path = run.path / "2_chunks/chunks.parquet"
+    if not path.exists():
+        return "not known before stage 2 has cut the documents"
+    chunks = list(read_records(path, Chunk))
+    return teacher.told(teacher.estimate(chunks, recipe.generate, run.path))
+
+
 def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
@@ -150,7 +184,7 @@ def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
-    return stage.run_select(recipe.evaluate, step)
+    return stage.run_select(recipe.evaluate, recipe.retrieve, step)
 
 
 def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -198,7 +232,7 @@ STEPS: tuple[Step, ...] = (
         "prepare",
         "clean, cut into chunks, find duplicates",
         ("1_collect",),
-        ("prepare",),
+        ("prepare", "page"),
         ("ftfy", "rensa", "py3langid", "tokenizers"),
         lambda r: {"prepare": r.prepare.keyed()},
         _prepare,
@@ -219,10 +253,12 @@ STEPS: tuple[Step, ...] = (
         "generate",
         "make questions, answers and preference pairs",
         ("2_prepare", "2i_index"),
-        ("generate", "retrieve"),
+        ("generate", "retrieve", "llm"),
         (),
         lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()},
         _generate,
+        require=_require_teacher,
+        estimate=_estimate_teacher,
     ),
     Step(
         "4a",
@@ -250,18 +286,23 @@ STEPS: tuple[Step, ...] = (
         "4c",
         "select",
         "choose the weights by the validation split",
-        ("3_generate", "4b_train"),
-        ("evaluate", "engine"),
+        ("2_prepare", "2i_index", "3_generate", "4b_train"),
+        ("evaluate", "retrieve", "engine"),
         _MODEL_LIBRARIES,
-        lambda r: {"max_new_tokens": r.evaluate.max_new_tokens},
+        lambda r: {
+            "max_new_tokens": r.evaluate.max_new_tokens,
+            "false_declines": r.evaluate.false_declines,
+            "retrieve": r.retrieve.keyed(),
+        },
         _select,
+        _development_hash,
     ),
     Step(
         "4d",
         "evaluate",
         "measure all systems and judge the gates",
         ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
-        ("evaluate", "retrieve", "engine"),
+        ("evaluate", "retrieve", "engine", "page"),
         _MODEL_LIBRARIES,
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
@@ -272,7 +313,7 @@ STEPS: tuple[Step, ...] = (
         "build",
         "gate, convert, quantise, prove parity",
         ("2_prepare", "4b_train", "4c_select", "4d_evaluate"),
-        ("release", "engine", "retrieve/index"),
+        ("release", "engine", "retrieve/index", "retrieve/decline"),
         (*_MODEL_LIBRARIES, "gguf", "xllamacpp"),
         lambda r: {"release": _built(r), "name": r.name},
         _build,
@@ -282,7 +323,7 @@ STEPS: tuple[Step, ...] = (
         "5b",
         "verify",
         "measure the file to serve on the questions",
-        ("2_prepare", "2i_index", "3_generate", "4d_evaluate", "5a_build"),
+        ("2_prepare", "2i_index", "3_generate", "4c_select", "4d_evaluate", "5a_build"),
         ("evaluate", "retrieve", "engine"),
         ("xllamacpp",),
         lambda r: {
@@ -298,8 +339,8 @@ STEPS: tuple[Step, ...] = (
         "5c",
         "release",
         "gate the file to serve, write card and record",
-        ("2_prepare", "3_generate", "4d_evaluate", "5a_build", "5b_verify"),
-        ("release",),
+        ("2_prepare", "3_generate", "4c_select", "4d_evaluate", "5a_build", "5b_verify"),
+        ("release", "retrieve/decline"),
         (),
         lambda r: {"release": r.release.keyed(), "name": r.name, "domain": r.domain},
         _release,
@@ -385,7 +426,8 @@ def parts_of(
         manifest = (restored or {}).get(name) or run.manifest(name)
         if manifest is None:
             return None
-        inputs[name] = sha256_text(canonical_json({n: o.sha256 for n, o in manifest.outputs.items()}))
+        read = {n: o.sha256 for n, o in manifest.outputs.items() if n not in READ_BY_PEOPLE}
+        inputs[name] = sha256_text(canonical_json(read))
     libraries: dict[str, JsonValue] = {name: installed_version(name) for name in step.libraries}
     return {
         "step": step.id,
@@ -515,14 +557,16 @@ def run_steps(
 
 def require_outside(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...]) -> None:
     """Raise for sources, weights or questions that are not there, before anything is written or a stage spends time."""
-    from fieldwise.collect.sources import find_files
+    from fieldwise.collect.stage import require_sources
 
     for step in steps:
         if step.number == "1":
             _require_apart(recipe.collect, run)
-            find_files(recipe.collect)
+            require_sources(recipe.collect)
         else:
             step.outside(recipe)
+            if step.require is not None and plan_step(step, recipe, run, force=False).action in ("run", "wait"):
+                step.require(recipe)
 
 
 def _require_apart(settings: CollectSettings, run: RunFolder) -> None:

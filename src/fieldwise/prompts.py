@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from fieldwise.records import NOT_STATED, Conversation, Message
 
 CLOSED_SYSTEM = f"Answer in a few words, without explanation. If you do not know, reply: {NOT_STATED}"
+ANSWER_STYLE = "Keep the answer short and in their words."
+"""How answers over passages are worded: told to the models that answer and to the teacher that writes examples."""
 GROUNDED_SYSTEM = (
-    "Answer from the passages only. Keep the answer short and in their words. Put the number of the passage after it, like [1]. "
+    f"Answer from the passages only. {ANSWER_STYLE} Put the number of the passage after it, like [1]. "
     f"If the passages do not say, reply: {NOT_STATED}"
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from fieldwise.collect.settings import CollectSettings, WebSource, is_other_scheme, is_url
+from fieldwise.collect.settings import CollectSettings, RowsSource, WebSource, is_other_scheme, is_url
 from fieldwise.errors import FieldwiseError, RecipeError
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.settings import EvaluateSettings
@@ -110,6 +110,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
     named = [
         *((f"collect.sources.{n}", place) for n, place in enumerate(map(_local_place, recipe.collect.sources))),
         ("evaluate.questions", recipe.evaluate.questions or ""),
+        ("evaluate.development", recipe.evaluate.development or ""),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
     ]
     return [
@@ -124,10 +125,12 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
     ]
 
 
-def _local_place(source: str | WebSource) -> str:
+def _local_place(source: str | WebSource | RowsSource) -> str:
     """The file or folder of this machine that a source names; none for addresses."""
     if isinstance(source, WebSource):
         return source.urls or ""
+    if isinstance(source, RowsSource):
+        return source.rows or ""
     return "" if is_url(source) else source
 
 
@@ -295,13 +298,21 @@ def _where(dotted: str, places: dict[str, str]) -> str:
     return f"{places[probe]}: {dotted}" if probe else dotted
 
 
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
+def _inner_models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for part in get_args(annotation):
-        if (found := _inner_model(part)) is not None:
-            return found
-    return None
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _inner_models(part)]
+
+
+def _model_for(annotation: Any, value: Any) -> type[BaseModel] | None:
+    """The model of a section; of several the one that knows, or nearly knows, most of the keys that are there."""
+    keys = [str(key) for key in value] if isinstance(value, dict) else []
+
+    def known(model: type[BaseModel]) -> tuple[int, int]:
+        near = sum(bool(difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.6)) for key in keys)
+        return len(set(keys) & set(model.model_fields)), near
+
+    return max(_inner_models(annotation), key=known, default=None)
 
 
 def _unknown_keys(
@@ -312,8 +323,9 @@ def _unknown_keys(
         if key not in model.model_fields:
             yield FieldwiseError("unknown key", where=_where(dotted, places), fix=_suggest(str(key), model, prefix))
             continue
-        inner = _inner_model(model.model_fields[key].annotation)
+        annotation = model.model_fields[key].annotation
         for n, item in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            inner = _model_for(annotation, item)
             if inner is not None and isinstance(item, dict):
                 yield from _unknown_keys(item, inner, f"{dotted}.{n}." if n is not None else f"{dotted}.", places)
 
@@ -321,8 +333,7 @@ def _unknown_keys(
 def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield f"{prefix}{name}"
-        inner = _inner_model(field.annotation)
-        if inner is not None:
+        for inner in _inner_models(field.annotation):
             yield from _all_keys(inner, f"{prefix}{name}.")
 
 
@@ -341,13 +352,14 @@ def _without_unknown(raw: dict[str, Any], model: type[BaseModel]) -> dict[str, A
     for key, value in raw.items():
         if key not in model.model_fields:
             continue
-        inner = _inner_model(model.model_fields[key].annotation)
-        if inner is not None and isinstance(value, dict):
-            value = _without_unknown(value, inner)
-        elif inner is not None and isinstance(value, list):
-            value = [_without_unknown(v, inner) if isinstance(v, dict) else v for v in value]
-        kept[key] = value
+        annotation = model.model_fields[key].annotation
+        kept[key] = [_known(annotation, v) for v in value] if isinstance(value, list) else _known(annotation, value)
     return kept
+
+
+def _known(annotation: Any, value: Any) -> Any:
+    inner = _model_for(annotation, value)
+    return _without_unknown(value, inner) if inner is not None and isinstance(value, dict) else value
 
 
 _PLAIN = {  # kinds of pydantic's errors in the words of someone who writes YAML, and what to do
@@ -388,17 +400,19 @@ def _problem(error: Any, places: dict[str, str]) -> FieldwiseError:
 
 def _field_at(loc: tuple[str | int, ...]) -> tuple[str, Any]:
     """Return the dotted key of a problem, without pydantic's names for members of a union, and its default."""
-    model: type[BaseModel] | None = Recipe
+    models: list[type[BaseModel]] = [Recipe]
     parts: list[str] = []
     default: Any = None
     for part in loc:
         if isinstance(part, str):
-            if model is None:
+            if not models:
                 break
-            if part not in model.model_fields:
+            model = next((m for m in models if part in m.model_fields), None)
+            if model is None:
+                models = [m for m in models if m.__name__ == part] or models
                 continue
             field = model.model_fields[part]
-            model, default = _inner_model(field.annotation), field.default
+            models, default = _inner_models(field.annotation), field.default
         parts.append(str(part))
     return ".".join(parts), default
 
@@ -426,6 +440,7 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             release.serve,
             f"Add it there, or choose one of: {', '.join(release.quantisations) or 'none yet'}.",
         )
+    yield from _endpoint_problems(recipe, problem)
     if evaluate.questions is None and recipe.generate.split.test == 0:
         yield problem(
             "generate.split.test",
@@ -453,25 +468,47 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             yield problem(key, "the gate requires nothing", None, "Give it a baseline, or a level with at_least.")
 
 
+def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
+    if recipe.generate.teacher != "openai":
+        return
+    endpoint = recipe.generate.endpoint
+    for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):
+        if getattr(endpoint, name) is None:
+            fix = f"Name it, such as {example}: nothing is sent anywhere that the recipe does not name."
+            yield problem(f"generate.endpoint.{name}", "the teacher openai needs it", "nothing", fix)
+    if endpoint.budget.money is not None and endpoint.price.input == endpoint.price.output == 0:
+        yield problem(
+            "generate.endpoint.budget.money",
+            "a budget of money needs prices",
+            endpoint.budget.money,
+            "Give generate.endpoint.price.input and .output for a million tokens, or a budget of tokens.",
+        )
+
+
 def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
     def absolute(key: str, place: str) -> str:
         at = Path.cwd() if _where(key, places).startswith(_COMMAND_LINE) else folder
         return str(at / Path(place).expanduser())
 
-    def absolute_source(key: str, source: str | WebSource) -> str | WebSource:
+    def absolute_source(key: str, source: str | WebSource | RowsSource) -> str | WebSource | RowsSource:
         if not (place := _local_place(source)) or is_other_scheme(place):
             return source
         at = absolute(key, place)
-        return at if isinstance(source, str) else source.model_copy(update={"urls": at})
+        if isinstance(source, str):
+            return at
+        return source.model_copy(update={"urls" if isinstance(source, WebSource) else "rows": at})
 
     sources = tuple(absolute_source(f"collect.sources.{n}", s) for n, s in enumerate(recipe.collect.sources))
     web = recipe.collect.web
     if web.ca_file is not None:
         web = web.model_copy(update={"ca_file": absolute("collect.web.ca_file", web.ca_file)})
     update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources, "web": web})}
-    if (questions := recipe.evaluate.questions) is not None:
-        place = absolute("evaluate.questions", questions)
-        update["evaluate"] = recipe.evaluate.model_copy(update={"questions": place})
+    files = {
+        name: absolute(f"evaluate.{name}", place)
+        for name in ("questions", "development")
+        if (place := getattr(recipe.evaluate, name)) is not None
+    }
+    update["evaluate"] = recipe.evaluate.model_copy(update=files)
     model = recipe.base.model
     weights = Path(absolute("base.model", model))
     if model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.is_dir()):

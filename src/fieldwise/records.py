@@ -34,6 +34,7 @@ class Source(Record):
     bytes: int = 0
     licence: str | None = None
     query: str | None = None
+    date: str | None = Field(None, description="date that a data set states for the row, as it stands there")
     fetched_at: str | None = Field(None, description="ISO 8601, only for what came over a network")
 
 
@@ -43,6 +44,9 @@ class PageSpan(Record):
     number: int
     start: int
     end: int
+    confidence: float | None = Field(
+        None, description="mean confidence of text recognition, from 0 to 1; None for a page that has a text layer"
+    )
 
 
 class Heading(Record):
@@ -165,6 +169,9 @@ class Rejection(Record):
     item: str = Field(description="file name, document id, chunk id or example id")
     reason: str = Field(description="short code, such as `encrypted` or `near_duplicate`")
     detail: str = ""
+    query: str | None = Field(
+        None, exclude_if=lambda query: query is None, description="the search that named it, if one did"
+    )
 
 
 # ---------------------------------------------------------------- conversations and examples
@@ -341,6 +348,13 @@ class Answer(Record):
     citations: tuple[Citation, ...] = ()
     passages: tuple[RetrievedPassage, ...] = ()
     is_declined: bool = False
+    doubt: float | None = Field(
+        None, description="fitted probability that the passages do not answer the question; None without a fitted rule"
+    )
+    withheld: str = Field("", description="what the model said before it was held back because of the doubt")
+    known_bits: float | None = Field(
+        None, description="bits per byte of the known answer in place of this one, where it was asked for"
+    )
     finish_reason: Literal["stop", "length", "cancelled", "error"] = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0

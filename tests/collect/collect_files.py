@@ -125,10 +125,10 @@ class Collected:
 
 
 def collect(folder: Path, *sources: Path | str | dict[str, Any], **settings: Any) -> Collected:
-    """Run the stage into a run folder and publish what it made."""
+    """Run the stage into a run folder and publish what it made; text is recognised only where a test asks for it."""
     run_folder = RunFolder(folder)
     named = tuple(source if isinstance(source, dict) else str(source) for source in sources)
-    wanted = CollectSettings.model_validate({"sources": named, **settings})
+    wanted = CollectSettings.model_validate({"sources": named, "ocr": "off", **settings})
     with StepRun(run_folder, "1_collect", "0" * 64, 42) as step:
         facts = run(wanted, step)
         run_folder.publish("1_collect", "0" * 64, {}, step.staging, facts, 0.0)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from fieldwise.collect.builder import TextBuilder
+from fieldwise.collect.heartbeat import beat
 from fieldwise.collect.readers import Reader
 from fieldwise.extras import require
 from fieldwise.records import Document, Source
@@ -52,6 +53,17 @@ def miss(path: Path, source: Source) -> Document:
     raise AssertionError
 
 
+def toil(path: Path, source: Source) -> Document:
+    """Many pages: together they take longer than one may."""
+    builder = TextBuilder()
+    for page in range(1, 5):
+        beat()
+        time.sleep(0.6)
+        builder.page(page)
+        builder.paragraph(f"Page {page}.")
+    return builder.document(source)
+
+
 def environment(path: Path, source: Source) -> Document:
     builder = TextBuilder()
     builder.paragraph(" ".join(sorted(os.environ)))
@@ -60,5 +72,5 @@ def environment(path: Path, source: Source) -> Document:
 
 READERS = {
     f"test/{f.__name__}": Reader(f.__name__, __name__, f.__name__)
-    for f in (hang, eat_memory, fall, leave, chatter, sink, miss, environment)
+    for f in (hang, eat_memory, fall, leave, chatter, sink, miss, toil, environment)
 }

@@ -70,6 +70,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Collected:
     write_pdf(folder / "objects.pdf", WORDS + b"0 0 1 1 re f\n" * 1_000_000)
     write_pdf(folder / "words.pdf", WORDS + b"BT /F 9 Tf " + b"1 0 Td (a) Tj " * 200_000 + b"ET\n")
     write_pdf(folder / "pages.pdf", WORDS, pages=b"/Kids[3 0 R]/Count 1000000")
+    write_pdf(folder / "no_page.pdf", WORDS, pages=b"/Kids[9 0 R]/Count 5000")
     with (folder / "sparse.pdf").open("wb") as stream:
         stream.truncate(2 << 30)
     (folder / "bell\x07\x1b[2J\r.txt").write_text("A name that would clear the screen.", encoding="utf-8")
@@ -88,6 +89,7 @@ def test_every_trap_ends_in_its_reason_and_none_ends_the_run(collected: Collecte
         "lying.docx": "broken",
         "laughs.docx": "xml_entities",
         "laughs.xml": "unknown_type",
+        "no_page.pdf": "broken",
         "sparse.pdf": "too_large",
         "out.txt": "symlink_outside",
         "up": "symlink_outside",

@@ -57,6 +57,12 @@ def test_what_libraries_print_does_not_disturb_the_answers(worker: ExtractionWor
     assert read(worker, file, "test/chatter") == "Read in spite of the noise."
 
 
+def test_the_limit_of_time_counts_anew_for_each_page_that_a_reader_tells_of(
+    worker: ExtractionWorker, file: Path
+) -> None:
+    assert read(worker, file, "test/toil").endswith("Page 4.")
+
+
 def test_one_process_reads_many_files(file: Path) -> None:
     with ExtractionWorker(Limits()) as worker:
         for _ in range(5):

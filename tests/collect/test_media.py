@@ -83,6 +83,7 @@ def test_a_file_is_read_as_what_it_is_with_a_note(
     ("name", "content", "reason"),
     [
         ("a.pdf", b"\x89PNG\r\n\x1a\n" + bytes(40), "mislabelled"),
+        ("a.png", b"%PDF-1.7\n", "mislabelled"),
         ("a.docx", b"\x00\x01\x02\x03" * 20, "mislabelled"),
         ("a.txt", b"PK\x03\x04" + bytes(60), "broken"),
         ("a.docx", b"PK\x03\x04 cut off", "broken"),
@@ -109,7 +110,7 @@ def test_files_that_are_not_what_they_say_are_refused(
 @pytest.mark.parametrize(
     ("name", "content", "found"),
     [
-        ("a.png", b"\x89PNG\r\n", "a PNG picture"),
+        ("a.gif", b"GIF89a", "a GIF picture"),
         ("a.doc", b"\xd0\xcf\x11\xe0" + bytes(99), "before 2007"),
         ("a.json", b'{"a": 1}', "text named *.json"),
         ("a.bin", bytes(range(32)), "binary data"),
@@ -146,3 +147,18 @@ def test_office_files_are_known_by_their_parts(tmp_path: Path) -> None:
 )
 def test_text_is_decoded_by_mark_then_utf8_then_windows_1252(content: bytes, text: str, note: str | None) -> None:
     assert decode(content) == (text, note)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "note"),
+    [
+        ("a.png", b"\x89PNG\r\n\x1a\n", media.PNG, None),
+        ("a.jpeg", b"\xff\xd8\xff\xe0", media.JPEG, None),
+        ("a.tif", b"MM\x00*", media.TIFF, None),
+        ("scan", b"II*\x00", media.TIFF, None),
+        ("a.png", b"\xff\xd8\xff\xe0", media.JPEG, "named *.png, read as a JPEG picture"),
+    ],
+)
+def test_pictures_are_told_by_their_content(tmp_path: Path, name: str, content: bytes, kind: str, note: str) -> None:
+    (tmp_path / name).write_bytes(content + bytes(40))
+    assert detect(tmp_path / name, name)[::2] == (kind, note)

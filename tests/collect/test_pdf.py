@@ -193,7 +193,11 @@ def test_a_mark_of_a_footnote_stays_in_its_line(tmp_path: Path) -> None:
 
 def test_a_page_that_is_a_picture_is_noted_and_the_others_are_read(tmp_path: Path) -> None:
     document = read(picture_pdf(tmp_path / "a.pdf", pages=3, text_on=2))
-    assert document.notes == ("page 1 has no text layer", "page 3 has no text layer")
+    assert document.notes == (
+        "page 1 has no text layer",
+        "page 3 has no text layer",
+        "pages without text are read with fieldwise[ocr] installed and collect.ocr at auto",
+    )
     assert [(p.number, p.end > p.start) for p in document.pages] == [(1, False), (2, True), (3, False)]
 
 
@@ -204,8 +208,10 @@ def refusal(path: Path) -> str:
     return caught.value.reason
 
 
-def test_a_scan_without_any_text_is_refused(tmp_path: Path) -> None:
+def test_a_scan_without_any_text_is_refused_with_the_extra_that_reads_it(tmp_path: Path) -> None:
     assert refusal(picture_pdf(tmp_path / "a.pdf", pages=2)) == "no_text_layer"
+    with pytest.raises(DocumentError, match=r"pip install 'fieldwise\[ocr\]'"):
+        read(tmp_path / "a.pdf")
 
 
 def test_a_file_under_a_password_is_refused(tmp_path: Path) -> None:

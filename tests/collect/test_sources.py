@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fieldwise.collect.names import safe_name, title_from_name
 from fieldwise.collect.settings import CollectSettings
 from fieldwise.collect.sources import Found, find_files
-from fieldwise.collect.stage import fingerprint, safe_name, title_from_name
+from fieldwise.collect.stage import fingerprint
 from fieldwise.errors import DatasetError
 
 
@@ -140,7 +141,7 @@ def test_control_characters_and_broken_bytes_in_names_are_shown(tmp_path: Path) 
     ("make", "message"),
     [
         ([], "holds no files that match, found no files"),
-        (["a.png", "b.png", "c"], r"no document of a kind that can be read, found 2 \*\.png, 1 without ending"),
+        (["a.gif", "b.gif", "c"], r"no document of a kind that can be read, found 2 \*\.gif, 1 without ending"),
         ([".hidden.md"], r"holds no files that match, found 1 \*.md"),
     ],
 )

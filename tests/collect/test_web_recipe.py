@@ -45,7 +45,7 @@ def test_a_saved_recipe_with_web_sources_reads_as_it_was(tmp_path: Path) -> None
     [
         ("{serch: hours}", r"collect\.sources\.0\.serch: unknown key\. Did you mean collect\.sources\.0\.search"),
         ("{search: hours, urls: list.txt}", r"collect\.sources\.0: name one of urls, sitemap and search, found urls and search"),
-        ("{limit: 5}", r"name one of urls, sitemap and search, found none"),
+        ("{limit: 5}", r"name one of urls, sitemap, search, rows and dataset, found none"),
         ("{search: ' '}", "the query is empty"),
         ("{sitemap: map.xml}", "a sitemap begins with http:// or https://"),
         ("{search: hours, limit: 0}", r"collect\.sources\.0\.limit: .*greater than 0, found 0"),

@@ -192,3 +192,18 @@ def test_an_answer_of_another_shape_is_told(body: bytes) -> None:
 )  # fmt: skip
 def test_rows_without_a_link_are_passed_over(odd: dict[str, Any]) -> None:
     assert serpapi(Question("q", 5, False, "https://search.example", KEY), lambda url: json.dumps(odd).encode()) == []
+
+
+@pytest.mark.usefixtures("key")
+def test_what_a_search_named_and_could_not_be_read_carries_the_query(server: Server, tmp_path: Path) -> None:
+    server.pages |= {
+        "/a": html("A"),
+        "/x.png": Reply(b"\x89PNG\r\n\x1a\n" + bytes(99), headers={"Content-Type": "image/png"}),
+    }
+    server.pages["/search.json"] = as_json(answer([server.url(p) for p in ("/a", "/gone", "/x.png")]))
+    result = collect(tmp_path / "run", server, {"search": "visiting hours"}, server.url("/elsewhere"))
+    assert {item: row.get("query") for item, row in result.rejected.items()} == {
+        server.url("/gone"): "visiting hours",
+        server.url("/x.png"): "visiting hours",
+        server.url("/elsewhere"): None,
+    }

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from fieldwise.collect.rows import Broken, Note, Row, read_rows
 from fieldwise.data.formats import RowFault, find_schema, parse_map
-from fieldwise.data.reading import Broken, Note, Row, find_splits, read_rows
+from fieldwise.data.splits import find_splits
 from fieldwise.errors import DatasetError
 
 HERE = Path("rows.jsonl")

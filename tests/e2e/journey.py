@@ -53,7 +53,7 @@ def prepare(folder: Path) -> Path:
     (folder / "questions.jsonl").write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
     recipe = folder / "recipe.yaml"
     recipe.write_text(
-        "name: small handbook\ndomain: healthcare\ncollect: {sources: [documents]}\nevaluate: {questions: questions.jsonl}\n"
+        "name: small handbook\ndomain: healthcare\ncollect: {sources: [documents], ocr: off}\nevaluate: {questions: questions.jsonl}\n"
     )
     return recipe
 

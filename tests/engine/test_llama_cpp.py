@@ -344,3 +344,48 @@ def test_twenty_engines_one_after_the_other_leave_nothing_behind(gguf_file: Path
         open_and_close()
     assert threading.active_count() <= threads
     assert resident_bytes() - memory < 20 * 4_000_000  # one engine alone sets aside 8 MB for its sequences
+
+
+def test_rated_replies_have_the_log_probability_they_have_alone_and_change_no_reply(
+    gguf_file: Path, exact: LlamaCppEngine, torch_engine: TransformersEngine
+) -> None:
+    prompts = [exact.tokenize(text) for text in SENTENCES]
+    rated = [[exact.tokenize("14 days"), exact.tokenize(text)[:9], [7]] for text in SENTENCES]
+    alone = [
+        [float(exact.logprobs(prompt + reply)[len(prompt) - 1 :].sum()) for reply in replies]
+        for prompt, replies in zip(prompts, rated, strict=True)
+    ]
+    plain = exact.generate(prompts, Sampling(max_tokens=12))
+    with LlamaCppEngine(gguf_file, parallel=3, threads=1, exact=True) as three:
+        found = three.generate(prompts, Sampling(max_tokens=12), rated=rated)
+    theirs = torch_engine.generate(prompts, Sampling(max_tokens=12), rated=rated)
+    for n, reply in enumerate(found):
+        assert (reply.text, reply.token_ids) == (plain[n].text, plain[n].token_ids)
+        assert (theirs[n].text, theirs[n].token_ids) == (plain[n].text, plain[n].token_ids)
+        assert list(reply.ratings) == pytest.approx(alone[n], abs=1e-3)
+        assert list(theirs[n].ratings) == pytest.approx(alone[n], abs=1e-3)
+    assert all(reply.ratings == () for reply in plain)
+
+
+def test_the_first_piece_of_a_stream_carries_the_ratings(
+    exact: LlamaCppEngine, torch_engine: TransformersEngine
+) -> None:
+    prompt, reply = exact.tokenize(LONG), exact.tokenize("notice")
+    for engine in (exact, torch_engine):
+        pieces = list(engine.stream(prompt, Sampling(max_tokens=4), rated=[reply]))
+        wanted = float(engine.logprobs(prompt + reply)[len(prompt) - 1 :].sum())
+        assert list(pieces[0].ratings) == pytest.approx([wanted], abs=1e-3)
+        assert all(piece.ratings == () for piece in pieces[1:])
+
+
+def test_a_reply_that_does_not_fit_behind_the_prompt_is_not_rated(exact: LlamaCppEngine) -> None:
+    found = exact.generate([[5] * 1020], Sampling(max_tokens=2), rated=[[[6, 7], [8] * 5]])[0]
+    assert found.ratings == () and len(found.token_ids) == 2
+
+
+def test_reply_tokens_are_those_the_template_puts_behind_a_prompt(
+    exact: LlamaCppEngine, torch_engine: TransformersEngine
+) -> None:
+    assert exact.reply_tokens("14 days") == torch_engine.reply_tokens("14 days")
+    assert exact.detokenize(exact.reply_tokens("14 days")).strip() == "14 days"
+    assert exact.tokenize("<|im_end|>")[0] not in exact.reply_tokens("14 <|im_end|> days")

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from fieldwise.errors import DatasetError
 from fieldwise.evaluate import stage
+from fieldwise.evaluate.questions import read_development
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
 from fieldwise.files import write_json, write_jsonl
 from fieldwise.records import NOT_STATED, Answer, BaseWeights, Example, Question
+from fieldwise.retrieve.decline import DeclineRule
+from fieldwise.retrieve.grounded import GroundedAnswerer
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import write_records
@@ -24,7 +28,7 @@ class Echo:
 
     def close(self) -> None: ...
 
-    def answer_all(self, conversations: Any) -> Any:
+    def answer_all(self, conversations: Any, known: Any = ()) -> Any:
         for _ in conversations:
             yield Answer(text="14 days [1]", answer="14 days", model="m")
 
@@ -53,7 +57,11 @@ def keep(run: RunFolder, system: str, text: str = "14 days") -> None:
 
 def test_without_validation_examples_the_first_weights_are_taken_and_no_score_is_made_up(step: StepRun) -> None:
     write_records(step.run.path / "3_examples/validation.parquet", [], Example)
-    assert stage.run_select(EvaluateSettings(), step) == {"selected": "sft", "scores": {}, "items": 0}
+    assert stage.run_select(EvaluateSettings(), RetrieveSettings(), step) == {
+        "selected": "sft",
+        "scores": {},
+        "items": 0,
+    }
 
 
 def test_without_preferences_the_report_does_not_call_sft_a_dpo(step: StepRun) -> None:
@@ -88,3 +96,66 @@ def test_the_served_file_is_found_by_its_record_and_judged_with_and_without_its_
     assert [g["requirement"] for g in served["gates"]] == [
         f"served: {metric} not worse than rag_sft_dpo by more than 0.05" for metric in ("token_f1", "overall_f1")
     ]
+
+
+# ---------------------------------------------------------------- development questions
+
+
+def development(path: Path, answerable: int = 20, unanswerable: int = 20) -> Path:
+    rows = [{"question": f"Known {n}?", "answer": "14 days"} for n in range(answerable)]
+    rows += [{"question": f"Unknown {n}?", "answer": None} for n in range(unanswerable)]
+    write_jsonl(path, rows)
+    return path
+
+
+def test_development_questions_choose_the_weights_and_fit_when_to_decline(
+    step: StepRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(step.run.path / "4_adapters/dpo/merged/config.json", {})
+
+    class Knowing(GroundedAnswerer):
+        """Says the same to everything; after DPO it finds declining probable where it is right."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def rated_answers(self, conversations: Any, known: Any = ()) -> Any:
+            for n, (message,) in enumerate(conversations):
+                says = "14 days" if self.name == "rag_dpo" else "a week"
+                doubtful = message.content.startswith("Unknown")
+                yield Answer(text=says, answer=says, model="m"), -1.0 - n / 100 if doubtful else -6.0 - n / 100
+
+    monkeypatch.setattr(stage, "make_answerer", lambda name, *_: Knowing(name))
+    settings = EvaluateSettings(development=str(development(tmp_path / "d.jsonl")), false_declines=0.1)
+    facts = stage.run_select(settings, RetrieveSettings(), step)
+    assert (facts["selected"], facts["scores"], facts["items"]) == ("dpo", {"sft": 0.0, "dpo": 0.5}, 40)
+    written = json.loads((step.staging / "4_adapters/selected.json").read_text())
+    rule = DeclineRule.model_validate(written["decline"])
+    assert (rule.right_declines, rule.false_declines) == (1.0, 0.1)
+    write_json(step.run.path / "4_adapters/selected.json", written)
+    assert stage.decline_rule(step.run) == rule
+
+
+def test_without_development_questions_nothing_is_fitted(step: StepRun) -> None:
+    write_records(step.run.path / "3_examples/validation.parquet", [], Example)
+    stage.run_select(EvaluateSettings(), RetrieveSettings(), step)
+    assert json.loads((step.staging / "4_adapters/selected.json").read_text())["decline"] is None
+    assert stage.decline_rule(step.run) is None
+
+
+def test_too_few_development_questions_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    path = development(tmp_path / "d.jsonl", answerable=30, unanswerable=5)
+    with pytest.raises(DatasetError, match="30 with an answer, 5 without"):
+        read_development(EvaluateSettings(development=str(path)))
+
+
+def test_a_question_that_is_measured_on_cannot_be_a_development_question(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "q.jsonl", [{"question": "the known 3", "answer": "14 days"}])
+    path = development(tmp_path / "d.jsonl")
+    with pytest.raises(DatasetError, match="1 in both files, such as 'Known 3\\?'"):
+        read_development(EvaluateSettings(development=str(path), questions=str(tmp_path / "q.jsonl")))
+
+
+def test_a_missing_file_of_development_questions_names_its_key(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"evaluate\.development"):
+        read_development(EvaluateSettings(development=str(tmp_path / "none.jsonl")))

@@ -88,7 +88,7 @@ class Counting:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def answer_all(self, conversations):
+    def answer_all(self, conversations, known=()):
         for conversation in conversations:
             self.asked.append(conversation[-1].content)
             yield Answer(text="x", answer="x", model="m")

@@ -1,5 +1,6 @@
 import pytest
 
+from fieldwise.evaluate import table
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names, judge, report_json, score_system, summarise
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
 from fieldwise.evaluate.stage import build_report
@@ -149,3 +150,13 @@ def test_what_was_selected_is_named_as_it_is() -> None:
     assert title(made, "rag_sft_dpo") == "RAG over SFT+DPO"
     assert title(made.model_copy(update={"selected": "sft"}), "rag_sft_dpo") == "RAG over SFT (selected)"
     assert title(made.model_copy(update={"has_dpo": False}), "sft_dpo") == "SFT again (no DPO)"
+
+
+def test_a_metric_that_no_system_was_scored_on_is_not_shown() -> None:
+    questions = [Question(id=f"q{n}", question="?", answer="14 days") for n in range(20)]
+    plain, rated = ([Answer(text="14 days", answer="14 days", model="m", known_bits=bits)] * 20 for bits in (None, 1.5))
+    settings = EvaluateSettings(bootstrap_samples=100, gates=())
+    for answers, is_shown in ((plain, False), (rated, True)):
+        report = build_report({"base": score_system("base", answers, questions)}, questions, settings, 0)
+        assert ("bits_per_byte" in table.scored(report)) is is_shown
+        assert ("Bits per byte" in markdown(report)) is is_shown

@@ -168,7 +168,7 @@ def test_stages_that_do_not_exist_are_refused(
 
 def test_a_stage_without_its_inputs_says_which_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("run", "--run", str(tmp_path / "r"), "--stage", "4c", "--quiet") == 2
-    assert "needs 3_generate, 4b_train first" in capsys.readouterr().err
+    assert "needs 2_prepare, 2i_index, 3_generate, 4b_train first" in capsys.readouterr().err
 
 
 def test_sources_and_questions_are_looked_for_before_anything_is_done(
@@ -239,6 +239,19 @@ def test_changed_back_is_restored_without_running(run: Path, capsys: pytest.Capt
         assert call("collect", str(run.parent / "docs"), "--run", str(run), "--json", "--quiet") == 0
         actions.append(json.loads(capsys.readouterr().out)["steps"][0]["action"])
     assert actions == ["run", "restore"]
+
+
+def test_prepare_ends_with_the_report_of_documents_which_can_be_seen_again(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert call("run", "--run", str(run), "--stage", "prepare") == 0
+    told = capsys.readouterr()
+    report, _, steps = told.out.partition("\n\n")
+    assert report.startswith("documents  1 found, 0 not read, 0 left out, 1 kept\n") and steps == "2_prepare: run\n"
+    assert report.endswith(f"Report:     {run / '2_chunks/report.html'}") and "1 found, 1 read, 1 kept" in told.err
+    assert call("documents", "--run", str(run)) == 0
+    assert capsys.readouterr().out == report + "\n"
 
 
 def test_status_tells_done_and_missing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,3 +45,22 @@ def composer(frames, harvested, documents):
 
     rng = random.Random(11)
     return Composer(frames, Pools(harvested, "train", rng), rng, documents)
+
+
+@pytest.fixture
+def row_maker(composer, documents):
+    import numpy as np
+    from fieldwise_nano import weights
+    from tokenizers import Tokenizer
+
+    from nano_recipe import written
+    from nano_recipe.questions import Asked
+    from nano_recipe.rows import RowMaker
+
+    tokenizer = Tokenizer.from_file(str(weights() / "tokenizer.json"))
+    asked = [
+        Asked(f"The {a} box stands in room {n}. It is opened at {n}:15.", [(f"Where is the {a} box?", f"room {n}")])
+        for n, a in enumerate("red blue green white black brown grey pink".split(), 10)
+    ]
+    text = np.array(tokenizer.encode(" ".join(documents)).ids, dtype=np.uint16)
+    return RowMaker(tokenizer, composer, text, asked, written.read(NANO / "reading"))

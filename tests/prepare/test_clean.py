@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prepare_files import PDF, document, raw_document
 
@@ -188,6 +188,9 @@ documents = st.lists(blocks, min_size=1, max_size=12).map(lambda parts: document
 
 
 @settings(max_examples=150, deadline=None)
+@example(
+    document("7\n 7\n7\n7\n\n# 7\n\n# 7", media_type=PDF)
+)  # the blank of an indented line goes with the line above
 @given(documents)
 def test_after_cleaning_every_span_stands_where_it_says(source: Document) -> None:
     result = clean_document(source, ALL).document

@@ -14,6 +14,7 @@ from fieldwise.prompts import closed_prompt
 from fieldwise.records import BaseWeights, Document, Example, Message, ModelBuild, Source
 from fieldwise.release.settings import ReleaseSettings
 from fieldwise.release.stage import run_release
+from fieldwise.retrieve.decline import DeclineRule
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import write_records
 
@@ -59,6 +60,8 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def release(run: RunFolder, report: str, served: str, base: BaseWeights = BASE, **settings: str) -> tuple[dict, str]:
+    if not (run.path / "4_adapters/selected.json").exists():
+        write_json(run.path / "4_adapters/selected.json", {"selected": "dpo", "decline": None})
     write_json(run.path / "5_reports/report.json", {"verdict": report, "gates": [gate(report)]})
     write_json(
         run.path / "5_reports/served.json",
@@ -117,3 +120,23 @@ def test_neither_record_nor_card_names_the_folder_of_a_local_base(run: RunFolder
     assert record["base"] == "my-base" and str(tmp_path) not in json.dumps(record) + card
     _, card = release(run, "PASS", "PASS", BASE.model_copy(update={"model": "org/small", "revision": "abc123"}))
     assert "base_model: org/small" in card and "org/small at revision abc123" in card
+
+
+def test_record_and_card_carry_when_the_service_declines(run: RunFolder) -> None:
+    record, card = release(run, "PASS", "PASS")
+    assert record["decline"] is None and "When it declines" not in card
+    rule = DeclineRule(
+        bias=0.5,
+        decline_weight=0.25,
+        similarity_weight=-2.0,
+        threshold=0.625,
+        answerable=40,
+        unanswerable=41,
+        right_declines=0.7,
+        false_declines=0.2,
+        auc=0.8,
+    )
+    write_json(run.path / "4_adapters/selected.json", {"selected": "dpo", "decline": rule.model_dump(mode="json")})
+    record, card = release(run, "PASS", "PASS")
+    assert DeclineRule.model_validate(record["decline"]) == rule
+    assert "40 answerable and 41 unanswerable development questions" in card and "0.625" in card

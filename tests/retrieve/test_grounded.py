@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -8,6 +9,7 @@ from fieldwise.errors import ModelError
 from fieldwise.interfaces import Generation, Piece, Sampling
 from fieldwise.prompts import cited_numbers, is_declined, without_marks
 from fieldwise.records import NOT_STATED, Answer, Chunk, Conversation, Document, Message, RetrievedPassage, Source
+from fieldwise.retrieve.decline import DeclineRule
 from fieldwise.retrieve.grounded import (
     ClosedAnswerer,
     GroundedAnswerer,
@@ -30,19 +32,27 @@ class Scripted:
 
     model_id = "scripted"
 
-    def __init__(self, reply: str, context_tokens: int = 1000) -> None:
-        self.reply, self.context_tokens, self.shown = reply, context_tokens, []
+    def __init__(self, reply: str, context_tokens: int = 1000, declining: float = -9.0) -> None:
+        self.reply, self.context_tokens, self.declining, self.shown = reply, context_tokens, declining, []
+
+    def reply_tokens(self, text: str) -> list[int]:
+        return [1] * len(text.split())
 
     def render(self, conversation: Conversation, *, tools: Sequence[dict[str, object]] = ()) -> list[int]:
         self.shown.append(conversation)
         return [1] * sum(len(m.content.split()) for m in conversation)
 
-    def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
-        return [Generation(self.reply, (1, 2), "stop", len(p)) for p in prompts]
+    def generate(self, prompts: Sequence[list[int]], sampling: Sampling, *, rated=()) -> list[Generation]:
+        declining = self.reply_tokens(NOT_STATED)
+        ratings = [
+            tuple(self.declining if reply == declining else -2.0 * math.log(2) for reply in replies)
+            for replies in rated or [[]] * len(prompts)
+        ]
+        return [Generation(self.reply, (1, 2), "stop", len(p), r) for p, r in zip(prompts, ratings, strict=True)]
 
-    def stream(self, prompt: list[int], sampling: Sampling, is_cancelled=lambda: False) -> Iterator[Piece]:
-        for word in self.reply.split(" "):
-            yield Piece(f" {word}", 1)
+    def stream(self, prompt: list[int], sampling: Sampling, is_cancelled=lambda: False, *, rated=()) -> Iterator[Piece]:
+        for n, word in enumerate(self.reply.split(" ")):
+            yield Piece(f" {word}", 1, ratings=(self.declining,) if rated and n == 0 else ())
         yield Piece("", 0, "stop")
 
 
@@ -197,3 +207,52 @@ def test_marks_are_read_and_removed(text: str, numbers: list[int], plain: str) -
 )
 def test_declining_is_recognised(text: str, declined: bool) -> None:
     assert is_declined(text) is declined
+
+
+RULE = DeclineRule(
+    bias=0.0,
+    decline_weight=1.0,
+    similarity_weight=0.0,
+    threshold=0.1,
+    answerable=20,
+    unanswerable=20,
+    right_declines=0.0,
+    false_declines=0.0,
+    auc=0.5,
+)
+
+
+@pytest.mark.parametrize(("declining", "is_held_back"), [(-1.0, True), (-9.0, False)])
+def test_an_answer_over_doubtful_passages_is_held_back_and_stays_readable(declining: float, is_held_back: bool) -> None:
+    engine = Scripted("18:30 [1]", declining=declining)
+    answerer = GroundedAnswerer("rag", engine, Shelf(chunk()), RetrieveSettings(), Sampling(), RULE)
+    conversation = (Message(role="user", content="When?"),)
+    answer = next(answerer.answer_all([conversation]))
+    assert answer.doubt == pytest.approx(1 / (1 + math.exp(-declining)))
+    assert answer.is_declined is is_held_back
+    assert (answer.answer, answer.withheld) == ((NOT_STATED, "18:30 [1]") if is_held_back else ("18:30", ""))
+    assert bool(answer.citations) is not is_held_back
+
+    events = list(answerer.stream(conversation))
+    words = "".join(e.text for e in events if isinstance(e, StreamedText))
+    assert words == (NOT_STATED if is_held_back else "18:30 [1]")
+    assert isinstance(events[-1], Answer) and events[-1].is_declined is is_held_back
+    assert events[-1].doubt == answer.doubt
+
+
+def test_without_a_rule_the_words_of_the_model_stand() -> None:
+    answerer = GroundedAnswerer(
+        "rag", Scripted("18:30", declining=-0.01), Shelf(chunk()), RetrieveSettings(), Sampling()
+    )
+    answer = next(answerer.answer_all([(Message(role="user", content="When?"),)]))
+    assert (answer.is_declined, answer.doubt) == (False, None)
+
+
+def test_the_known_answer_costs_its_bits_per_byte() -> None:
+    conversations = [(Message(role="user", content="When?"),)] * 2
+    for answerer in (
+        GroundedAnswerer("rag", Scripted("x"), Shelf(chunk()), RetrieveSettings(), Sampling()),
+        ClosedAnswerer("base", Scripted("x"), Sampling()),
+    ):
+        found = [a.known_bits for a in answerer.answer_all(conversations, ["18:30", None])]
+        assert found == [pytest.approx(2 / 5), None]  # two bits over five bytes

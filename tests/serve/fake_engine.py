@@ -53,11 +53,21 @@ class FakeEngine:
         offered = f"TOOLS {json.dumps(list(tools))}\n" if tools else ""
         return self.tokenize(offered + "".join(f"<|{m.role}|> {m.content}\n" for m in conversation) + "<|assistant|>")
 
-    def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
+    def reply_tokens(self, text: str) -> list[int]:
+        return self.tokenize(f" {text}")
+
+    def generate(
+        self, prompts: Sequence[list[int]], sampling: Sampling, *, rated: Sequence[Sequence[list[int]]] = ()
+    ) -> list[Generation]:
         return [self._whole(prompt, sampling) for prompt in prompts]
 
     def stream(
-        self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        *,
+        rated: Sequence[list[int]] = (),
     ) -> Iterator[Piece]:
         with self._lock:
             self.started += 1

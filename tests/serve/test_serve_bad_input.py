@@ -365,7 +365,7 @@ def test_not_ready_until_the_models_are_warm(run: RunFolder) -> None:
     gate = threading.Event()
 
     class SlowToWarm(FakeEngine):
-        def generate(self, prompts: Any, sampling: Any) -> Any:
+        def generate(self, prompts: Any, sampling: Any, **rated: Any) -> Any:
             gate.wait(10)
             return super().generate(prompts, sampling)
 

@@ -38,6 +38,7 @@ class TextBuilder:
         self._in_list = False
         self._page: int | None = None
         self._page_start: int | None = None
+        self._confidence: float | None = None
         self._pages: list[PageSpan] = []
         self.headings: list[Heading] = []
         self._tables: list[TableSpan] = []
@@ -89,10 +90,10 @@ class TextBuilder:
 
     # ------------------------------------------------------------ pages and notes
 
-    def page(self, number: int) -> None:
-        """Begin a page."""
+    def page(self, number: int, confidence: float | None = None) -> None:
+        """Begin a page; with the mean confidence of text recognition if that read it."""
         self._end_page()
-        self._page, self._page_start = number, None
+        self._page, self._page_start, self._confidence = number, None, confidence
         self._in_list = False
 
     def note(self, text: str) -> None:
@@ -129,5 +130,6 @@ class TextBuilder:
     def _end_page(self) -> None:
         if self._page is not None:
             start = self._length if self._page_start is None else self._page_start
-            self._pages.append(PageSpan(number=self._page, start=start, end=self._length))
+            span = PageSpan(number=self._page, start=start, end=self._length, confidence=self._confidence)
+            self._pages.append(span)
         self._page = None

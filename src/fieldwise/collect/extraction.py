@@ -52,10 +52,14 @@ class Limits:
 
 
 class ExtractionWorker:
-    """Reads files in a child process; started with the first file, to be closed at the end."""
+    """Reads files in a child process; started with the first file, to be closed at the end.
 
-    def __init__(self, limits: Limits, reader_modules: Sequence[str] = ()) -> None:
+    With `ocr` pictures and pages without a text layer are recognised; the limit of time then counts for each page.
+    """
+
+    def __init__(self, limits: Limits, reader_modules: Sequence[str] = (), *, ocr: bool = False) -> None:
         self._limits = limits
+        self._ocr = ocr
         self._modules = tuple(reader_modules)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -81,13 +85,14 @@ class ExtractionWorker:
             "uri": source.uri,
             "max_unpacked_mb": self._limits.max_unpacked_mb,
             "timeout_seconds": self._limits.timeout_seconds,
+            "ocr": self._ocr,
         }
         process = self._started()
         try:
             assert process.stdin is not None
             process.stdin.write(json.dumps(job).encode() + b"\n")
             process.stdin.flush()
-            line = self._read_line(self._limits.timeout_seconds)
+            answer = self._answer()
         except TimeoutError as error:
             self.close()
             raise DocumentError(
@@ -98,7 +103,6 @@ class ExtractionWorker:
             ) from error
         except (BrokenPipeError, EOFError) as error:
             raise self._died() from error
-        answer: dict[str, Any] = json.loads(line)
         self._trim_log()
         if "missing" in answer:
             raise MissingExtra(answer["missing"], fix=answer["fix"])
@@ -162,8 +166,15 @@ class ExtractionWorker:
             ) from error
         return self._process
 
+    def _answer(self) -> dict[str, Any]:
+        """Return the answer to a job; each sign of life before it gives the reader its time anew."""
+        while True:
+            answer: dict[str, Any] = json.loads(self._read_line(self._limits.timeout_seconds))
+            if "alive" not in answer:
+                return answer
+
     def _read_line(self, seconds: float) -> bytes:
-        """Return the next answer; raises TimeoutError or, when the process has ended, EOFError."""
+        """Return the next line; raises TimeoutError or, when the process has ended, EOFError."""
         assert self._process is not None and self._process.stdout is not None
         pipe = self._process.stdout.fileno()
         poll = select.poll()

@@ -46,6 +46,9 @@ _ENDINGS = {
     media.CSV: ".csv",
     media.MAIL: ".eml",
     media.PLAIN: ".txt",
+    media.PNG: ".png",
+    media.JPEG: ".jpg",
+    media.TIFF: ".tif",
 }
 _VAGUE = {"", media.PLAIN, "application/octet-stream", "binary/octet-stream", "application/zip", "application/force-download"}  # fmt: skip
 
@@ -85,17 +88,17 @@ class _Fetcher:
                 for wish in self._wanted(source):
                     wanted.setdefault(wish.url, wish)
             except DocumentError as error:
-                self._reject(label, error)
+                self._reject(label, error, None if isinstance(source, str) else source.search)
         for wish in track(list(wanted.values()), "fetching"):
             try:
                 self._found.files.append(self._file(wish))
             except DocumentError as error:
-                self._reject(wish.url, error)
+                self._reject(wish.url, error, wish.query)
         return self._found
 
-    def _reject(self, item: str, error: DocumentError) -> None:
+    def _reject(self, item: str, error: DocumentError, query: str | None = None) -> None:
         self._found.rejected.append(
-            Rejection(stage="collect", item=shown(item), reason=error.reason, detail=str(error))
+            Rejection(stage="collect", item=shown(item), reason=error.reason, detail=str(error), query=query)
         )
 
     # ------------------------------------------------------------ which addresses
@@ -111,7 +114,7 @@ class _Fetcher:
             try:
                 normal = normal_url(url)
             except DocumentError as error:
-                self._reject(without_password(url), error)
+                self._reject(without_password(url), error, source.search)
                 continue
             if _passes(normal, source) and (source.limit is None or kept < source.limit):
                 kept += 1

@@ -21,6 +21,11 @@ MARKDOWN = "text/markdown"
 PLAIN = "text/plain"
 CSV = "text/csv"
 MAIL = "message/rfc822"
+PNG = "image/png"
+JPEG = "image/jpeg"
+TIFF = "image/tiff"
+PICTURES = {PNG, JPEG, TIFF}
+"""Read by text recognition alone."""
 
 BY_EXTENSION = {
     ".pdf": PDF,
@@ -41,11 +46,22 @@ BY_EXTENSION = {
     ".csv": CSV,
     ".tsv": CSV,
     ".eml": MAIL,
+    ".png": PNG,
+    ".jpg": JPEG,
+    ".jpeg": JPEG,
+    ".tif": TIFF,
+    ".tiff": TIFF,
 }
 _TEXT_TYPES = {HTML, MARKDOWN, PLAIN, CSV, MAIL}
 _OOXML_MAIN = ((b"wordprocessingml.document.main", DOCX), (b"ms-word.document.macroenabled.main", DOCX), (b"presentationml.presentation.main", PPTX), (b"presentationml.slideshow.main", PPTX),
                (b"ms-powerpoint.presentation.macroenabled.main", PPTX), (b"spreadsheetml.sheet.main", XLSX), (b"ms-excel.sheet.macroenabled.main", XLSX))  # fmt: skip
-_MAGIC = ((b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"), (b"GIF8", "a GIF picture"), (b"II*\x00", "a TIFF picture"), (b"MM\x00*", "a TIFF picture"), (b"BM", "a bitmap picture"),
+_PICTURES = (
+    (b"\x89PNG", PNG, "a PNG picture"),
+    (b"\xff\xd8\xff", JPEG, "a JPEG picture"),
+    (b"II*\x00", TIFF, "a TIFF picture"),
+    (b"MM\x00*", TIFF, "a TIFF picture"),
+)
+_MAGIC = ((b"GIF8", "a GIF picture"), (b"BM", "a bitmap picture"),
           (b"RIFF", "a RIFF media file"), (b"{\\rtf", "an RTF file"), (b"\xffWPC", "a WordPerfect file"), (b"\x1f\x8b", "a gzip archive"), (b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"),
           (b"%!PS", "a PostScript file"), (b"SQLite format 3", "a SQLite database"), (b"PAR1", "a Parquet file"), (b"\x7fELF", "a program"), (b"ID3", "a sound file"))  # fmt: skip
 _HTML_START = re.compile(
@@ -89,6 +105,10 @@ def detect(path: Path, name: str) -> Detected:
         seen = _detect_zip(path, named)
     elif head.startswith(b"\xd0\xcf\x11\xe0"):
         seen = _detect_ole(path)
+    elif (
+        picture := next((Detected(kind, w) for magic, kind, w in _PICTURES if head.startswith(magic)), None)
+    ) is not None:
+        seen = picture
     elif (words := next((w for magic, w in _MAGIC if head.startswith(magic)), None)) is not None:
         seen = Detected(None, words)
     elif _is_binary(head):
@@ -101,7 +121,7 @@ def detect(path: Path, name: str) -> Detected:
 def _compare(seen: Detected, named: str | None, extension: str) -> Detected:
     if named is None or seen.media_type == named:
         return seen
-    if seen.media_type is None:
+    if seen.media_type is None or (seen.media_type in PICTURES) != (named in PICTURES):
         raise DocumentError(
             "the content is not what the name says",
             reason="mislabelled",

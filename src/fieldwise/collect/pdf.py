@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from fieldwise.collect.builder import TextBuilder, one_line, printable
 from fieldwise.collect.pdf_blocks import Block, HeadingRules, find_heading_rules, split_blocks
@@ -15,6 +16,8 @@ from fieldwise.extras import require
 from fieldwise.records import Document, Source
 
 MIN_PAGE_CHARS = 20
+NO_TEXT_LAYER = "has no text layer"
+INSTALL_OCR = "Have it read by text recognition: pip install 'fieldwise[ocr]', with collect.ocr at auto"
 _STAMP_CHARS = 200  # courts and scanners stamp a line on pages that are pictures
 _PASSWORD_ERROR = 4
 _MAX_OBJECTS = 50_000  # a drawing, not a scan with a stamp; to look through a million takes seconds
@@ -37,19 +40,55 @@ class _Raw(NamedTuple):
     text: str
 
 
+class _Tools(NamedTuple):
+    """What the pages of a file are read with: `fonts` remembers which of them are bold."""
+
+    ruled: RuledTables
+    fonts: dict[int, bool]
+    scans: Scans | None
+
+
 _Part = Block | _Table | _Raw
+
+
+class RecognisedPage(Protocol):
+    """What text recognition finds on a page."""
+
+    @property
+    def chars(self) -> int:
+        """How many characters."""
+        ...
+
+    @property
+    def confidence(self) -> float:
+        """How sure it is of them, from 0 to 1."""
+        ...
+
+
+class Scans(NamedTuple):
+    """How pages without a text layer are recognised, written into a document, and noted.
+
+    Handed in rather than imported: what plain PDF files say does not depend on the code of text recognition.
+    """
+
+    recognise: Callable[[Any], Any]
+    add_page: Callable[[TextBuilder, int, Any], None]
+    add_notes: Callable[[TextBuilder, dict[int, float]], None]
 
 
 class _Page(NamedTuple):
     number: int
     parts: list[_Part]
     chars: int
+    scan: RecognisedPage | None = None
+    lacks_text: bool = False
 
 
-def read_pdf(path: Path, source: Source) -> Document:
-    """Return a PDF file as a document with its pages.
+def read_pdf(path: Path, source: Source, scans: Scans | None = None) -> Document:
+    """Return a PDF file as a document with its pages; those without a text layer are recognised if it is said how.
 
-    Raises DocumentError: `encrypted`, `broken`, or `no_text_layer` when every page is a picture.
+    Raises DocumentError: `encrypted`, `broken`, or `no_text_layer` when every page is a picture, `no_text` when these
+    hold no text either.
     """
     pdfium: Any = require("pypdfium2", extra="documents", to="read PDF files")
     try:
@@ -69,31 +108,46 @@ def read_pdf(path: Path, source: Source) -> Document:
     try:
         if len(file) == 0:
             raise DocumentError("the file has no pages", reason="broken", fix="Print it to a new PDF, or get it again.")
-        pages = _read_pages(file, builder)
+        pages = _read_pages(file, builder, scans)
         title = one_line(file.get_metadata_value("Title") or "")
         if file.get_formtype() != _NO_FORM:
             builder.note("what is filled into form fields is left out")
     finally:
         file.close()
-    if all(page.chars < MIN_PAGE_CHARS for page in pages):
+    if not pages:
         raise DocumentError(
-            "no page has a text layer: it is a scan",
-            reason="no_text_layer",
-            found=f"{len(pages)} page{'s' if len(pages) > 1 else ''} of pictures",
-            fix="Run it through a text recognition program (OCR), or supply the text.",
+            "no page of the file can be read", reason="broken", fix="Print it to a new PDF, or get it again."
         )
-    _write(builder, pages)
+    if all(page.chars < MIN_PAGE_CHARS for page in pages):
+        raise _no_text(len(pages), is_recognised=scans is not None)
+    _write(builder, pages, scans)
     return builder.document(source, "" if _NO_TITLE.fullmatch(title) else title)
 
 
-def _read_pages(file: Any, builder: TextBuilder) -> list[_Page]:
+def _no_text(pages: int, *, is_recognised: bool) -> DocumentError:
+    found = f"{pages} page{'s' if pages > 1 else ''} of pictures"
+    if is_recognised:
+        return DocumentError(
+            "no page has a text layer, and OCR finds no text on any",
+            reason="no_text",
+            found=found,
+            fix="Leave it out with collect.exclude, or supply the text.",
+        )
+    return DocumentError(
+        "no page has a text layer: it is a scan",
+        reason="no_text_layer",
+        found=found,
+        fix=f"{INSTALL_OCR}, or supply the text.",
+    )
+
+
+def _read_pages(file: Any, builder: TextBuilder, scans: Scans | None) -> list[_Page]:
     """Read page by page; what cannot be read is noted, at the end of a file with a thousand such pages as a whole."""
     pages: list[_Page] = []
     damaged: list[_Page] = []
-    fonts: dict[int, bool] = {}
-    ruled = RuledTables()
+    tools = _Tools(RuledTables(), {}, scans)
     for n in range(len(file)):
-        page = _read_page(file, n, ruled, fonts, builder)
+        page = _read_page(file, n, tools, builder)
         if page is None:
             damaged.append(_Page(n + 1, [], 0))
             if len(damaged) == _MAX_DAMAGED:
@@ -111,7 +165,7 @@ def _noted(damaged: list[_Page], builder: TextBuilder) -> list[_Page]:
     return damaged
 
 
-def _read_page(file: Any, n: int, ruled: RuledTables, fonts: dict[int, bool], builder: TextBuilder) -> _Page | None:
+def _read_page(file: Any, n: int, tools: _Tools, builder: TextBuilder) -> _Page | None:
     """Read a page; None if it is damaged."""
     pdfium: Any = require("pypdfium2", extra="documents", to="read PDF files")
     try:
@@ -119,24 +173,33 @@ def _read_page(file: Any, n: int, ruled: RuledTables, fonts: dict[int, bool], bu
         textpage = page.get_textpage()
     except pdfium.PdfiumError:
         return None
-    chars = read_segments(textpage, fonts)
+    chars = read_segments(textpage, tools.fonts)
     visible = sum(len(s.text) for s in chars.segments)
+    problem = ""
     if visible < MIN_PAGE_CHARS or (visible < _STAMP_CHARS and _is_picture(page)):
-        builder.note(f"page {n + 1} has no text layer")
-        visible = 0
+        problem, visible = NO_TEXT_LAYER, 0
     elif sum(len(_PRIVATE.findall(s.text)) for s in chars.segments) > 0.3 * visible:
-        builder.note(f"page {n + 1} has a text layer that cannot be read")
+        problem = "has a text layer that cannot be read"
+    if problem and tools.scans is not None:
+        scan = tools.scans.recognise(page)
+        if scan.chars >= MIN_PAGE_CHARS:
+            textpage.close()
+            page.close()
+            return _Page(n + 1, [], scan.chars, scan)
+        builder.note(f"OCR finds no text on page {n + 1}")
+    if problem:
+        builder.note(f"page {n + 1} {problem}")
     if not chars.has_layout:
         parts: list[_Part] = [_Raw(textpage.get_text_range())]
     else:
         is_ruled = page.get_rotation() in (0, 180) and visible >= MIN_PAGE_CHARS
-        tables = ruled.find(page, chars.words) if is_ruled else []
+        tables = tools.ruled.find(page, chars.words) if is_ruled else []
         if tables is None:
             builder.note(f"tables of page {n + 1} are left as lines")
         parts = _with_tables(chars.segments, page.get_width(), tables or [])
     textpage.close()
     page.close()
-    return _Page(n + 1, parts, visible)
+    return _Page(n + 1, parts, visible, lacks_text=bool(problem))
 
 
 def _is_picture(page: Any) -> bool:
@@ -183,9 +246,12 @@ def _arrange(segments: list[Segment], width: float) -> list[_Part]:
 # ---------------------------------------------------------------- writing
 
 
-def _write(builder: TextBuilder, pages: list[_Page]) -> None:
+def _write(builder: TextBuilder, pages: list[_Page], scans: Scans | None) -> None:
     rules = find_heading_rules([[p for p in page.parts if isinstance(p, Block)] for page in pages])
     for page in pages:
+        if scans is not None and page.scan is not None:
+            scans.add_page(builder, page.number, page.scan)
+            continue
         builder.page(page.number)
         for part, follower in zip(page.parts, [*page.parts[1:], None], strict=False):
             if isinstance(part, _Table):
@@ -194,6 +260,11 @@ def _write(builder: TextBuilder, pages: list[_Page]) -> None:
                 _write_raw(builder, part.text)
             else:
                 _write_block(builder, part, follower if isinstance(follower, Block) else None, rules)
+
+    if scans is None and any(page.lacks_text for page in pages):
+        builder.note("pages without text are read with fieldwise[ocr] installed and collect.ocr at auto")
+    if scans is not None:
+        scans.add_notes(builder, {page.number: page.scan.confidence for page in pages if page.scan is not None})
 
 
 def _write_block(builder: TextBuilder, block: Block, follower: Block | None, rules: HeadingRules) -> None:

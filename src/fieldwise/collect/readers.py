@@ -13,7 +13,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from fieldwise.collect import media
+from fieldwise.errors import MissingExtra
 from fieldwise.extras import installed_version
 from fieldwise.hashing import canonical_json, sha256_text
 from fieldwise.interfaces import Extractor
@@ -85,3 +88,30 @@ READERS: dict[str, Reader] = {
         "epub", "fieldwise.collect.epub", "read_epub", ("lxml", "trafilatura"), is_zip=True, allows_doctype=True
     ),
 }
+
+_OCR_LIBRARIES = ("rapidocr", "onnxruntime", "opencv-python-headless")
+_IMAGE = Reader("image", "fieldwise.collect.images", "read_image", (*_OCR_LIBRARIES, "pillow"))
+OCR_READERS: dict[str, Reader] = {
+    media.PDF: Reader(
+        "pdf", "fieldwise.collect.pdf_ocr", "read_pdf_with_ocr", (*READERS[media.PDF].libraries, *_OCR_LIBRARIES)
+    ),
+    media.PNG: _IMAGE,
+    media.JPEG: _IMAGE,
+    media.TIFF: _IMAGE,
+}
+"""What takes the place of the others where text recognition is wanted and installed."""
+
+
+def ocr_versions(setting: str) -> dict[str, JsonValue] | None:
+    """Return the versions of the libraries that recognise text, None if none is to be recognised.
+
+    The setting is `auto` (where they are installed), `on` or `off`. Raises MissingExtra for `on` without them.
+    """
+    found: dict[str, JsonValue] = {name: installed_version(name) for name in _OCR_LIBRARIES[:2]}
+    missing = [name for name, version in found.items() if version is None]
+    if setting == "on" and missing:
+        raise MissingExtra(
+            f"collect.ocr is on, and the library {missing[0]!r} is needed to recognise text",
+            fix="Install it with: pip install 'fieldwise[ocr]', or set collect.ocr to auto.",
+        )
+    return None if setting == "off" or missing else found

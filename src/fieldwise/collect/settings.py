@@ -11,6 +11,7 @@ from fieldwise.settings import Settings
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PASSWORD = re.compile(r"(?<=//)[^/@\s]*@")
+_DATASET = re.compile(r"[\w][\w.-]*(?:/[\w][\w.-]*)?")
 _WEB_SCHEME = re.compile(r"https?://", re.IGNORECASE)
 
 
@@ -52,7 +53,8 @@ class WebSource(Settings):
     def _is_one_kind(self) -> Self:
         named = [name for name in ("urls", "sitemap", "search") if getattr(self, name) is not None]
         if len(named) != 1:
-            raise ValueError(f"name one of urls, sitemap and search, found {' and '.join(named) or 'none'}")
+            known = "urls, sitemap and search" if named else "urls, sitemap, search, rows and dataset"
+            raise ValueError(f"name one of {known}, found {' and '.join(named) or 'none'}")
         if self.sitemap is not None and not is_url(self.sitemap):
             raise ValueError("a sitemap begins with http:// or https://")
         if self.search is not None and not self.search.strip():
@@ -67,12 +69,84 @@ class WebSource(Settings):
         return f"sitemap: {without_password(self.sitemap)}" if self.sitemap is not None else f"urls: {self.urls}"
 
 
+class RowColumns(Settings):
+    """Which column of a data set says what; once one is named here, only the text may still be guessed."""
+
+    text: tuple[str, ...] = Field(
+        (), description="one column or a list whose texts follow each other; a.b is b inside of a"
+    )
+    title: str | None = Field(None, description="column of the title")
+    date: str | None = Field(None, description="column of the date, kept as it stands")
+    licence: str | None = Field(None, description="column of the licence of the row")
+    id: str | None = Field(None, description="column of names that stay when rows move; else the line is the name")
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _may_be_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def are_named(self) -> bool:
+        """Whether the recipe names any column."""
+        return self != RowColumns()
+
+
+class RowsSource(Settings):
+    """Rows of a data set as documents: files of this machine, or a data set of the Hugging Face hub."""
+
+    rows: str | None = Field(
+        None,
+        description="JSON, JSONL, CSV or Parquet file, a folder or pattern of such; relative to the recipe file",
+    )
+    dataset: str | None = Field(
+        None, description="Hugging Face data set such as owner/name; from the hub unless the cache holds it"
+    )
+    config: str | None = Field(None, description="configuration of the data set, where it has several")
+    split: str | None = Field(None, description="split of the data set; needed where it has several")
+    revision: str | None = Field(
+        None, description="commit or tag of the data set; name one for a run that can be repeated"
+    )
+    columns: RowColumns = RowColumns()
+    markup: Literal["plain", "markdown", "html"] = Field("plain", description="what the texts are written in")
+    limit: int | None = Field(None, gt=0, description="most documents to take; unless set all rows")
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        if (self.rows is None) == (self.dataset is None):
+            raise ValueError(f"name one of rows and dataset, found {'none' if self.rows is None else 'both'}")
+        if self.rows is not None:
+            if named := [name for name in ("config", "split", "revision") if getattr(self, name) is not None]:
+                raise ValueError(f"files have no {named[0]}; name the file of the split you want")
+            if is_url(self.rows) or is_other_scheme(self.rows):
+                raise ValueError("rows names files of this machine; download the file, or name a dataset")
+        if self.dataset is not None and not _DATASET.fullmatch(self.dataset):
+            raise ValueError("a data set of the hub is written owner/name; files are named with rows")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The source in a few words, as it stands in messages and rejections."""
+        if self.rows is not None:
+            return f"rows: {self.rows}"
+        return "dataset: " + " ".join(part for part in (self.dataset, self.config, self.split) if part)
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return the source without the place of its files: their content counts, not their path."""
+        return self.model_dump(mode="json", exclude={"rows"})
+
+
 def _kind(value: Any) -> str:
     """One kind alone is checked, so that a mistake in a mapping is not reported as "expected text" as well."""
-    return "web" if isinstance(value, dict | WebSource) else "place"
+    if isinstance(value, RowsSource) or (isinstance(value, dict) and {"rows", "dataset"} & set(value)):
+        return "RowsSource"
+    return "WebSource" if isinstance(value, dict | WebSource) else "place"
 
 
-SourceSetting = Annotated[Annotated[str, Tag("place")] | Annotated[WebSource, Tag("web")], Discriminator(_kind)]
+SourceSetting = Annotated[
+    Annotated[str, Tag("place")] | Annotated[WebSource, Tag("WebSource")] | Annotated[RowsSource, Tag("RowsSource")],
+    Discriminator(_kind),
+]
+"""The tags are the names of the classes: by them a problem is told with the keys of its kind."""
 
 
 class WebSettings(Settings):
@@ -114,28 +188,48 @@ class CollectSettings(Settings):
 
     sources: tuple[SourceSetting, ...] = Field(
         (),
-        description="folders, files or glob patterns, relative to the recipe file; http(s) addresses; lists, sitemaps and searches",
+        description="folders, files or glob patterns, relative to the recipe file; http(s) addresses; lists, sitemaps and searches; rows of data sets",
     )
     include: tuple[str, ...] = Field(("*",), description="file name patterns to take")
     exclude: tuple[str, ...] = Field((".*", "~$*", "Thumbs.db"), description="file name patterns to leave out")
     licence: str | None = Field(
         None, description="licence or terms under which you may use these documents; kept with each of them"
     )
+    ocr: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="recognise the text of pictures and of pages without a text layer; auto: where fieldwise[ocr] is installed",
+    )
     max_file_mb: float = Field(50, gt=0, description="larger files are rejected")
     max_unpacked_mb: float = Field(400, gt=0, description="Office files that unpack to more are rejected as zip bombs")
-    timeout_seconds: float = Field(60, gt=0, description="longest time to read one file")
+    timeout_seconds: float = Field(
+        60, gt=0, description="longest time to read one file; of pages that are recognised, each"
+    )
     memory_mb: int = Field(2048, ge=256, description="most memory the reading process may take")
     web: WebSettings = WebSettings()
 
+    @field_validator("ocr", mode="before")
+    @classmethod
+    def _may_be_a_truth(cls, value: Any) -> Any:
+        """YAML reads on and off as true and false."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without the place of the sources: their content counts, not their path."""
-        keyed = self.model_dump(mode="json", exclude={"sources", "timeout_seconds", "memory_mb", "web"})
+        """Return the settings without the place of the sources: their content counts, not their path.
+
+        Whether text is recognised depends on what is installed, and stands beside the content.
+        """
+        keyed = self.model_dump(mode="json", exclude={"sources", "timeout_seconds", "memory_mb", "web", "ocr"})
         return {**keyed, "web": self.web.keyed()}
 
     @property
     def places(self) -> tuple[str, ...]:
         """The sources on this machine."""
         return tuple(s for s in self.sources if isinstance(s, str) and not is_url(s))
+
+    @property
+    def row_sources(self) -> tuple[RowsSource, ...]:
+        """The sources whose rows are documents."""
+        return tuple(s for s in self.sources if isinstance(s, RowsSource))
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 from pydantic import JsonValue
 
 from fieldwise.collect.media import BY_EXTENSION, detect
-from fieldwise.collect.settings import CollectSettings, WebSource, is_other_scheme, is_url, without_password
+from fieldwise.collect.settings import CollectSettings, RowsSource, WebSource, is_other_scheme, is_url, without_password
 from fieldwise.errors import DatasetError, DocumentError
 from fieldwise.records import Rejection
 
-_MAGIC = re.compile(r"[*?\[]")
+MAGIC = re.compile(r"[*?\[]")
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHOWN_EXTENSIONS = 8
 READABLE = "pdf, docx, pptx, xlsx, html, md, txt, csv, eml and epub"
@@ -59,7 +59,9 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
+    """What a source names: a file by its path below the source, or what cannot be one, with the reason."""
+
     source: int
     folder: str
     relative: str
@@ -69,10 +71,10 @@ class _Entry:
     detail: str = ""
 
 
-def find_files(settings: CollectSettings) -> Found:
+def find_files(settings: CollectSettings, leave_out: Collection[Path] = ()) -> Found:
     """Return the files of all sources on this machine, ordered by uri, and what cannot be one; nothing is fetched.
 
-    Raises DatasetError for a source that is not there, matches nothing, or holds no file of a kind that can be read.
+    Files to leave out are read in another way: those of row sources. Raises DatasetError for a source that is not there, matches nothing, or holds no file of a kind that can be read.
     """
     if not settings.sources:
         raise DatasetError(
@@ -81,14 +83,14 @@ def find_files(settings: CollectSettings) -> Found:
             fix="Name folders, files or patterns, such as: sources: [documents]",
         )
     _require_usable(settings)
-    entries: list[_Entry] = []
-    seen: set[str] = set()
+    entries: list[Entry] = []
+    seen: set[str] = {str(path) for path in leave_out}
     for number, source in enumerate(settings.places):
         found = _Source(number, source, settings).entries()
         entries += [e for e in found if str(e.path) not in seen]
         seen.update(str(e.path) for e in found)
     result = Found()
-    for entry in _with_unique_names(entries):
+    for entry in with_unique_names(entries):
         uri = shown(entry.relative)
         if entry.reason:
             result.rejected.append(Rejection(stage="collect", item=uri, reason=entry.reason, detail=entry.detail))
@@ -104,7 +106,9 @@ def _require_usable(settings: CollectSettings) -> None:
     for source in settings.sources:
         if isinstance(source, WebSource) and source.urls is not None:
             listed_urls(source.urls)
-    named = [s if isinstance(s, str) else s.sitemap or "" for s in settings.sources]
+    named = [
+        (s.sitemap or "") if isinstance(s, WebSource) else s for s in settings.sources if not isinstance(s, RowsSource)
+    ]
     for key, address in (*(("sources", name) for name in named), ("web.search_url", settings.web.search_url)):
         if is_url(address) and without_password(address) != address:
             raise DatasetError(
@@ -116,7 +120,7 @@ def _require_usable(settings: CollectSettings) -> None:
 
 def web_sources(settings: CollectSettings) -> list[WebSource | str]:
     """Return the sources that name addresses."""
-    return [s for s in settings.sources if isinstance(s, WebSource) or is_url(s)]
+    return [s for s in settings.sources if isinstance(s, WebSource) or (isinstance(s, str) and is_url(s))]
 
 
 def web_fingerprint(settings: CollectSettings) -> list[JsonValue]:
@@ -165,7 +169,7 @@ class _Source:
         self._number, self._name, self._settings = number, name, settings
         self._seen: Counter[str] = Counter()
 
-    def entries(self) -> list[_Entry]:
+    def entries(self) -> list[Entry]:
         if is_other_scheme(self._name):
             raise DatasetError(
                 "addresses of this kind are not fetched",
@@ -173,17 +177,17 @@ class _Source:
                 found=self._name.partition("://")[0] + "://",
                 fix="Name an address that begins with http:// or https://, or save the file and name that.",
             )
-        path, is_pattern = _place(self._name), False
+        path, is_pattern = place(self._name), False
         if path is not None and path.is_dir():
             root = path.resolve()
             found = list(self._walk(root))
         elif path is not None and (path.exists() or path.is_symlink()):
             root = path.parent.resolve()
             found = [self._entry(root, root / path.name, named=True)]
-        elif path is not None and _MAGIC.search(self._name):
+        elif path is not None and MAGIC.search(self._name):
             is_pattern = True
-            root, pattern = _split_pattern(path)
-            found = [self._entry(root, p) for p in _glob(root, pattern) if self._is_wanted(root, p)]
+            root, pattern = split_pattern(path)
+            found = [self._entry(root, p) for p in glob_files(root, pattern) if self._is_wanted(root, p)]
         else:
             raise DatasetError(
                 "the source is not there",
@@ -193,7 +197,7 @@ class _Source:
         self._check(found, is_pattern)
         return found
 
-    def _check(self, found: list[_Entry], is_pattern: bool) -> None:
+    def _check(self, found: list[Entry], is_pattern: bool) -> None:
         """A source that gives nothing is a mistake in the recipe, not an empty success."""
         where = f"collect.sources: {self._name}"
         counts = (
@@ -221,7 +225,7 @@ class _Source:
 
     # ------------------------------------------------------------ walking
 
-    def _walk(self, root: Path) -> Iterator[_Entry]:
+    def _walk(self, root: Path) -> Iterator[Entry]:
         problems: list[OSError] = []
         for folder, folders, names in os.walk(root, onerror=problems.append):
             here = Path(folder)
@@ -256,7 +260,7 @@ class _Source:
         relative = path.relative_to(root).as_posix()
         return not any(fnmatchcase(path.name, p) or fnmatchcase(relative, p) for p in self._settings.exclude)
 
-    def _folder_link(self, root: Path, path: Path) -> _Entry:
+    def _folder_link(self, root: Path, path: Path) -> Entry:
         target = path.resolve()
         if target.is_relative_to(root):
             return self._rejected(
@@ -272,7 +276,7 @@ class _Source:
             f"The link leads out of the source, to {shown(str(target))}. Name that folder as a source of its own, or copy it.",
         )
 
-    def _entry(self, root: Path, path: Path, *, named: bool = False) -> _Entry:
+    def _entry(self, root: Path, path: Path, *, named: bool = False) -> Entry:
         """Judge a path by what the file system says of it, without opening it."""
         if named:
             self._seen[_ending(path.name)] += 1
@@ -309,14 +313,14 @@ class _Source:
             return self._rejected(
                 root, path, "unreadable", "There is no permission to read the file. Give it and run again."
             )
-        return _Entry(self._number, root.name, path.relative_to(root).as_posix(), path, status.st_size)
+        return Entry(self._number, root.name, path.relative_to(root).as_posix(), path, status.st_size)
 
-    def _rejected(self, root: Path, path: Path, reason: str, detail: str) -> _Entry:
-        return _Entry(self._number, root.name, path.relative_to(root).as_posix(), path, reason=reason, detail=detail)
+    def _rejected(self, root: Path, path: Path, reason: str, detail: str) -> Entry:
+        return Entry(self._number, root.name, path.relative_to(root).as_posix(), path, reason=reason, detail=detail)
 
 
-def _place(name: str) -> Path | None:
-    """The path of a source; None where there can be none: too long, of an unknown user, with a NUL."""
+def place(name: str) -> Path | None:
+    """Return the path of a source; None where there can be none: too long, of an unknown user, with a NUL."""
     try:
         path = Path(name).expanduser()
         path.exists()
@@ -330,14 +334,15 @@ def _is_run_folder(folder: Path) -> bool:
     return (folder / "lock").is_file() and (folder / "recipe.yaml").is_file()
 
 
-def _split_pattern(path: Path) -> tuple[Path, str]:
-    """The longest leading part without wildcards, and the pattern below it."""
+def split_pattern(path: Path) -> tuple[Path, str]:
+    """Return the longest leading part without wildcards, and the pattern below it."""
     parts = path.parts
-    first = next(n for n, part in enumerate(parts) if _MAGIC.search(part))
+    first = next(n for n, part in enumerate(parts) if MAGIC.search(part))
     return Path(*parts[:first]).resolve() if first else Path.cwd(), str(PurePosixPath(*parts[first:]))
 
 
-def _glob(root: Path, pattern: str) -> list[Path]:
+def glob_files(root: Path, pattern: str) -> list[Path]:
+    """Return the files below a folder that fit a pattern, by name; run folders are passed over."""
     try:
         found = sorted(p for p in root.glob(pattern) if not p.is_dir())
     except (ValueError, NotImplementedError) as error:
@@ -357,7 +362,7 @@ def _ending(name: str) -> str:
     return f"*{shown(ending)}" if ending else "without ending"
 
 
-def _is_known(entry: _Entry) -> bool:
+def _is_known(entry: Entry) -> bool:
     """Files with a readable ending count as known without being opened: what they really are is found when they are read."""
     if PurePosixPath(entry.relative).suffix.lower() in BY_EXTENSION:
         return True
@@ -370,8 +375,8 @@ def _is_known(entry: _Entry) -> bool:
 # ---------------------------------------------------------------- names
 
 
-def _with_unique_names(entries: list[_Entry]) -> list[_Entry]:
-    """Prefix the names of sources that collide with the name of their folder, and if that is not enough number them."""
+def with_unique_names(entries: list[Entry]) -> list[Entry]:
+    """Return the entries; names that collide get that of their folder in front, and if that is not enough a number."""
     owners: dict[str, set[int]] = {}
     for entry in entries:
         owners.setdefault(entry.relative, set()).add(entry.source)
@@ -380,7 +385,7 @@ def _with_unique_names(entries: list[_Entry]) -> list[_Entry]:
     return list(_numbered(renamed))
 
 
-def _numbered(entries: Iterable[_Entry]) -> Iterator[_Entry]:
+def _numbered(entries: Iterable[Entry]) -> Iterator[Entry]:
     taken: Counter[str] = Counter()
     for entry in entries:
         name = shown(entry.relative)

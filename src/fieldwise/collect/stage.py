@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import Path
+from statistics import fmean
 from typing import IO, NamedTuple
 from urllib.parse import urljoin
 
 from pydantic import JsonValue
 
 from fieldwise.collect.extraction import ExtractionWorker, Limits, ReaderError
-from fieldwise.collect.media import detect
-from fieldwise.collect.readers import READERS, Reader
+from fieldwise.collect.media import PICTURES, detect
+from fieldwise.collect.names import safe_name, title_from_name
+from fieldwise.collect.ocr import LOW_CONFIDENCE
+from fieldwise.collect.pdf import INSTALL_OCR, NO_TEXT_LAYER
+from fieldwise.collect.readers import OCR_READERS, READERS, Reader, ocr_versions
+from fieldwise.collect.row_documents import RowCollector
+from fieldwise.collect.row_files import find_row_files
+from fieldwise.collect.row_sets import RowSet, open_row_files, open_row_sets, row_fingerprint
 from fieldwise.collect.settings import CollectSettings
 from fieldwise.collect.sources import READABLE, Found, FoundFile, Origin, find_files, web_fingerprint, web_sources
 from fieldwise.errors import DatasetError, DocumentError
-from fieldwise.files import write_json, write_jsonl
-from fieldwise.hashing import canonical_json, sha256_file
+from fieldwise.files import read_jsonl, write_json, write_jsonl
+from fieldwise.hashing import canonical_json, sha256_bytes, sha256_file
 from fieldwise.progress import track
 from fieldwise.records import Document, Rejection, Source
 from fieldwise.run import StepRun
@@ -29,9 +36,6 @@ from fieldwise.tables import write_records
 
 FOLDER = "1_documents"
 _BLOCK_BYTES = 1 << 20
-_UNSAFE = re.compile(r"[^\w.-]+")
-_MAX_NAME_BYTES = 120
-_MAX_TITLE_CHARS = 300
 _PASSING_REASONS = {"zip_bomb"}  # depend on a limit of the recipe, not on the file alone
 
 
@@ -40,12 +44,18 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
 
     A file that cannot be read becomes a row of rejected.jsonl. Raises DatasetError when no document at all is left.
     """
-    found = _with_web(find_files(settings), settings, step)
+    max_bytes = int(settings.max_file_mb * 1e6)
+    sets = open_row_sets(settings)  # what is unclear of them ends the stage before hours of reading
+    found = _with_web(find_local(settings), settings, step)
     record = _Record(list(found.rejected))
     limits = Limits(settings.timeout_seconds, settings.memory_mb, settings.max_unpacked_mb)
-    with ExtractionWorker(limits) as worker:
-        collector = _Collector(settings, step, worker, record)
-        write_records(step.out(f"{FOLDER}/documents.parquet"), collector.documents(found), Document)
+    taken, refused = step.out(f"{FOLDER}/rows.jsonl"), step.work / "refused-rows.jsonl"
+    ocr = ocr_versions(settings.ocr) is not None
+    with ExtractionWorker(limits, ocr=ocr) as worker:
+        collector = _Collector(settings, step, worker, record, READERS | OCR_READERS if ocr else READERS)
+        rows = RowCollector(settings.licence, max_bytes, collector.read_text, taken, refused)
+        documents = chain(collector.documents(found), record.counted(rows.documents(sets)))
+        write_records(step.out(f"{FOLDER}/documents.parquet"), documents, Document)
     if not record.documents:
         raise DatasetError(
             "no file could be read",
@@ -54,18 +64,40 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
             fix=f"Supply {READABLE} files with text in them.",
         )
     rejected = sorted(record.rejected, key=lambda r: (r.item, r.reason))
-    write_jsonl(step.out(f"{FOLDER}/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
+    write_jsonl(
+        step.out(f"{FOLDER}/rejected.jsonl"),
+        chain((r.model_dump(mode="json") for r in rejected), read_jsonl(refused)),
+    )
+    refused.unlink()
+    record.add_rows(sets, rows)
+    if not sets:
+        taken.unlink()
     write_json(step.out(f"{FOLDER}/provenance.json"), record.provenance)
     return record.facts()
+
+
+def require_sources(settings: CollectSettings) -> None:
+    """Raise DatasetError for what of the sources of this machine is missing or unclear; nothing is fetched."""
+    find_local(settings)
+    open_row_files(settings)
+    ocr_versions(settings.ocr)
+
+
+def find_local(settings: CollectSettings) -> Found:
+    """Return the files of this machine that are documents themselves: those of row sources are not among them.
+
+    Raises DatasetError for a source that is not there or has nothing to read.
+    """
+    return find_files(settings, leave_out={file.path for file in find_row_files(settings)})
 
 
 def fingerprint(settings: CollectSettings) -> JsonValue:
     """Return what the sources hold now: [uri, SHA-256] of each file, [uri, reason] of what cannot be read.
 
-    Of what is in the web the address or the question stands for the content: nothing is fetched to find out. A
+    Of what is in the web or a data set of the hub the address or the question stands for the content: nothing is fetched to find out. A
     collection stands until the recipe changes or the stage is run with --force.
     """
-    found = find_files(settings)
+    found = find_local(settings)
     lines: list[list[str]] = [[r.item, r.reason] for r in found.rejected]
     for file in found.files:
         try:
@@ -73,6 +105,7 @@ def fingerprint(settings: CollectSettings) -> JsonValue:
         except OSError:
             lines.append([file.uri, "unreadable"])
     lines += [["web", canonical_json(asked)] for asked in web_fingerprint(settings)]
+    lines += [["rows", canonical_json(held)] for held in row_fingerprint(settings)]
     return [list[JsonValue](line) for line in sorted(lines)]
 
 
@@ -97,9 +130,12 @@ class _Record:
     rejected: list[Rejection]
     provenance: dict[str, object] = field(default_factory=dict)
     types: Counter[str] = field(default_factory=Counter)
+    refused_rows: Counter[str] = field(default_factory=Counter)
     documents: int = 0
     pages: int = 0
     pages_without_text: int = 0
+    pages_recognised: int = 0
+    pages_unsure: int = 0
     tables: int = 0
     characters: int = 0
 
@@ -113,23 +149,43 @@ class _Record:
             "bytes": source.bytes,
             "licence": source.licence,
             "reader": reader.name,
+            **_recognised(document),
             "warnings": list(document.notes),
         }
-        self.types[reader.name] += 1
+        self._count(document, reader.name)
+
+    def counted(self, documents: Iterator[Document]) -> Iterator[Document]:
+        """Pass on documents made of rows, counting them; what is known of each stands in rows.jsonl."""
+        for document in documents:
+            self._count(document, "rows")
+            yield document
+
+    def add_rows(self, sets: list[RowSet], rows: RowCollector) -> None:
+        """Put the row sets on record as a whole."""
+        self.refused_rows = rows.reasons
+        for one in sets:
+            self.provenance[one.name] = {**one.provenance(), "reader": "rows", "documents": rows.counts[one.name]}
+
+    def _count(self, document: Document, reader: str) -> None:
+        self.types[reader] += 1
         self.documents += 1
         self.pages += len(document.pages)
-        self.pages_without_text += sum(note.endswith("has no text layer") for note in document.notes)
+        self.pages_without_text += sum(NO_TEXT_LAYER in note for note in document.notes)
+        self.pages_recognised += sum(page.confidence is not None for page in document.pages)
+        self.pages_unsure += len(_unsure(document))
         self.tables += len(document.tables)
         self.characters += len(document.text)
 
     def facts(self) -> dict[str, JsonValue]:
-        reasons = Counter(r.reason for r in self.rejected)
+        reasons = Counter(r.reason for r in self.rejected) + self.refused_rows
         return {
             "documents": self.documents,
             "types": dict(sorted(self.types.items())),
             "rejected": dict(sorted(reasons.items())),
             "pages": self.pages,
             "pages_without_text": self.pages_without_text,
+            "pages_read_by_ocr": self.pages_recognised,
+            "pages_of_low_confidence": self.pages_unsure,
             "tables": self.tables,
             "characters": self.characters,
         }
@@ -139,6 +195,19 @@ def _web_provenance(origin: Origin, stated_licence: str | None) -> dict[str, Jso
     """The address asked for is the uri; when it was fetched stands in the memo, since no output holds a time."""
     searched: dict[str, JsonValue] = {"query": origin.query, "rank": origin.rank} if origin.query is not None else {}
     return {"final_url": origin.final_url, "stated_licence": stated_licence, **searched}
+
+
+def _recognised(document: Document) -> dict[str, JsonValue]:
+    """How sure text recognition is of the pages it has read; nothing for documents it has not touched."""
+    sure = {page.number: page.confidence for page in document.pages if page.confidence is not None}
+    if not sure:
+        return {}
+    mean = round(fmean(sure.values()), 3)
+    return {"ocr": {"pages": list(sure), "confidence": mean, "low_confidence_pages": list(_unsure(document))}}
+
+
+def _unsure(document: Document) -> list[int]:
+    return [p.number for p in document.pages if p.confidence is not None and p.confidence < LOW_CONFIDENCE]
 
 
 def _listed(record: _Record) -> str:
@@ -160,8 +229,16 @@ class _Original(NamedTuple):
 class _Collector:
     """Turns found files into documents; what fails is put on record."""
 
-    def __init__(self, settings: CollectSettings, step: StepRun, worker: ExtractionWorker, record: _Record) -> None:
+    def __init__(
+        self,
+        settings: CollectSettings,
+        step: StepRun,
+        worker: ExtractionWorker,
+        record: _Record,
+        readers: dict[str, Reader],
+    ) -> None:
         self._settings, self._step, self._worker, self._record = settings, step, worker, record
+        self._readers = readers
         self._memo = step.run.memo("extract")
         self._kept: set[Path] = set()
 
@@ -171,8 +248,9 @@ class _Collector:
             try:
                 yield self._collect(file)
             except DocumentError as error:
+                query = file.origin.query if file.origin else None
                 self._record.rejected.append(
-                    Rejection(stage="collect", item=file.uri, reason=error.reason, detail=str(error))
+                    Rejection(stage="collect", item=file.uri, reason=error.reason, detail=str(error), query=query)
                 )
 
     def _collect(self, file: FoundFile) -> Document:
@@ -187,7 +265,14 @@ class _Collector:
                     found=detected.found,
                     fix=f"Convert it to one of {READABLE}.",
                 )
-            reader = READERS[detected.media_type]
+            if detected.media_type in PICTURES and detected.media_type not in self._readers:
+                raise DocumentError(
+                    "pictures are read by text recognition alone",
+                    reason="needs_ocr",
+                    found=detected.found,
+                    fix=f"{INSTALL_OCR}, or leave it out with collect.exclude.",
+                )
+            reader = self._readers[detected.media_type]
             read = self._read(original, sha256, detected.media_type, reader)
             self._require_unchanged(file, sha256)
         except DocumentError:
@@ -216,6 +301,16 @@ class _Collector:
         )
         self._record.add(document, reader, file.origin, stated)
         return document
+
+    def read_text(self, text: str, media_type: str) -> Document:
+        """Return a text as the reader of its kind reads it in the child process, or remember what it said."""
+        content = text.encode("utf-8", "replace")
+        path = self._step.work / "text-of-a-row"
+        path.write_bytes(content)
+        try:
+            return self._read(path, sha256_bytes(content), media_type, self._readers[media_type])
+        finally:
+            path.unlink(missing_ok=True)
 
     def _copy(self, file: FoundFile) -> _Original:
         """Copy a file into the run folder, hashing it on the way; a file that outgrew its limit meanwhile is cut off."""
@@ -304,28 +399,3 @@ def _changed(found: str) -> DocumentError:
 @functools.cache
 def _version(reader: Reader) -> str:
     return reader.version()
-
-
-def safe_name(uri: str) -> str:
-    """Return a file name that no file system and no shell trips over; the ending is kept.
-
-    >>> safe_name("letters/Größe & Maß (2).pdf")
-    'Größe_Maß_2_.pdf'
-    """
-    name = _UNSAFE.sub("_", PurePosixPath(uri).name).lstrip(".-") or "file"
-    stem, dot, ending = name.rpartition(".")
-    ending = f"{dot}{ending}"[:16] if stem else ""
-    stem = stem or name
-    while len((stem + ending).encode()) > _MAX_NAME_BYTES:
-        stem = stem[:-1]
-    return stem + ending
-
-
-def title_from_name(uri: str) -> str:
-    """Return a title made from a file name.
-
-    >>> title_from_name("2024/visitor-rules_v2.pdf")
-    'Visitor rules v2'
-    """
-    words = " ".join(re.sub(r"[-_]+", " ", PurePosixPath(uri).stem).split()) or uri
-    return (words[0].upper() + words[1:])[:_MAX_TITLE_CHARS]

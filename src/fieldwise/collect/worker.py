@@ -2,14 +2,16 @@
 
 Reads one job a line on standard input and answers one line on standard output:
 
-    {"path": ..., "media_type": ..., "uri": ..., "max_unpacked_mb": 400, "timeout_seconds": 60}
+    {"path": ..., "media_type": ..., "uri": ..., "max_unpacked_mb": 400, "timeout_seconds": 60, "ocr": false}
     {"document": {...}}  or  {"reason": "encrypted", "detail": "..."}  or  {"missing": "...", "fix": "..."}
 
+Before its answer a reader may say `{"alive": true}`, whereupon its time counts from the beginning.
 Started as `python -m fieldwise.collect.worker MEMORY_MB [MODULE ...]`; the READERS of further modules are added.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import logging
@@ -25,7 +27,8 @@ from typing import IO
 from pydantic import JsonValue
 
 from fieldwise.collect.archive import check_archive
-from fieldwise.collect.readers import READERS, Reader
+from fieldwise.collect.heartbeat import on_beat
+from fieldwise.collect.readers import OCR_READERS, READERS, Reader
 from fieldwise.errors import DocumentError, MissingExtra
 from fieldwise.records import Source
 
@@ -40,7 +43,9 @@ def serve(jobs: IO[str], answers: IO[str], readers: dict[str, Reader]) -> None:
     for line in jobs:
         job = json.loads(line)
         # the parent kills what takes too long; the alarm ends this process if the parent itself is gone
-        signal.alarm(math.ceil(float(job["timeout_seconds"])) + _GRACE_SECONDS)
+        seconds = math.ceil(float(job["timeout_seconds"])) + _GRACE_SECONDS
+        signal.alarm(seconds)
+        on_beat(functools.partial(_say_alive, answers, seconds))
         try:
             answer = read(job, readers)
         except MemoryError:
@@ -50,9 +55,16 @@ def serve(jobs: IO[str], answers: IO[str], readers: dict[str, Reader]) -> None:
         signal.alarm(0)
 
 
+def _say_alive(answers: IO[str], seconds: int) -> None:
+    answers.write(json.dumps({"alive": True}) + "\n")
+    answers.flush()
+    signal.alarm(seconds)
+
+
 def read(job: dict[str, JsonValue], readers: dict[str, Reader]) -> dict[str, JsonValue]:
     """Return the answer to one job; whatever goes wrong with a file is an answer, too."""
-    path, reader = Path(str(job["path"])), readers[str(job["media_type"])]
+    path, media_type = Path(str(job["path"])), str(job["media_type"])
+    reader = (OCR_READERS.get(media_type) if job["ocr"] else None) or readers[media_type]
     try:
         if reader.is_zip:
             check_archive(path, float(str(job["max_unpacked_mb"])), allow_doctype=reader.allows_doctype)

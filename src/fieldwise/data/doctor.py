@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from fieldwise.collect.rows import Broken, Note, Row, read_rows
 from fieldwise.data.findings import Finding, Places, Severity, by_share, rows
 from fieldwise.data.formats import Item, RowFault, Schema, find_schema
 from fieldwise.data.overlap import NGRAM_WORDS, SAME_SHARE, Overlap
-from fieldwise.data.reading import Broken, Note, Row, find_splits, read_rows
 from fieldwise.data.rendering import Base, Piece, Rendered
+from fieldwise.data.splits import find_splits
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.prepare.language import detect_language
 from fieldwise.prepare.personal_data import find_personal_data

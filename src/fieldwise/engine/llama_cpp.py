@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fieldwise.engine.llama_model import LlamaContext, LlamaModel
 from fieldwise.engine.reply import Reply, check_prompt, log_softmax_at
 from fieldwise.engine.scheduler import EngineStats, Request, Scheduler
-from fieldwise.engine.template import render, without_control
+from fieldwise.engine.template import render, reply_text, without_control
 from fieldwise.engine.text_stream import ByteCharacters
 from fieldwise.engine.threads import thread_count
 from fieldwise.errors import ModelError
@@ -98,9 +98,24 @@ class LlamaCppEngine:
             render(self._model.chat_template, safe, tools=tools, special_tokens=self._model.special_tokens)
         )
 
-    def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
+    def reply_tokens(self, text: str) -> list[int]:
+        """Return the tokens of a reply as the template puts it behind a prompt, without what ends it."""
+        if self._model.chat_template is None:
+            return self.tokenize(text)
+        return self.tokenize(
+            reply_text(
+                self._model.chat_template,
+                text,
+                special_tokens=self._model.special_tokens,
+                control_tokens=self._model.control_tokens,
+            )
+        )
+
+    def generate(
+        self, prompts: Sequence[list[int]], sampling: Sampling, *, rated: Sequence[Sequence[list[int]]] = ()
+    ) -> list[Generation]:
         """Continue every prompt, as many at once as there are slots; each uses the same seed."""
-        requests = [self._request(prompt, sampling) for prompt in prompts]
+        requests = [self._request(prompt, sampling, rated[n] if rated else ()) for n, prompt in enumerate(prompts)]
         try:
             for request in requests:
                 self._scheduler.submit(request)
@@ -110,13 +125,18 @@ class LlamaCppEngine:
                 request.cancelled.set()
 
     def stream(
-        self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        *,
+        rated: Sequence[list[int]] = (),
     ) -> Iterator[Piece]:
         """Continue one prompt piece by piece; wrong arguments raise here, before the first piece.
 
         Closing the iterator, or `is_cancelled` turning true, frees the slot with the next batch.
         """
-        return self._pieces(self._request(prompt, sampling), is_cancelled)
+        return self._pieces(self._request(prompt, sampling, rated), is_cancelled)
 
     def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits after each token: one row per position, one column per token of the vocabulary."""
@@ -147,7 +167,7 @@ class LlamaCppEngine:
     ) -> None:
         self.close()
 
-    def _request(self, prompt: Sequence[int], sampling: Sampling) -> Request:
+    def _request(self, prompt: Sequence[int], sampling: Sampling, rated: Sequence[list[int]] = ()) -> Request:
         check_prompt(prompt, context_tokens=self.context_tokens, vocabulary_size=self.vocabulary_size)
         return Request(
             Reply(
@@ -156,6 +176,7 @@ class LlamaCppEngine:
                 context_tokens=self.context_tokens,
                 is_end=self._model.is_end,
                 characters=ByteCharacters(self._model.piece),
+                rated=rated,
             )
         )
 

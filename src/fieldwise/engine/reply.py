@@ -37,6 +37,7 @@ class Reply:
         context_tokens: int,
         is_end: Callable[[int], bool],
         characters: Characters,
+        rated: Sequence[Sequence[int]] = (),
     ) -> None:
         self.prompt = list(prompt)
         self.tokens: list[int] = []
@@ -45,6 +46,10 @@ class Reply:
         self._sampler, self._stop = Sampler(sampling), StopStream(sampling.stop)
         self._is_end, self._characters = is_end, characters
         self._texts: list[str] = []
+        # replies whose log-probability is wanted; those that leave no room are not rated, none rather than some
+        fits = all(0 < len(r) <= context_tokens - len(self.prompt) for r in rated)
+        self.rated = [list(r) for r in rated] if fits else []
+        self.ratings: tuple[float, ...] = ()
 
     def take(self, logits: NDArray[np.float32]) -> Piece:
         """Choose the next token and return its text; the reply goes on unless the piece has a finish reason."""
@@ -73,7 +78,13 @@ class Reply:
 
     def generation(self) -> Generation:
         """Return the whole reply, after its end."""
-        return Generation("".join(self._texts), tuple(self.tokens), self.finish_reason or "error", len(self.prompt))
+        return Generation(
+            "".join(self._texts),
+            tuple(self.tokens),
+            self.finish_reason or "error",
+            len(self.prompt),
+            self.ratings,
+        )
 
 
 def check_prompt(prompt: Sequence[int], *, context_tokens: int, vocabulary_size: int) -> None:

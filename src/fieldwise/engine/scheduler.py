@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwise.engine.llama_model import LlamaContext, LlamaModel
-from fieldwise.engine.reply import Reply
+from fieldwise.engine.reply import Reply, log_softmax_at
 from fieldwise.errors import ModelError
 from fieldwise.interfaces import Piece
 
@@ -205,15 +205,48 @@ class Scheduler:
             self._count(batches=1, generated_tokens=len(answering), largest_batch=len(answering))
 
     def _answer(self, slots: list[_Slot], logits: NDArray[np.float32]) -> None:
+        if any(slot.request is not None and self._is_unrated(slot.request) for slot in slots):
+            logits = logits.copy()  # rating computes more, and the rows are a view of the library's memory
         for slot, row in zip(slots, logits, strict=True):
             request = slot.request
             assert request is not None
-            piece = request.reply.take(row)
+            ratings = self._rate(slot, request.reply, row) if self._is_unrated(request) else ()
+            piece = replace(request.reply.take(row), ratings=ratings)
             request.pieces.put(piece)
             if piece.finish_reason is None:
-                slot.pending = [request.reply.tokens[-1]]
+                slot.pending.append(request.reply.tokens[-1])
             else:
                 self._release(slot)
+
+    @staticmethod
+    def _is_unrated(request: Request) -> bool:
+        return bool(request.reply.rated) and not request.reply.tokens
+
+    def _rate(self, slot: _Slot, reply: Reply, row: NDArray[np.float32]) -> tuple[float, ...]:
+        """Compute the replies to be rated behind the prompt, one after the other, and drop them again."""
+        prompt = len(slot.computed)
+        for tokens in reply.rated:
+            total = float(log_softmax_at(row[None], np.asarray(tokens[:1], dtype=np.int64))[0])
+            for start in range(0, len(tokens) - 1, self._context.batch_tokens):
+                part = tokens[start : len(tokens) - 1][: self._context.batch_tokens]
+                place = prompt + start
+                rows = self._context.decode(
+                    part, range(place, place + len(part)), [slot.sequence] * len(part), [True] * len(part)
+                )
+                following = np.asarray(tokens[start + 1 : start + 1 + len(part)], dtype=np.int64)
+                total += float(log_softmax_at(rows, following).sum())
+            reply.ratings = (*reply.ratings, total)
+            if len(tokens) > 1 and not self._context.forget(slot.sequence, prompt):
+                self._read_again(slot)
+        return reply.ratings
+
+    def _read_again(self, slot: _Slot) -> None:
+        """A model whose memory can only be dropped whole has lost the prompt with the reply: compute it anew."""
+        for start in range(0, len(slot.computed), self._context.batch_tokens):
+            part = slot.computed[start : start + self._context.batch_tokens]
+            self._context.decode(
+                part, range(start, start + len(part)), [slot.sequence] * len(part), [False] * len(part)
+            )
 
     def _release(self, slot: _Slot) -> None:
         with self._changed:

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
-from fieldwise.records import Conversation
+from fieldwise.records import Conversation, Message
 
 _MARKED: ContextVar[tuple[list[str], list[tuple[int, int]]]] = ContextVar("marked")
 """The text rendered so far and the spans of its generation markers; each thread renders its own."""
@@ -38,6 +38,21 @@ def render(
     broken or refuses the conversation.
     """
     return _rendered(template, conversation, tools, special_tokens or {}, add_generation_prompt)[0]
+
+
+def reply_text(
+    template: str, reply: str, *, special_tokens: Mapping[str, str] | None = None, control_tokens: Collection[str] = ()
+) -> str:
+    """Return a reply as it stands behind a prompt, with what the template puts before it and without what ends it."""
+    asked: Conversation = (Message(role="user", content="?"),)
+    said = without_control((Message(role="assistant", content=reply),), control_tokens)
+    prompt = render(template, asked, special_tokens=special_tokens)
+    whole = render(template, (*asked, *said), special_tokens=special_tokens, add_generation_prompt=False)
+    content = said[0].content.strip()
+    if not whole.startswith(prompt) or content not in whole[len(prompt) :]:
+        return content  # a template that rewrites what was said: the words alone are what the model would write
+    written = whole[len(prompt) :]
+    return written[: written.index(content) + len(content)]
 
 
 def render_marked(

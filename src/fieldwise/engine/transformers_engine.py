@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from fieldwise.engine.base_weights import chat_template
 from fieldwise.engine.reply import Reply, check_prompt, log_softmax_at
-from fieldwise.engine.template import render, without_control
+from fieldwise.engine.template import render, reply_text, without_control
 from fieldwise.engine.text_stream import DecodedCharacters
 from fieldwise.engine.threads import sleeping_threads
 from fieldwise.errors import ModelError
@@ -109,9 +111,24 @@ class TransformersEngine:
             render(self._template, safe, tools=tools, special_tokens=self._tokenizer.special_tokens_map)
         )
 
-    def generate(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Generation]:
+    def reply_tokens(self, text: str) -> list[int]:
+        """Return the tokens of a reply as the template puts it behind a prompt, without what ends it."""
+        if self._template is None:
+            return self.tokenize(text)
+        return self.tokenize(
+            reply_text(
+                self._template,
+                text,
+                special_tokens=self._tokenizer.special_tokens_map,
+                control_tokens=self._control,
+            )
+        )
+
+    def generate(
+        self, prompts: Sequence[list[int]], sampling: Sampling, *, rated: Sequence[Sequence[list[int]]] = ()
+    ) -> list[Generation]:
         """Continue every prompt, in batches of prompts of like length; each uses the same seed."""
-        replies = [self._reply(prompt, sampling) for prompt in prompts]
+        replies = [self._reply(prompt, sampling, rated[n] if rated else ()) for n, prompt in enumerate(prompts)]
         by_length = sorted(replies, key=lambda reply: len(reply.prompt))
         for start in range(0, len(by_length), _BATCH_ROWS):
             for _ in self._steps(by_length[start : start + _BATCH_ROWS]):
@@ -119,10 +136,15 @@ class TransformersEngine:
         return [reply.generation() for reply in replies]
 
     def stream(
-        self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool] = lambda: False
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        is_cancelled: Callable[[], bool] = lambda: False,
+        *,
+        rated: Sequence[list[int]] = (),
     ) -> Iterator[Piece]:
         """Continue one prompt piece by piece; wrong arguments raise here, before the first piece."""
-        return self._pieces(self._reply(prompt, sampling), is_cancelled)
+        return self._pieces(self._reply(prompt, sampling, rated), is_cancelled)
 
     def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the logits after each token: one row per position, one column per token of the vocabulary."""
@@ -165,7 +187,7 @@ class TransformersEngine:
     ) -> None:
         self.close()
 
-    def _reply(self, prompt: Sequence[int], sampling: Sampling) -> Reply:
+    def _reply(self, prompt: Sequence[int], sampling: Sampling, rated: Sequence[list[int]]) -> Reply:
         check_prompt(prompt, context_tokens=self.context_tokens, vocabulary_size=self.vocabulary_size)
         return Reply(
             prompt,
@@ -173,6 +195,7 @@ class TransformersEngine:
             context_tokens=self.context_tokens,
             is_end=self._ends.__contains__,
             characters=DecodedCharacters(self.detokenize),
+            rated=rated,
         )
 
     def _pieces(self, reply: Reply, is_cancelled: Callable[[], bool]) -> Iterator[Piece]:
@@ -187,6 +210,9 @@ class TransformersEngine:
         torch = self._torch
         ids, mask = self._padded([reply.prompt for reply in replies])
         cache = require("transformers", extra="train", to="run weights").DynamicCache(config=self._config())
+        has_rated = any(reply.rated for reply in replies)
+        if has_rated and cache.is_croppable:
+            cache.activate_past_recording()
         while True:
             positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             rows = self._forward(
@@ -197,7 +223,13 @@ class TransformersEngine:
                 use_cache=True,
                 logits_to_keep=1,
             )
-            pieces = [reply.take(row) for reply, row in zip(replies, rows[:, -1], strict=True)]
+            if has_rated:
+                self._rate(replies, rows[:, -1], mask, cache)
+            pieces = [
+                replace(reply.take(row), ratings=reply.ratings if has_rated else ())
+                for reply, row in zip(replies, rows[:, -1], strict=True)
+            ]
+            has_rated = False
             yield pieces
             going = [n for n, piece in enumerate(pieces) if piece.finish_reason is None]
             if not going:
@@ -209,6 +241,35 @@ class TransformersEngine:
                 cache.batch_select_indices(kept)
             ids = torch.tensor([[reply.tokens[-1]] for reply in replies], dtype=torch.long, device=self._device)
             mask = torch.cat([mask, mask.new_ones(len(replies), 1)], dim=1)
+
+    def _rate(self, replies: list[Reply], first: NDArray[np.float32], mask: Any, cache: Any) -> None:
+        """Compute the n-th reply to be rated of all rows together behind their prompts, then drop it from the cache."""
+        torch = self._torch
+        for n in range(max(len(reply.rated) for reply in replies)):
+            rated = [reply.rated[n] if n < len(reply.rated) else [] for reply in replies]
+            width = max(len(tokens) for tokens in rated) - 1
+            rows = np.zeros((len(replies), 0, first.shape[-1]), dtype=np.float32)
+            if width > 0:
+                ids = torch.full((len(replies), width), self._padding, dtype=torch.long, device=self._device)
+                shown = mask.new_zeros(len(replies), width)
+                for row, tokens in enumerate(rated):
+                    before = tokens[:-1]
+                    ids[row, : len(before)] = torch.tensor(before, dtype=torch.long, device=self._device)
+                    shown[row, : len(before)] = 1
+                whole = torch.cat([mask, shown], dim=1)
+                rows = self._forward(
+                    input_ids=ids,
+                    attention_mask=whole,
+                    position_ids=(whole.cumsum(dim=1) - 1).clamp(min=0)[:, -width:],
+                    past_key_values=cache if cache.is_croppable else copy.deepcopy(cache),
+                    use_cache=True,
+                )
+                if cache.is_croppable:
+                    cache.crop(-width)
+            for row, (reply, tokens) in enumerate(zip(replies, rated, strict=True)):
+                if tokens:
+                    logits = np.concatenate([first[row][None], rows[row, : len(tokens) - 1]])
+                    reply.ratings += (float(log_softmax_at(logits, np.asarray(tokens, dtype=np.int64)).sum()),)
 
     def _padded(self, prompts: list[list[int]]) -> tuple[Any, Any]:
         width = max(len(prompt) for prompt in prompts)

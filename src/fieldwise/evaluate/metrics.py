@@ -105,6 +105,14 @@ def _rouge_l(said: str, known: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
+def bits_per_byte(answer: Answer, question: Question) -> float | None:
+    """How surprised the model is by the known answer over what it was shown: -log2 of its probability over its bytes.
+
+    Finer than what it says: it moves before the first choice does. Not scored where the system gives no probabilities.
+    """
+    return answer.known_bits if question.answer is not None else None
+
+
 def groundedness(answer: Answer, question: Question) -> float | None:
     """1 if a verified citation holds the answer and every number of the answer stands in a quoted sentence, else 0.
 
@@ -172,6 +180,7 @@ METRICS: dict[str, Metric] = {
         Metric("token_f1", token_f1, is_binary=False, title="Token F1"),
         Metric("overall_f1", overall_f1, is_binary=False, title="F1 with declines"),
         Metric("rouge_l", rouge_l, is_binary=False, title="ROUGE-L"),
+        Metric("bits_per_byte", bits_per_byte, better="lower", is_binary=False, title="Bits per byte, known answer"),
         Metric("groundedness", groundedness, title="Grounded"),
         Metric("citation_match", citation_match, title="Cites right document"),
         Metric("retrieval_hit", retrieval_hit, title="Passage found"),

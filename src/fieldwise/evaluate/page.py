@@ -5,24 +5,22 @@ It asks nothing of any other place and holds no time, so that a run repeated end
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from fieldwise.evaluate.items import LEAST_IN_SLICE, Slice, slices
-from fieldwise.evaluate.look import SCRIPT, STYLE
-from fieldwise.evaluate.markup import escape, label, section, table
 from fieldwise.evaluate.metrics import METRICS
-from fieldwise.evaluate.page_items import declines_section, flips_section
+from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
-from fieldwise.evaluate.table import SHOWN, cell, title
+from fieldwise.evaluate.table import cell, scored, title
+from fieldwise.page.frame import contents, whole
+from fieldwise.page.look import STYLE
+from fieldwise.page.markup import escape, label, section, table
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question
 
 RELEASED, REFERENCE = "rag_sft_dpo", "rag_base"
-_METRICS = tuple(m for m in SHOWN if m != "seconds")
 _ABOUT = {
     "exact_match": "the answer is the known one, apart from case and punctuation",
     "token_f1": "words shared with the known answer",
@@ -30,6 +28,7 @@ _ABOUT = {
     "groundedness": "the answer stands in a sentence that is cited and verified",
     "abstention": "questions without an answer that were declined",
     "false_decline": "questions with an answer that were declined all the same",
+    "bits_per_byte": "how surprised the model is by the known answer, over what it was shown",
     "overall_f1": "words shared, over all questions; declining counts where it is right",
 }
 _METRIC_HEADING = '<span class="unseen">Metric</span>'
@@ -83,37 +82,11 @@ def page(measured: Measured) -> str:
         _method(measured),
     ]
     body = "\n".join(part for part in parts if part)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '{_digest(STYLE)}'; script-src '{_digest(SCRIPT)}'; base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(measured.name)}: evaluation report</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<a class="skip" href="#main">To the report</a>
-<div class="page">
-{_head(measured, body)}
-<main id="main">
-{body}
-</main>
-</div>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
-
-
-def _digest(text: str) -> str:
-    """The mark by which a browser knows our own style and script, and runs no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return whole(f"{measured.name}: evaluation report", _head(measured, body), body, STYLE, FILTER_SCRIPT)
 
 
 def _head(measured: Measured, body: str) -> str:
     report = measured.report
-    links = re.findall(r'<section id="([\w-]+)"[^>]*>\n<h2[^>]*>(.*?)</h2>', body)
     documents = len({q.document for q in measured.questions if q.document})
     facts = [
         ("Questions", f"{report.questions}, {report.unanswerable} of them not answerable from the documents"),
@@ -126,9 +99,7 @@ def _head(measured: Measured, body: str) -> str:
     told += f'<div class="wide"><dt>Hash of the questions (SHA-256)</dt><dd class="hash">{escape(report.questions_sha256)}</dd></div>'
     return (
         f'<header>\n<p class="kicker">Fieldwise evaluation report</p>\n<h1 dir="auto">{escape(measured.name)}</h1>\n'
-        f'<dl class="facts">{told}</dl>\n<nav aria-label="Parts of the report"><ul>'
-        + "".join(f'<li><a href="#{identifier}">{heading}</a></li>' for identifier, heading in links)
-        + "</ul></nav>\n</header>"
+        f'<dl class="facts">{told}</dl>\n{contents(body)}\n</header>'
     )
 
 
@@ -203,9 +174,14 @@ def _figure(text: str) -> str:
     return escape(value) + (f'{blank}<span class="interval-text">{escape(rest)}</span>' if rest else "")
 
 
+def _metrics(report: EvalReport) -> list[str]:
+    """What the page shows: times differ from run to run, and the page must not."""
+    return [m for m in scored(report) if m != "seconds"]
+
+
 def _systems(report: EvalReport) -> str:
     rows = []
-    for name in _METRICS:
+    for name in _metrics(report):
         n = _largest_n(report, name)
         rows.append([_metric(name, n), *(_figure(cell(s.figures.get(name), n)) for s in report.systems)])
     return section(
@@ -219,7 +195,7 @@ def _systems(report: EvalReport) -> str:
 def _pictures(measured: Measured) -> str:
     report = measured.report
     figures = []
-    for name in _METRICS:
+    for name in _metrics(report):
         rows = [
             Row(
                 title(report, s.system),
@@ -246,7 +222,7 @@ def _differences(report: EvalReport) -> str:
     systems = [s for s in report.systems if s.differences]
     if not systems:
         return ""
-    rows = [[_metric(name), *(_difference(s.differences.get(name)) for s in systems)] for name in _METRICS]
+    rows = [[_metric(name), *(_difference(s.differences.get(name)) for s in systems)] for name in _metrics(report)]
     return section(
         "differences",
         "Paired differences",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fieldwise.evaluate.items import Flip, declines, flips
-from fieldwise.evaluate.markup import escape, foreign, label, section, table
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.report import EvalReport, Scored
 from fieldwise.evaluate.table import title
+from fieldwise.page.markup import escape, foreign, label, section, table
 from fieldwise.records import Answer, Question
 
 MOST_SHOWN = 200
@@ -49,6 +49,29 @@ _FILTER = """<div class="filter" id="filter" role="search" aria-label="Filter th
 <label>with the words <input id="filter-words" type="search" autocomplete="off"></label>
 <span id="filter-shown" role="status"></span>
 </div>"""
+
+# Without it every item stands there, and the controls that would do nothing are not shown.
+FILTER_SCRIPT = """
+(() => {
+  const filter = document.getElementById("filter");
+  if (!filter) return;
+  const words = document.getElementById("filter-words"), kind = document.getElementById("filter-kind");
+  const shown = document.getElementById("filter-shown"), items = [...document.querySelectorAll("[data-flip]")];
+  const apply = () => {
+    const wanted = words.value.trim().toLowerCase();
+    let count = 0;
+    for (const item of items) {
+      const fits = (!kind.value || item.dataset.flip === kind.value) && item.textContent.toLowerCase().includes(wanted);
+      item.hidden = !fits;
+      count += fits;
+    }
+    shown.textContent = `${count} of ${items.length} shown`;
+  };
+  filter.addEventListener("input", apply);
+  filter.hidden = false;
+  apply();
+})();
+"""
 
 
 def _flip(report: EvalReport, flip: Flip, questions: Sequence[Question], answers: dict[str, Sequence[Answer]]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fieldwise.evaluate.markup import escape
 from fieldwise.evaluate.table import cell
+from fieldwise.page.markup import escape
 from fieldwise.records import Interval
 
 _WIDTH, _ROW, _TOP, _AXIS, _EDGE = 340.0, 36.0, 6.0, 24.0, 8.0

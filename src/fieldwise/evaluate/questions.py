@@ -9,20 +9,23 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fieldwise.errors import DatasetError
+from fieldwise.evaluate.metrics import normalise
+from fieldwise.evaluate.settings import EvaluateSettings
 from fieldwise.files import read_jsonl
 from fieldwise.prompts import is_declined
 from fieldwise.records import Document, Example, Question
+from fieldwise.retrieve.decline import LEAST_ITEMS, too_few_questions
 
 
-def read_questions(path: Path) -> list[Question]:
+def read_questions(path: Path, key: str = "evaluate.questions") -> list[Question]:
     """Read a JSON Lines file of questions: `question` and `answer` (null if the documents do not say) are needed.
 
-    `id`, `aliases`, `document`, `quote` and `kind` are optional.
+    `id`, `aliases`, `document`, `quote` and `kind` are optional; `key` is what in the recipe names the file.
     """
     if not path.is_file():
         raise DatasetError(
             "the questions are not there",
-            where="evaluate.questions",
+            where=key,
             found=path,
             fix="Name a JSON Lines file with question and answer, or leave the key out to use the generated test split.",
         )
@@ -52,6 +55,31 @@ def read_questions(path: Path) -> list[Question]:
         )
     if not questions:
         raise DatasetError("the file holds no question", where=path)
+    return questions
+
+
+def read_development(settings: EvaluateSettings) -> list[Question]:
+    """Read the development questions and check them before anything is spent on them; none if the recipe names none.
+
+    Raises DatasetError if they are too few, or if one of them is measured on as well.
+    """
+    if settings.development is None:
+        return []
+    path = Path(settings.development)
+    questions = read_questions(path, "evaluate.development")
+    without = sum(q.answer is None for q in questions)
+    if min(without, len(questions) - without) < LEAST_ITEMS:
+        raise too_few_questions(len(questions) - without, without)
+    measured = read_questions(Path(settings.questions)) if settings.questions is not None else []
+    known = {normalise(q.question) for q in measured}
+    shared = [q for q in questions if normalise(q.question) in known]
+    if shared:
+        raise DatasetError(
+            "development questions are measured on as well",
+            where=path,
+            found=f"{len(shared)} in both files, such as {shared[0].question!r}",
+            fix="What chose and tuned a model cannot judge it: keep the two files apart.",
+        )
     return questions
 
 

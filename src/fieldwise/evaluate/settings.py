@@ -32,6 +32,13 @@ class EvaluateSettings(Settings):
         None,
         description="JSON Lines file of questions that training never sees; relative to the recipe file. Without it the test split of the generated examples is used",
     )
+    development: str | None = Field(
+        None,
+        description="JSON Lines file of other questions, neither trained on nor measured on: they choose between SFT and DPO and tell when to decline; relative to the recipe file. At least 20 with an answer and 20 without",
+    )
+    false_declines: float = Field(
+        0.2, ge=0, le=1, description="share of the answerable development questions that may be declined"
+    )
     systems: tuple[System, ...] = Field(SYSTEMS, min_length=1, description="what is compared")
     max_new_tokens: int = Field(48, ge=1)
     bootstrap_samples: int = Field(2000, ge=100)
@@ -46,5 +53,5 @@ class EvaluateSettings(Settings):
     )
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without the place of the questions: their content counts."""
-        return self.model_dump(mode="json", exclude={"questions"})
+        """Return the settings without the places of the questions: their content counts."""
+        return self.model_dump(mode="json", exclude={"questions", "development"})

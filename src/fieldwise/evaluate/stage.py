@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
 from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
-from fieldwise.evaluate.metrics import METRICS, token_f1
+from fieldwise.evaluate.metrics import METRICS, overall_f1, token_f1
 from fieldwise.evaluate.page import Measured, page
-from fieldwise.evaluate.questions import document_uris, from_examples, point_to_kept, read_questions
+from fieldwise.evaluate.questions import (
+    document_uris,
+    from_examples,
+    point_to_kept,
+    read_development,
+    read_questions,
+)
 from fieldwise.evaluate.report import (
     EvalReport,
     Scored,
@@ -36,6 +42,7 @@ from fieldwise.interfaces import Answerer, Engine, Sampling
 from fieldwise.progress import say, track
 from fieldwise.prompts import is_declined, without_marks
 from fieldwise.records import Answer, BaseWeights, Chunk, Document, Example, Message, Question
+from fieldwise.retrieve.decline import Asked, DeclineRule, fit, similarity
 from fieldwise.retrieve.grounded import ClosedAnswerer, GroundedAnswerer
 from fieldwise.retrieve.index import open_index
 from fieldwise.retrieve.settings import RetrieveSettings
@@ -75,15 +82,26 @@ def load_questions(settings: EvaluateSettings, run: RunFolder) -> list[Question]
 
 
 def make_answerer(
-    system: str, engine: Engine, run: RunFolder, retrieve: RetrieveSettings, sampling: Sampling
-) -> Answerer:
-    """Return the answerer of a system over an engine that runs its weights."""
+    system: str,
+    engine: Engine,
+    run: RunFolder,
+    retrieve: RetrieveSettings,
+    sampling: Sampling,
+    decline: DeclineRule | None = None,
+) -> ClosedAnswerer | GroundedAnswerer:
+    """Return the answerer of a system over an engine that runs its weights; `decline` adds to the model's own words."""
     if not system.startswith("rag"):
         return ClosedAnswerer(system, engine, sampling)
     chunks = list(read_records(run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     return GroundedAnswerer(
-        system, engine, open_index(chunks, run.path / "2_chunks/index", retrieve), retrieve, sampling
+        system, engine, open_index(chunks, run.path / "2_chunks/index", retrieve), retrieve, sampling, decline
     )
+
+
+def decline_rule(run: RunFolder) -> DeclineRule | None:
+    """Return the rule fitted with the choice of the weights; None if the recipe named no development questions."""
+    value = read_json(run.require("4_adapters/selected.json", "train")).get("decline")
+    return DeclineRule.model_validate(value) if isinstance(value, dict) else None
 
 
 def answer_questions(answerer: Answerer, questions: Sequence[Question], ledger: Path) -> list[Answer]:
@@ -93,7 +111,11 @@ def answer_questions(answerer: Answerer, questions: Sequence[Question], ledger: 
     conversations = [(Message(role="user", content=q.question),) for q in missing]
     for question, answer in zip(
         missing,
-        track(answerer.answer_all(conversations), f"answers of {answerer.name}", total=len(missing)),
+        track(
+            answerer.answer_all(conversations, [q.answer for q in missing]),
+            f"answers of {answerer.name}",
+            total=len(missing),
+        ),
         strict=True,
     ):
         known[question.id] = answer
@@ -111,7 +133,10 @@ def _measure(
 ) -> list[Answer]:
     engine = TransformersEngine(weights, dtype="auto")
     try:
-        answerer = make_answerer(system, engine, step.run, retrieve, Sampling(max_tokens=settings.max_new_tokens))
+        # the rule belongs to the weights it was fitted with: a baseline is measured as it comes
+        rule = decline_rule(step.run) if system == "rag_sft_dpo" else None
+        sampling = Sampling(max_tokens=settings.max_new_tokens)
+        answerer = make_answerer(system, engine, step.run, retrieve, sampling, rule)
         return answer_questions(answerer, questions, step.work / f"{system}.jsonl")
     finally:
         engine.close()
@@ -192,13 +217,89 @@ def _headline(
 # ---------------------------------------------------------------- 4c
 
 
-def run_select(settings: EvaluateSettings, step: StepRun) -> dict[str, JsonValue]:
-    """Choose between SFT and SFT+DPO by a task score on the validation split, which no later figure uses."""
+class Choice(NamedTuple):
+    """How the candidates did and by what; `asked` is what a rule of when to decline is fitted on."""
+
+    metric: str
+    items: int
+    scores: dict[str, float]
+    asked: dict[str, list[Asked]]
+
+
+def run_select(settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun) -> dict[str, JsonValue]:
+    """Choose between SFT and SFT+DPO, and with development questions fit when to decline; no later figure uses these."""
+    questions = read_development(settings)
+    names = _tuned(step.run)
+    choice = (
+        _on_development(names, questions, settings, retrieve, step)
+        if questions
+        else _on_validation(names, settings, step)
+    )
+    scores = choice.scores
+    selected = max(names, key=lambda n: (scores.get(n, 0.0), n == "sft")) if names else "sft"
+    rule = fit(choice.asked[selected], settings.false_declines) if questions and names else None
+    write_json(
+        step.out("4_adapters/selected.json"),
+        {
+            "selected": selected,
+            "metric": choice.metric,
+            "items": choice.items,
+            "scores": dict(scores),
+            "decline": rule.model_dump(mode="json") if rule else None,
+        },
+    )
+    shown = ", ".join(f"{n} {score}" for n, score in scores.items())
+    say(
+        f"  {choice.metric}: {shown}: {selected} is taken"
+        if choice.items
+        else f"  nothing to validate on: {selected} is taken"
+    )
+    if rule is not None:
+        say(
+            f"  declines from a doubt of {rule.threshold:.2f}: {rule.right_declines:.0%} of {rule.unanswerable} unanswerable and "
+            f"{rule.false_declines:.0%} of {rule.answerable} answerable development questions"
+        )
+    return {"selected": selected, "scores": dict(scores), "items": choice.items}
+
+
+def _on_development(
+    names: Sequence[str],
+    questions: Sequence[Question],
+    settings: EvaluateSettings,
+    retrieve: RetrieveSettings,
+    step: StepRun,
+) -> Choice:
+    """Let every candidate answer the development questions as it would be served, without a rule."""
+    scores: dict[str, float] = {}
+    asked: dict[str, list[Asked]] = {}
+    for name in names:
+        engine = TransformersEngine(step.run.path / f"4_adapters/{name}/merged", dtype="auto")
+        try:
+            sampling = Sampling(max_tokens=settings.max_new_tokens)
+            answerer = make_answerer(f"rag_{name}", engine, step.run, retrieve, sampling)
+            assert isinstance(answerer, GroundedAnswerer)
+            conversations = [(Message(role="user", content=q.question),) for q in questions]
+            replies = list(
+                track(answerer.rated_answers(conversations), f"development answers of {name}", total=len(questions))
+            )
+        finally:
+            engine.close()
+        values = [overall_f1(a, q) or 0.0 for (a, _), q in zip(replies, questions, strict=True)]
+        scores[name] = round(sum(values) / len(values), 6)
+        asked[name] = [
+            Asked(logprob, similarity(a.passages), a.is_declined, q.answer is None)
+            for (a, logprob), q in zip(replies, questions, strict=True)
+            if logprob is not None
+        ]
+    return Choice("F1 with declines on the development questions", len(questions), scores, asked)
+
+
+def _on_validation(names: Sequence[str], settings: EvaluateSettings, step: StepRun) -> Choice:
+    """Let every candidate answer the validation split of the generated examples."""
     examples = list(read_records(step.run.require("3_examples/validation.parquet", "generate"), Example))
     examples = sorted(examples, key=lambda e: e.id)[:_VALIDATION_ITEMS]
-    candidates = _tuned(step.run)
-    scores: dict[str, JsonValue] = {}
-    for name in candidates if examples else ():
+    scores: dict[str, float] = {}
+    for name in names if examples else ():
         engine = TransformersEngine(step.run.path / f"4_adapters/{name}/merged", dtype="auto")
         try:
             prompts = [engine.render(e.conversation[:-1]) for e in examples]
@@ -208,23 +309,7 @@ def run_select(settings: EvaluateSettings, step: StepRun) -> dict[str, JsonValue
             engine.close()
         values = [_task_score(reply.text, example) for reply, (example, _) in zip(replies, fitting, strict=True)]
         scores[name] = round(sum(values) / len(values), 6) if values else 0.0
-    selected = max(candidates, key=lambda n: (float(str(scores.get(n, 0.0))), n == "sft")) if candidates else "sft"
-    write_json(
-        step.out("4_adapters/selected.json"),
-        {
-            "selected": selected,
-            "metric": "mean of token F1 and right declines on validation",
-            "items": len(examples),
-            "scores": scores,
-        },
-    )
-    shown = ", ".join(f"{n} {score}" for n, score in scores.items())
-    say(
-        f"  validation score {shown}: {selected} is taken"
-        if examples
-        else f"  nothing to validate on: {selected} is taken"
-    )
-    return {"selected": selected, "scores": scores, "items": len(examples)}
+    return Choice("mean of token F1 and right declines on validation", len(examples), scores, {})
 
 
 def _task_score(text: str, example: Example) -> float:
@@ -290,7 +375,8 @@ def run_served(
         )
     engine = LlamaCppEngine(path, parallel=8)
     try:
-        answerer = make_answerer("rag_served", engine, step.run, retrieve, Sampling(max_tokens=settings.max_new_tokens))
+        sampling = Sampling(max_tokens=settings.max_new_tokens)
+        answerer = make_answerer("rag_served", engine, step.run, retrieve, sampling, decline_rule(step.run))
         answers = answer_questions(answerer, questions, step.work / "served.jsonl")
     finally:
         engine.close()

@@ -103,11 +103,21 @@ def mcnemar(candidate: Sequence[float], baseline: Sequence[float]) -> float:
     """
     wins = sum(c > b for c, b in zip(candidate, baseline, strict=True))
     losses = sum(c < b for c, b in zip(candidate, baseline, strict=True))
+    return sign_test(wins, losses)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided exact p-value that wins and losses are equally likely.
+
+    >>> sign_test(8, 0), sign_test(0, 0)
+    (0.0078125, 1.0)
+    """
     n = wins + losses
     if n == 0:
         return 1.0
-    tail: float = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
-    return min(1.0, 2 * tail)
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
+    share: float = tail / 2**n
+    return min(1.0, 2 * share)
 
 
 def needed_n(n: int, found: Estimate, limit: float) -> int | None:

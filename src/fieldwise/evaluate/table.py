@@ -12,6 +12,7 @@ SHOWN = (
     "exact_match",
     "token_f1",
     "rouge_l",
+    "bits_per_byte",
     "groundedness",
     "abstention",
     "false_decline",
@@ -47,7 +48,12 @@ def cell(figure: Interval | None, n: int | None = None) -> str:
     return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]{fewer}"
 
 
-def rows(report: EvalReport, metrics: Sequence[str] = SHOWN) -> list[list[str]]:
+def scored(report: EvalReport) -> tuple[str, ...]:
+    """The metrics to show: those at least one system was scored on."""
+    return tuple(m for m in SHOWN if any(m in s.figures and s.figures[m].value is not None for s in report.systems))
+
+
+def rows(report: EvalReport, metrics: Sequence[str]) -> list[list[str]]:
     """Header and one row a metric; n is the largest number of items any system was scored on, others name theirs."""
     table = [["", *(title(report, s.system) for s in report.systems)]]
     for name in metrics:
@@ -58,7 +64,7 @@ def rows(report: EvalReport, metrics: Sequence[str] = SHOWN) -> list[list[str]]:
 
 def plain(report: EvalReport) -> str:
     """The table for a terminal, with the gates below."""
-    table = rows(report)
+    table = rows(report, scored(report))
     widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
     lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in table]
     lines.insert(1, "  ".join("-" * width for width in widths))
@@ -76,7 +82,7 @@ def plain(report: EvalReport) -> str:
 
 def markdown(report: EvalReport) -> str:
     """The same as Markdown, with the paired differences to the baseline; without times, which no rerun repeats."""
-    table = rows(report, [m for m in SHOWN if m != "seconds"])
+    table = rows(report, [m for m in scored(report) if m != "seconds"])
     lines = ["| " + " | ".join(row) + " |" for row in table]
     lines.insert(1, "|" + " --- |" * len(table[0]))
     lines += [

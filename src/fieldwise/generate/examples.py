@@ -11,6 +11,7 @@ from typing import Literal
 
 from fieldwise.generate.rules import Pair
 from fieldwise.generate.settings import GenerateSettings
+from fieldwise.generate.support import may_answer
 from fieldwise.interfaces import Retriever
 from fieldwise.prompts import closed_prompt, grounded_prompt
 from fieldwise.records import NOT_STATED, Chunk, Conversation, Evidence, Example, Message
@@ -84,7 +85,8 @@ class ExampleMaker:
     def grounded(self, asked: Sequence[Asked], others: Sequence[Asked] = ()) -> list[Example]:
         """Questions about one chunk over the same passages: the evidence among near misses, at a random place.
 
-        `others` are questions about other chunks: over these passages the right answer to them is a decline.
+        `others` are questions about other chunks, or written as unanswerable: over these passages the right answer
+        to them is a decline.
         All share their passages, so that training can read these once, and sees what tells the two apart.
         """
         chunk, split = asked[0].chunk, asked[0].split
@@ -111,7 +113,10 @@ class ExampleMaker:
         ]
         text = "\n".join(c.text for c in ordered).casefold()
         for item in others:
-            if _holds(text, item.pair.answer.casefold()) or _holds(text, item.pair.quote.casefold()):
+            if item.pair.kind == "unanswerable":
+                if may_answer(item.pair.question, [c.text for c in ordered]):
+                    continue
+            elif _holds(text, item.pair.answer.casefold()) or _holds(text, item.pair.quote.casefold()):
                 continue
             made.append(
                 Example.make(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
+from fieldwise.llm.settings import EndpointSettings
 from fieldwise.settings import Settings
 
 
@@ -26,7 +27,11 @@ class SplitSettings(Settings):
 class GenerateSettings(Settings):
     """Settings of the generate stage."""
 
-    teacher: Literal["rules"] = Field("rules", description="who writes questions and answers; rules needs no model")
+    teacher: Literal["rules", "openai", "fake"] = Field(
+        "rules",
+        description="who writes questions and answers: rules needs no model, openai is any OpenAI-compatible endpoint, fake stands in for one in tests",
+    )
+    endpoint: EndpointSettings = EndpointSettings()
     max_per_chunk: int = Field(10, ge=1, description="most question-answer pairs from one chunk")
     grounded_share: float = Field(
         0.6, ge=0, le=1, description="share of examples that show passages, as retrieval will"
@@ -43,3 +48,8 @@ class GenerateSettings(Settings):
     )
     preference_pairs: int = Field(240, ge=0, description="most preference pairs")
     split: SplitSettings = SplitSettings()
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return what shapes the examples: of the endpoint what shapes its replies, and nothing if it is not asked."""
+        keyed = self.model_dump(mode="json", exclude={"endpoint"})
+        return {**keyed, "endpoint": self.endpoint.keyed()} if self.teacher == "openai" else keyed

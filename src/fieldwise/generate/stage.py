@@ -16,7 +16,9 @@ from fieldwise.generate.examples import Asked, ExampleMaker, Split, drop_ambiguo
 from fieldwise.generate.preferences import preference_pairs
 from fieldwise.generate.rules import pairs_of_chunk
 from fieldwise.generate.settings import GenerateSettings, SplitSettings
+from fieldwise.generate.teacher import Taught, open_teacher, teach
 from fieldwise.hashing import content_id
+from fieldwise.interfaces import Retriever
 from fieldwise.progress import say, track
 from fieldwise.records import Chunk, Example, PreferencePair, Rejection
 from fieldwise.retrieve.index import open_index
@@ -25,6 +27,7 @@ from fieldwise.run import StepRun
 from fieldwise.tables import read_records, write_records
 
 _LEAST_PAIRS = 20
+_SHOWN = 5
 
 
 def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -> dict[str, JsonValue]:
@@ -36,18 +39,12 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
     sides = split_documents(groups, settings.split, step.seed)
-    rejected: list[Rejection] = []
-    asked = _ask(chunks, sides, settings, step.seed, rejected)
-    if len(asked) < _LEAST_PAIRS:
-        raise DatasetError(
-            "the documents gave too few questions to train on",
-            where="generate",
-            found=f"{len(asked)} questions from {len(chunks)} chunks",
-            fix="Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens.",
-        )
     retriever = open_index(chunks, folder / "index", retrieve)
+    taught = _teach(chunks, sides, settings, retriever, step)
+    if len(taught.asked) < _LEAST_PAIRS:
+        raise _too_few(taught, len(chunks), settings)
     maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
-    examples = _examples(asked, maker, settings, " ".join(c.text for c in chunks).casefold())
+    examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
     leaks = leakage(examples, groups)
     if leaks:
         raise DatasetError(
@@ -61,7 +58,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
         random.Random(f"{step.seed}/preferences"),
         settings.preference_pairs,
     )
-    return _write(step, examples, pairs, rejected, chunks, sides)
+    return _write(step, examples, pairs, taught, chunks, sides)
 
 
 def split_documents(groups: dict[str, str], settings: SplitSettings, seed: int) -> dict[str, Split]:
@@ -93,10 +90,27 @@ def split_documents(groups: dict[str, str], settings: SplitSettings, seed: int) 
     return sides
 
 
-def _ask(
-    chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int, rejected: list[Rejection]
-) -> list[Asked]:
+def _teach(
+    chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, retriever: Retriever, step: StepRun
+) -> Taught:
+    if settings.teacher == "rules":
+        taught = _read_off(chunks, sides, settings, step.seed)
+    else:
+        client = open_teacher(settings, step.run.path, chunks, step.seed)
+        taught = teach(chunks, sides, settings, client, retriever)
+    kept, dropped = drop_ambiguous(taught.asked)
+    taught.asked = kept
+    taught.rejected += [
+        Rejection(stage="generate", item=d.chunk.id, reason="ambiguous_question", detail=d.pair.question)
+        for d in dropped
+    ]
+    return taught
+
+
+def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int) -> Taught:
+    """What the rules are sure of."""
     asked: list[Asked] = []
+    rejected: list[Rejection] = []
     for chunk in track(chunks, "questions"):
         pairs = pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"))
         if not pairs:
@@ -109,19 +123,28 @@ def _ask(
                 )
             )
         asked += [Asked(p, chunk, sides[chunk.document_id]) for p in pairs[: settings.max_per_chunk]]
-    kept, dropped = drop_ambiguous(asked)
-    rejected += [
-        Rejection(stage="generate", item=d.chunk.id, reason="ambiguous_question", detail=d.pair.question)
-        for d in dropped
-    ]
-    return kept
+    return Taught(asked, rejected=rejected)
 
 
-def _examples(asked: Sequence[Asked], maker: ExampleMaker, settings: GenerateSettings, corpus: str) -> list[Example]:
+def _too_few(taught: Taught, chunks: int, settings: GenerateSettings) -> DatasetError:
+    found = f"{len(taught.asked)} questions from {chunks} chunks"
+    fix = "Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens."
+    if settings.teacher != "rules" and taught.rejected:
+        reasons = Counter(r.reason for r in taught.rejected).most_common()
+        found += f"; left out: {', '.join(f'{n} {reason}' for reason, n in reasons)}"
+        worst = [r for r in taught.rejected if r.reason == reasons[0][0]][:_SHOWN]
+        found += "".join(f"\n  {r.reason}: {r.detail[:200]}" for r in worst)
+        fix = f"\n{fix} If it is the teacher's fault, take another model."
+    return DatasetError("the documents gave too few questions to train on", where="generate", found=found, fix=fix)
+
+
+def _examples(taught: Taught, maker: ExampleMaker, settings: GenerateSettings, corpus: str) -> list[Example]:
     """Every pair closed, those of a share of the chunks grounded as well.
 
-    Without an answer are questions about other chunks of the document, and without passages those about invented things.
+    Without an answer are questions the teacher wrote to that end and such about other chunks of the document, and
+    without passages those about invented things.
     """
+    asked = taught.asked
     rng = random.Random(maker.rng.random())
     made: list[Example] = []
     by_document: dict[str, list[Asked]] = {}
@@ -138,8 +161,10 @@ def _examples(asked: Sequence[Asked], maker: ExampleMaker, settings: GenerateSet
             wanted = _beside(len(items), settings.unanswerable_share, rng)
             chunk, side = items[0].chunk, by_split[items[0].split]
             near = [item for item in by_document[chunk.document_id] if item.chunk.id != chunk.id]
+            missed = taught.unanswerable.get(chunk.id, [])[:wanted]
+            wanted -= len(missed)
             others = rng.sample(near, min(wanted, len(near))) or rng.sample(side, min(wanted, len(side)))
-            made += maker.grounded(items, [item for item in others if item.chunk.id != chunk.id])
+            made += maker.grounded(items, [*missed, *(item for item in others if item.chunk.id != chunk.id)])
     return list({e.id: e for e in made}.values())
 
 
@@ -163,7 +188,7 @@ def _write(
     step: StepRun,
     examples: Sequence[Example],
     pairs: Sequence[PreferencePair],
-    rejected: Sequence[Rejection],
+    taught: Taught,
     chunks: Sequence[Chunk],
     sides: dict[str, Split],
 ) -> dict[str, JsonValue]:
@@ -173,7 +198,7 @@ def _write(
         write_records(step.out(f"3_examples/{name}.parquet"), rows, Example)
         counts[name] = len(rows)
     write_records(step.out("3_examples/preferences.parquet"), pairs, PreferencePair)
-    write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
+    write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in taught.rejected))
     covered = {e.evidence[0].chunk_id for e in examples if e.evidence}
     facts: dict[str, JsonValue] = {
         **counts,
@@ -184,10 +209,14 @@ def _write(
         "documents": dict(sorted(Counter(sides.values()).items())),
         "chunks_covered": len(covered),
         "chunks": len(chunks),
-        "rejected": len(rejected),
+        "rejected": len(taught.rejected),
         "version": content_id("dat", [e.id for e in examples], [p.id for p in pairs]),
         "leakage": [],
     }
+    if taught.facts:
+        reasons = Counter(r.reason for r in taught.rejected).most_common()
+        facts |= {"teacher": taught.facts, "rejected_by_rule": dict(reasons)}
+        say(f"  left out: {', '.join(f'{n} {reason}' for reason, n in reasons) or 'nothing'}")
     write_json(step.out("3_examples/card.json"), facts)
     _review_sheet(step, examples)
     say(

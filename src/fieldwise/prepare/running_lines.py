@@ -75,12 +75,12 @@ def _removals(document: Document, lines: list[_Line]) -> list[Edit]:
     edits: list[Edit] = []
     for line in lines:
         page = document.pages[line.page]
-        start, end = line.start, line.end
+        floor = max(page.start, edits[-1].end if edits else 0)  # the blanks an indented line begins with may be gone
+        start, end = max(line.start, floor), line.end
         if line.is_top:
             while end < page.end and document.text[end].isspace():
                 end += 1
         else:
-            floor = max(page.start, edits[-1].end if edits else 0)
             while start > floor and document.text[start - 1].isspace():
                 start -= 1
         edits.append(Edit(start, end, ""))

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError, RunError
 from fieldwise.extras import installed_version
-from fieldwise.files import write_json, write_jsonl
+from fieldwise.files import read_jsonl, write_json, write_jsonl, write_text
 from fieldwise.hashing import sha256_file, sha256_of_files
 from fieldwise.prepare.chunk import chunk_document
 from fieldwise.prepare.clean import PassCount, clean_document
@@ -19,7 +19,10 @@ from fieldwise.prepare.filters import judge, measure_document
 from fieldwise.prepare.language import detect_language
 from fieldwise.prepare.quality import Quality
 from fieldwise.prepare.redaction import KindCount, LeakReport, StandIns, redact
+from fieldwise.prepare.report import EXACT, KEPT, PAGE, REPORT
+from fieldwise.prepare.report_page import page
 from fieldwise.prepare.settings import PrepareSettings
+from fieldwise.prepare.survey import Survey, Twin
 from fieldwise.prepare.tokens import TokenCounter
 from fieldwise.progress import say, track
 from fieldwise.records import Chunk, Document, Rejection, record_hash
@@ -28,6 +31,7 @@ from fieldwise.tables import read_records, write_records
 
 FOLDER = "2_chunks"
 _DOCUMENTS = "1_documents/documents.parquet"
+_NOT_READ = "1_documents/rejected.jsonl"
 _LIBRARIES = ("ftfy", "py3langid", "tokenizers", "rensa")
 
 
@@ -37,6 +41,7 @@ def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[
     Returns counts. Raises DatasetError when no document is left.
     """
     source = step.run.require(_DOCUMENTS, made_by="collect")
+    not_read = [Rejection.model_validate(row) for row in read_jsonl(step.run.require(_NOT_READ, made_by="collect"))]
     preparer = _Preparer(settings, step, tokenizer_path)
     if "pseudonymise" in preparer.actions.values():
         for document in track(read_records(source, Document), "numbering personal data"):
@@ -56,8 +61,8 @@ def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[
             preparer.prepared(document) for document in read_records(source, Document) if document.id in sifted.kept
         )
 
-    write_records(step.out(f"{FOLDER}/documents.parquet"), (p.document for p in kept()), Document)
-    write_records(
+    documents_written = write_records(step.out(f"{FOLDER}/documents.parquet"), (p.document for p in kept()), Document)
+    chunks_written = write_records(
         step.out(f"{FOLDER}/chunks.parquet"),
         (chunk for p in kept() for chunk in quality.add_kept(p.document, p.chunks)),
         Chunk,
@@ -68,6 +73,11 @@ def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[
     write_json(step.out(f"{FOLDER}/groups.json"), dict(sorted(sifted.groups.items())))
     write_json(step.out(f"{FOLDER}/quality.json"), report)
     write_json(step.out(f"{FOLDER}/personal_data.json"), sifted.leaks.to_json())
+    told = sifted.survey.report(not_read, rejected, sifted.groups, quality, sha256_file(source))
+    assert (told.kept, told.chunk_tokens.count) == (documents_written, chunks_written)
+    write_json(step.out(REPORT), told.model_dump(mode="json"))
+    write_text(step.out(PAGE), page(told))
+    say(f"   {told.found} found, {told.read} read, {told.kept} kept")
     say(f"   {sifted.leaks.summary(quality.documents)}")
     return {
         "documents": report["documents"],
@@ -183,6 +193,7 @@ class _Sifted(NamedTuple):
     groups: dict[str, str]
     quality: Quality
     leaks: LeakReport
+    survey: Survey
 
 
 def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sifted:
@@ -191,6 +202,7 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
     uris: dict[str, str] = {}
     keys: dict[str, tuple[JsonValue, ...]] = {}
     leaks = LeakReport(preparer.actions)
+    survey = Survey(preparer.actions)
     rejected: list[Rejection] = []
     near: list[tuple[NearPair, str, str]] = []
     kept: list[str] = []
@@ -200,30 +212,36 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
         quality.add_read(document, prepared.passes)
         leaks.add(document, prepared.found)
         reason = _unfit(prepared, settings, preparer.actions)
+        twin: Twin | None = None
         if reason is None:
             keys[document.id], uris[document.id] = preparer.key_of(document), document.source.uri
             verdict = finder.add(document.id, prepared.document.text)
             near += [(pair, uris[pair.first], uris[pair.second]) for pair in verdict.near]
+            best = max(verdict.near, key=lambda pair: pair.similarity, default=None)
             if verdict.exact is not None:
+                twin = Twin(uris[verdict.exact], 1.0)
                 reason = Rejection(
                     stage="prepare",
                     item=document.source.uri,
-                    reason="exact_duplicate",
+                    reason=EXACT,
                     detail=f"The same text as {uris[verdict.exact]} ({verdict.exact}).",
                 )
-            elif verdict.near and settings.duplicates.drop_near:
-                best = max(verdict.near, key=lambda pair: pair.similarity)
-                reason = Rejection(
-                    stage="prepare",
-                    item=document.source.uri,
-                    reason="near_duplicate",
-                    detail=f"{best.similarity:.0%} the same as {uris[best.first]} ({best.first}).",
-                )
+            elif best is not None:
+                twin = Twin(uris[best.first], best.similarity)
+                if settings.duplicates.drop_near:
+                    reason = Rejection(
+                        stage="prepare",
+                        item=document.source.uri,
+                        reason="near_duplicate",
+                        detail=f"{best.similarity:.0%} the same as {uris[best.first]} ({best.first}).",
+                    )
         if reason is None:
             kept.append(document.id)
         else:
             rejected.append(reason)
-    return _Sifted(frozenset(kept), rejected, near, finder.groups(), quality, leaks)
+        outcome = reason.reason if reason else KEPT
+        survey.add(document, prepared.document.language, prepared.chunks, prepared.found, outcome, twin)
+    return _Sifted(frozenset(kept), rejected, near, finder.groups(), quality, leaks, survey)
 
 
 def _unfit(prepared: Prepared, settings: PrepareSettings, actions: dict[str, str]) -> Rejection | None:

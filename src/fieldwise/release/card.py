@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from fieldwise import __version__
 from fieldwise.records import BaseWeights, ModelBuild
+from fieldwise.retrieve.decline import DeclineRule
 
 
 def model_card(
@@ -21,13 +22,13 @@ def model_card(
     verdict: str,
     override: str | None,
     served: dict[str, JsonValue],
+    decline: DeclineRule | None,
     report: str,
     data: dict[str, JsonValue],
-    documents: int,
-    read: int,
+    read: tuple[int, int],
     licences: Sequence[str],
 ) -> str:
-    """Return the card as Markdown with front matter that hubs read."""
+    """Return the card as Markdown with front matter that hubs read; `read` is how many documents of how many."""
     front = [
         "---",
         f"base_model: {base_name(base)}",
@@ -44,7 +45,7 @@ def model_card(
     body = [
         f"# {name}",
         "",
-        f"A small language model for the field *{domain}*, tuned with Fieldwise {__version__} from {_base_at(base)} on {read} of {documents} documents. It answers from passages it is shown, cites them, and says so when they do not tell.",
+        f"A small language model for the field *{domain}*, tuned with Fieldwise {__version__} from {_base_at(base)} on {read[0]} of {read[1]} documents. It answers from passages it is shown, cites them, and says so when they do not tell.",
         "",
         "## Released",
         "",
@@ -58,6 +59,7 @@ def model_card(
         "",
         report.strip(),
         "",
+        *_declining(decline),
         "## Files",
         "",
         "| file | types found | MB | greatest logit difference | top-1 agreement with 32 bits | token F1 over passages |",
@@ -68,7 +70,7 @@ def model_card(
         "",
         "## What it has read",
         "",
-        f"{read} of {documents} documents, the others were held out; {data.get('train')} training examples and {data.get('preference_pairs')} preference pairs, data version `{data.get('version')}`. `fieldwise trace FILE --run DIR` lists every file this card describes that has read a document.",
+        f"{read[0]} of {read[1]} documents, the others were held out; {data.get('train')} training examples and {data.get('preference_pairs')} preference pairs, data version `{data.get('version')}`. `fieldwise trace FILE --run DIR` lists every file this card describes that has read a document.",
         "",
         f"Terms of the documents: {', '.join(licences) or 'not stated in the recipe'}.",
         "",
@@ -78,6 +80,21 @@ def model_card(
         "",
     ]
     return "\n".join([*front, *body])
+
+
+def _declining(rule: DeclineRule | None) -> list[str]:
+    """When the service declines although the model would speak; nothing without a fitted rule."""
+    if rule is None:
+        return []
+    return [
+        "## When it declines",
+        "",
+        "Besides the model's own words: a score of how probable it finds declining and how near the best passage is, "
+        f"fitted on {rule.answerable} answerable and {rule.unanswerable} unanswerable development questions (area under the curve {rule.auc:.2f}, in sample). "
+        f"From a doubt of {rule.threshold:.3f} on the service says that the documents do not tell. "
+        "The figures above are with it; a file of this release run elsewhere has only its own words.",
+        "",
+    ]
 
 
 def base_name(base: BaseWeights) -> str:

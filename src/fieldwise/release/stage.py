@@ -25,6 +25,7 @@ from fieldwise.release.gguf import convert
 from fieldwise.release.parity import ParityReport, check
 from fieldwise.release.quantise import quantise
 from fieldwise.release.settings import Quantisation, ReleaseSettings
+from fieldwise.retrieve.decline import DeclineRule
 from fieldwise.retrieve.index import passage_text
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import read_records
@@ -87,6 +88,7 @@ def run_release(
     verdict = _worst(str(report["verdict"]), str(served["verdict"]))
     override = settings.override if verdict != "PASS" else None  # nothing was overruled
     to_serve = _with_score(to_serve, served)
+    decline = read_json(step.run.require("4_adapters/selected.json", "train")).get("decline")
     files = [to_serve if b.path == to_serve.path else b for b in files]
     record = {
         "name": name,
@@ -94,6 +96,7 @@ def run_release(
         "serve": to_serve.quantisation,
         "builds": [b.model_dump(mode="json") for b in files],
         "base_build": base_build.model_dump(mode="json") if base_build else None,
+        "decline": decline,
         "verdict": verdict,
         "override": override,
         "base": base_name(base),
@@ -111,10 +114,10 @@ def run_release(
         verdict=verdict,
         override=override,
         served=served,
+        decline=DeclineRule.model_validate(decline) if isinstance(decline, dict) else None,
         report=step.run.require("5_reports/report.md", "evaluate").read_text(encoding="utf-8"),
         data=read_json(step.run.path / "3_examples/card.json"),
-        documents=len(documents),
-        read=len({d for e in examples for d in e.document_ids}),
+        read=(len({d for e in examples for d in e.document_ids}), len(documents)),
         licences=sorted({d.source.licence for d in documents if d.source.licence}),
     )
     write_text(step.out(f"{FOLDER}/MODEL_CARD.md"), card)

@@ -6,15 +6,17 @@ blanks and case are evened out, and the quote is the sentence of the stored docu
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from fieldwise.errors import ModelError
 from fieldwise.interfaces import Engine, FinishReason, Generation, Retriever, Sampling
 from fieldwise.prompts import cited_numbers, closed_prompt, grounded_prompt, is_declined, without_marks
-from fieldwise.records import Answer, Chunk, Citation, Conversation, RetrievedPassage, Timings
+from fieldwise.records import NOT_STATED, Answer, Chunk, Citation, Conversation, RetrievedPassage, Timings
+from fieldwise.retrieve.decline import DeclineRule, similarity
 from fieldwise.retrieve.index import passage_text
 from fieldwise.retrieve.settings import RetrieveSettings
 
@@ -35,48 +37,69 @@ class ClosedAnswerer:
     def __init__(self, name: str, engine: Engine, sampling: Sampling) -> None:
         self.name, self.engine, self.sampling = name, engine, sampling
 
-    def answer_all(self, conversations: Sequence[Conversation]) -> Iterator[Answer]:
+    def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
         for begin in range(0, len(conversations), _BATCH):
             group = conversations[begin : begin + _BATCH]
+            answers = _known(group, known[begin : begin + _BATCH])
             began = time.monotonic()
             prompts = [self.engine.render(closed_prompt(_question(c))) for c in group]
-            replies = self.engine.generate(prompts, self.sampling)
+            rated = [[self.engine.reply_tokens(a)] if a else [] for a in answers]
+            replies = self.engine.generate(prompts, self.sampling, rated=rated)
             seconds = (time.monotonic() - began) / len(group)
-            for reply in replies:
-                yield _closed_answer(reply, self.name, seconds)
+            for reply, answer in zip(replies, answers, strict=True):
+                yield _closed_answer(reply, self.name, seconds, _bits(reply.ratings, answer))
 
 
 class GroundedAnswerer:
     """Searches, shows the passages to the model, and ties its answer to their words."""
 
     def __init__(
-        self, name: str, engine: Engine, retriever: Retriever, settings: RetrieveSettings, sampling: Sampling
+        self,
+        name: str,
+        engine: Engine,
+        retriever: Retriever,
+        settings: RetrieveSettings,
+        sampling: Sampling,
+        decline: DeclineRule | None = None,
     ) -> None:
-        self.name, self.engine, self.retriever, self.settings, self.sampling = (
+        self.name, self.engine, self.retriever, self.settings, self.sampling, self.decline = (
             name,
             engine,
             retriever,
             settings,
             sampling,
+            decline,
         )
 
-    def answer_all(self, conversations: Sequence[Conversation]) -> Iterator[Answer]:
+    def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
+        for answer, _ in self.rated_answers(conversations, known):
+            yield answer
+
+    def rated_answers(
+        self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()
+    ) -> Iterator[tuple[Answer, float | None]]:
+        """Yield answers, each with the log-probability of declining instead; None where it could not be computed."""
+        declining = self.engine.reply_tokens(NOT_STATED)
         for begin in range(0, len(conversations), _BATCH):
             group = conversations[begin : begin + _BATCH]
+            answers = _known(group, known[begin : begin + _BATCH])
             began = time.monotonic()
             packed = [self.pack(c) for c in group]
             found = time.monotonic()
-            replies = self.engine.generate([prompt for _, prompt in packed], self.sampling)
+            rated = [[declining, *([self.engine.reply_tokens(a)] if a else [])] for a in answers]
+            replies = self.engine.generate([prompt for _, prompt in packed], self.sampling, rated=rated)
             done = time.monotonic()
             timings = Timings(
                 retrieve_seconds=(found - began) / len(group),
                 generate_seconds=(done - found) / len(group),
                 total_seconds=(done - began) / len(group),
             )
-            for (passages, _), reply in zip(packed, replies, strict=True):
-                yield grounded_answer(
+            for (passages, _), reply, answer in zip(packed, replies, answers, strict=True):
+                logprob = reply.ratings[0] if reply.ratings else None
+                doubt = self._doubt(logprob, passages)
+                made = grounded_answer(
                     reply.text,
                     passages,
                     self.name,
@@ -84,7 +107,18 @@ class GroundedAnswerer:
                     finish_reason=reply.finish_reason,
                     prompt_tokens=reply.prompt_tokens,
                     completion_tokens=len(reply.token_ids),
+                    doubt=doubt,
+                    known_bits=_bits(reply.ratings[1:], answer),
                 )
+                yield (held_back(made) if self._is_too_doubtful(doubt) else made), logprob
+
+    def _doubt(self, logprob: float | None, passages: Sequence[RetrievedPassage]) -> float | None:
+        if self.decline is None or logprob is None:
+            return None
+        return self.decline.doubt(logprob, similarity(passages))
+
+    def _is_too_doubtful(self, doubt: float | None) -> bool:
+        return self.decline is not None and doubt is not None and doubt >= self.decline.threshold
 
     def stream(
         self,
@@ -97,15 +131,24 @@ class GroundedAnswerer:
         passages, prompt = self.pack(conversation)
         found = time.monotonic()
         yield passages
-        text, tokens, first = "", 0, None
+        text, tokens, first, doubt = "", 0, None, None
         finish: FinishReason = "stop"
-        for piece in self.engine.stream(prompt, sampling or self.sampling, is_cancelled):
+        rated = [self.engine.reply_tokens(NOT_STATED)] if self.decline is not None else []
+        pieces = self.engine.stream(prompt, sampling or self.sampling, is_cancelled, rated=rated)
+        for piece in pieces:
             if first is None:
                 first = time.monotonic() - began
+                doubt = self._doubt(piece.ratings[0] if piece.ratings else None, passages)
+                if self._is_too_doubtful(doubt):  # before a word is shown: nothing has to be taken back
+                    text, finish = NOT_STATED, "stop"
+                    yield StreamedText(text)
+                    break
             text, tokens = text + piece.text, tokens + piece.tokens
             finish = piece.finish_reason or finish
             if piece.text:
                 yield StreamedText(piece.text if text.strip() != piece.text.strip() else piece.text.lstrip())
+        if isinstance(pieces, Generator):
+            pieces.close()  # a reply that is held back frees its place at once
         done = time.monotonic()
         timings = Timings(
             retrieve_seconds=found - began,
@@ -121,6 +164,7 @@ class GroundedAnswerer:
             finish_reason=finish,
             prompt_tokens=len(prompt),
             completion_tokens=tokens,
+            doubt=doubt,
         )
 
     def pack(self, conversation: Conversation) -> tuple[tuple[RetrievedPassage, ...], list[int]]:
@@ -164,7 +208,34 @@ def _query(conversation: Conversation) -> str:
     return asked[-1] if asked else ""
 
 
-def _closed_answer(reply: Generation, name: str, seconds: float) -> Answer:
+def _known(group: Sequence[Conversation], known: Sequence[str | None]) -> Sequence[str | None]:
+    return known or [None] * len(group)
+
+
+def _bits(ratings: Sequence[float], answer: str | None) -> float | None:
+    """Bits per byte (UTF-8) of a known answer with this log-probability."""
+    if not answer or not ratings:
+        return None
+    return -ratings[0] / math.log(2) / len(answer.encode())
+
+
+def held_back(answer: Answer) -> Answer:
+    """Return an answer declined because its passages are too doubtful; what was said stays readable beside it."""
+    if answer.is_declined:
+        return answer
+    return answer.model_copy(
+        update={
+            "text": NOT_STATED,
+            "answer": NOT_STATED,
+            "is_declined": True,
+            "citations": (),
+            "withheld": answer.text,
+            "finish_reason": "stop",
+        }
+    )
+
+
+def _closed_answer(reply: Generation, name: str, seconds: float, known_bits: float | None) -> Answer:
     text = reply.text.strip()
     return Answer(
         text=text,
@@ -174,6 +245,7 @@ def _closed_answer(reply: Generation, name: str, seconds: float) -> Answer:
         finish_reason=reply.finish_reason,
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=len(reply.token_ids),
+        known_bits=known_bits,
         timings=Timings(generate_seconds=seconds, total_seconds=seconds),
     )
 
@@ -187,6 +259,8 @@ def grounded_answer(
     finish_reason: FinishReason,
     prompt_tokens: int,
     completion_tokens: int,
+    doubt: float | None = None,
+    known_bits: float | None = None,
 ) -> Answer:
     """Build the answer of a reply: marks become citations, each checked against the stored words."""
     text = text.strip()
@@ -199,6 +273,8 @@ def grounded_answer(
         citations=citations,
         passages=tuple(passages),
         is_declined=declined,
+        doubt=doubt,
+        known_bits=known_bits,
         finish_reason=finish_reason,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,

@@ -14,7 +14,7 @@ from fieldwise.serve.problems import RequestError
 from fieldwise.serve.settings import ServeSettings
 
 # what a browser needs before it can ask for the key, and what a supervisor must see without one
-OPEN_PATHS = frozenset({"/", "/docs", "/health", "/ready", "/favicon.ico"})
+OPEN_PATHS = frozenset({"/", "/compare", "/docs", "/health", "/ready", "/favicon.ico"})
 OPEN_PREFIX = "/ui/"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 

@@ -140,8 +140,11 @@ class Backend:
     def answerer(self, name: str = TUNED, *, top_k: int | None = None) -> GroundedAnswerer:
         """Return what answers from the documents with a model; `top_k` is how many passages it is shown."""
         retrieve = self.retrieve if top_k is None else self.retrieve.model_copy(update={"top_k": top_k})
+        name = self.name_of(name)
+        # fitted to the tuned weights and to as many passages as were shown then
+        rule = self.release.decline if name != BASE and retrieve.top_k == self.retrieve.top_k else None
         return GroundedAnswerer(
-            self.name_of(name), self.engine(name), self.library, retrieve, Sampling(max_tokens=ANSWER_TOKENS)
+            name, self.engine(name), self.library, retrieve, Sampling(max_tokens=ANSWER_TOKENS), rule
         )
 
     def warm_up(self) -> None:

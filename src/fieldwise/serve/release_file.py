@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from fieldwise.errors import ModelError, RunError
 from fieldwise.files import read_json
 from fieldwise.records import ModelBuild
+from fieldwise.retrieve.decline import DeclineRule
 from fieldwise.run import RunFolder
 
 RELEASE = "6_builds/release.json"
@@ -27,6 +28,7 @@ class ReleaseFile(BaseModel):
     base_build: ModelBuild | None = None
     verdict: str = ""
     override: JsonValue = None
+    decline: DeclineRule | None = None
 
 
 def read_release(run: RunFolder) -> ReleaseFile:

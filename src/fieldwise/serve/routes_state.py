@@ -69,6 +69,11 @@ def router(service: Service) -> APIRouter:
         """The page to ask from."""
         return _asset("index.html", request)
 
+    @routes.get("/compare", include_in_schema=False)
+    async def compare_page(request: Request) -> Response:
+        """The page to vote from."""
+        return _asset("compare.html", request)
+
     @routes.get("/docs", include_in_schema=False)
     async def api_page(request: Request) -> Response:
         """The page of the API."""

@@ -34,18 +34,18 @@ export class Pane {
   finish(answer) {
     this.answer = answer;
     this.settle();
-    if (answer.is_declined) this.decline();
+    if (answer.is_declined) this.decline(answer.doubt);
     else this.reply.replaceChildren(...withChips(answer));
     const sources = answer.is_declined ? null : sourceList(answer.citations);
     this.evidence.replaceChildren(...[sources, passageList(answer.passages)].filter(Boolean));
     this.figures.textContent = figures(answer);
   }
 
-  decline() {
+  decline(doubt) {
     this.element.classList.add("is-declined");
     this.reply.replaceChildren(
       make("p", { class: "declined-title", "data-testid": "declined" }, "The documents do not say."),
-      make("p", { class: "hint" }, "The model found no answer in the passages it read."),
+      make("p", { class: "hint" }, "The model found no answer in the passages it read.", doubt == null ? "" : ` Doubt that they hold one: ${Math.round(100 * doubt)} %.`),
     );
   }
 
@@ -69,7 +69,7 @@ export class Pane {
 }
 
 /** The answer's text, each mark [n] that has a citation turned into a button. */
-function withChips(answer) {
+export function withChips(answer) {
   const cited = new Map(answer.citations.map((citation) => [citation.mark, citation]));
   return answer.text.split(/\s*(\[\d\])/).filter(Boolean).map((part) => {
     const mark = /^\[(\d)\]$/.exec(part);
@@ -83,7 +83,7 @@ function chip(citation) {
   return make("button", { type: "button", class: "chip", "data-testid": "citation", "aria-label": label, title: label, onclick: (event) => open(citation, event.currentTarget) }, String(citation.mark));
 }
 
-function sourceList(citations) {
+export function sourceList(citations) {
   if (!citations.length) return null;
   return make("ol", { class: "sources", "data-testid": "sources" }, ...citations.map((citation) => make("li", {}, source(citation))));
 }

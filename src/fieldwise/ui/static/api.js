@@ -41,6 +41,11 @@ export async function getBlob(path) {
   return (await checked(await fetch(path, { headers: headers() }))).blob();
 }
 
+export async function postJson(path, body) {
+  const sent = { method: "POST", headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify(body) };
+  return (await checked(await fetch(path, sent))).json();
+}
+
 /** Yield {name, value} for every event of a streamed answer. */
 export async function* stream(path, body, signal) {
   const response = await checked(

@@ -3,7 +3,7 @@
 import { getJson, storedKey } from "./api.js";
 import { byId, make } from "./dom.js";
 
-const TITLES = { ask: "Ask the documents", generate: "Generate, rerank, stop", openai: "OpenAI-compatible", state: "State" };
+const TITLES = { ask: "Ask the documents", compare: "Compare blind", generate: "Generate, rerank, stop", openai: "OpenAI-compatible", state: "State" };
 
 function resolved(schema, spec) {
   if (!schema || !schema.$ref) return schema || {};

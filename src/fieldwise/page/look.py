@@ -1,4 +1,4 @@
-"""The look of the report page: the colours and type of the page that `serve` shows, and paper as well."""
+"""The look of report pages: the colours and type of the page that `serve` shows, and paper as well."""
 
 from __future__ import annotations
 
@@ -140,27 +140,4 @@ svg .baseline { fill: var(--surface); stroke: var(--accent); stroke-width: 2; }
   h1, h2, h3, caption { break-after: avoid; }
   .pictures { grid-template-columns: 1fr 1fr; gap: 5mm 8mm; }
 }
-"""
-
-# Without it every item stands there, and the controls that would do nothing are not shown.
-SCRIPT = """
-(() => {
-  const filter = document.getElementById("filter");
-  if (!filter) return;
-  const words = document.getElementById("filter-words"), kind = document.getElementById("filter-kind");
-  const shown = document.getElementById("filter-shown"), items = [...document.querySelectorAll("[data-flip]")];
-  const apply = () => {
-    const wanted = words.value.trim().toLowerCase();
-    let count = 0;
-    for (const item of items) {
-      const fits = (!kind.value || item.dataset.flip === kind.value) && item.textContent.toLowerCase().includes(wanted);
-      item.hidden = !fits;
-      count += fits;
-    }
-    shown.textContent = `${count} of ${items.length} shown`;
-  };
-  filter.addEventListener("input", apply);
-  filter.hidden = false;
-  apply();
-})();
 """

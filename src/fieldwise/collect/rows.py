@@ -1,6 +1,7 @@
 """Rows of JSON, JSON Lines, CSV and Parquet files, one after the other; a broken line is named and the others are read.
 
-JSON Lines, CSV and Parquet stream. A JSON file is one value, so it is read whole.
+JSON Lines, CSV and Parquet stream. A JSON file is one value, so it is read whole. Shared by row sources and by
+`fieldwise data`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from fieldwise.collect.decode import decode
 from fieldwise.errors import DatasetError
@@ -21,6 +22,8 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _MAX_RECORD_LINES = 500
 """A quoted CSV field may hold line breaks; one that is still open after so many lines was never closed."""
 _BATCH_ROWS = 1024
+_BLOCK_BYTES = 1 << 20
+_SHOWN_OF_CUT = 200
 _DELIMITERS = ",;\t|"
 _WIDE_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 csv.field_size_limit(2**31 - 1)  # the limit of 128 KiB is for a whole field, and a document may be longer
@@ -51,10 +54,10 @@ class Note(NamedTuple):
 Read = Row | Broken | Note
 
 
-def read_rows(path: Path) -> Iterator[Read]:
+def read_rows(path: Path, max_line_bytes: int | None = None) -> Iterator[Read]:
     """Yield the rows of a file, its broken lines, and notes on its encoding, in their order.
 
-    Raises DatasetError when the file as a whole cannot be read.
+    A longer line than the limit is a broken one and never held in memory. Raises DatasetError when the file as a whole cannot be read.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -66,7 +69,7 @@ def read_rows(path: Path) -> Iterator[Read]:
         )
     if path.stat().st_size == 0:
         raise DatasetError("the file is empty", where=path, fix="Write it again, or leave it out.")
-    return reader(path)
+    return reader(path, max_line_bytes)
 
 
 # ---------------------------------------------------------------- lines
@@ -76,10 +79,11 @@ class _Line(NamedTuple):
     number: int
     text: str
     note: str | None
+    is_cut: bool = False
 
 
-def _lines(path: Path) -> Iterator[_Line]:
-    """Lines with their ends; each decoded for itself, so that one line of another table does not spoil the rest."""
+def _lines(path: Path, max_bytes: int | None) -> Iterator[_Line]:
+    """Lines with their ends, one that is too long with its beginning alone; each decoded for itself, so that one line of another table does not spoil the rest."""
     with path.open("rb") as stream:
         head = stream.read(4096)
         stream.seek(0)
@@ -95,7 +99,10 @@ def _lines(path: Path) -> Iterator[_Line]:
                 found="a zero byte at its beginning",
                 fix="If it is UTF-16 without a byte order mark, save it as UTF-8.",
             )
-        for number, raw in enumerate(stream, 1):
+        for number, (raw, is_cut) in enumerate(_raw_lines(stream, max_bytes), 1):
+            if is_cut:
+                yield _Line(number, raw[:_SHOWN_OF_CUT].decode("utf-8", "replace"), None, is_cut=True)
+                continue
             if number == 1:
                 raw = raw.removeprefix(codecs.BOM_UTF8)
             try:
@@ -104,11 +111,28 @@ def _lines(path: Path) -> Iterator[_Line]:
                 yield _Line(number, *decode(raw))
 
 
+def _raw_lines(stream: IO[bytes], max_bytes: int | None) -> Iterator[tuple[bytes, bool]]:
+    limit = -1 if max_bytes is None else max_bytes
+    while raw := stream.readline(limit):
+        is_cut = len(raw) == limit and not raw.endswith(b"\n")
+        if is_cut:
+            while (rest := stream.readline(_BLOCK_BYTES)) and not rest.endswith(b"\n"):
+                pass
+        yield raw, is_cut
+
+
+def _too_long(line: _Line) -> Broken:
+    return Broken(line.number, "longer than a row may be", line.text)
+
+
 # ---------------------------------------------------------------- formats of files
 
 
-def _read_jsonl(path: Path) -> Iterator[Read]:
-    for line in _lines(path):
+def _read_jsonl(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
+    for line in _lines(path, max_line_bytes):
+        if line.is_cut:
+            yield _too_long(line)
+            continue
         if not line.text.strip():
             continue
         if line.note:
@@ -131,14 +155,14 @@ def _kind_of(value: Any) -> str:
     return {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
 
 
-def _read_json(path: Path) -> Iterator[Read]:
+def _read_json(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
     content = path.read_bytes()
     decoded = decode(content)
     try:
         value = json.loads(decoded.text)
     except (json.JSONDecodeError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
-            yield from _read_jsonl(path)  # many data sets call JSON Lines .json
+            yield from _read_jsonl(path, max_line_bytes)  # many data sets call JSON Lines .json
             return
         raise DatasetError(
             "not valid JSON",
@@ -174,8 +198,8 @@ def _list_in(value: Any, path: Path) -> list[Any]:
     )
 
 
-def _read_csv(path: Path) -> Iterator[Read]:
-    records = _Records(_lines(path))
+def _read_csv(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
+    records = _Records(_lines(path, max_line_bytes))
     header = records.header(path)
     yield from records.notes()
     while (read := records.next(len(header))) is not None:
@@ -225,11 +249,14 @@ class _Records:
             line = self._take()
         if line is None:
             return None
+        if line.is_cut:
+            return _too_long(line)
         taken, quotes = [line], line.text.count('"')
         while quotes % 2 and len(taken) < _MAX_RECORD_LINES and (more := self._take()) is not None:
             taken.append(more)
             quotes += more.text.count('"')
-        fields = None if quotes % 2 else self._parse("".join(t.text for t in taken))
+        is_broken = quotes % 2 or any(t.is_cut for t in taken)
+        fields = None if is_broken else self._parse("".join(t.text for t in taken))
         if fields is not None and len(fields) == width:
             return line.number, fields
         self._waiting = taken[:0:-1] + self._waiting
@@ -254,7 +281,7 @@ class _Records:
         return rows[0] if len(rows) == 1 else None
 
 
-def _read_parquet(path: Path) -> Iterator[Read]:
+def _read_parquet(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
     pa: Any = require("pyarrow", extra="documents", to="read Parquet files")
     pq: Any = require("pyarrow.parquet", extra="documents", to="read Parquet files")
     try:
@@ -270,7 +297,7 @@ def _read_parquet(path: Path) -> Iterator[Read]:
         ) from error
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Read]]] = {
+_READERS: dict[str, Callable[[Path, int | None], Iterator[Read]]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
     ".json": _read_json,
@@ -278,53 +305,3 @@ _READERS: dict[str, Callable[[Path], Iterator[Read]]] = {
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
 }
-
-
-# ---------------------------------------------------------------- splits
-
-_SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-
-
-class Splits(NamedTuple):
-    """The files of each split, and files of rows that belong to none and are not read."""
-
-    files: dict[str, list[Path]]
-    left_out: list[Path]
-
-
-def find_splits(path: Path) -> Splits:
-    """Return the files of a data set: one file is one split `all`, in a folder the names of the files say the split.
-
-    `train.jsonl` and `train-00000-of-00002.parquet` are both train. Raises DatasetError when there is nothing to read.
-    """
-    if path.is_file():
-        return Splits({_split_of(path) or "all": [path]}, [])
-    if not path.is_dir():
-        raise DatasetError("the data set is not there", where=path, fix="Name a file of rows, or a folder of them.")
-    rows = sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
-    files: dict[str, list[Path]] = {}
-    for file in rows:
-        if split := _split_of(file):
-            files.setdefault(split, []).append(file)
-    if not files and len(rows) == 1:
-        return Splits({"all": rows}, [])
-    if not files:
-        raise DatasetError(
-            "the folder does not say which file is what",
-            where=path,
-            found=", ".join(p.name for p in rows[:6]) or "no file of rows",
-            fix="Name the files train, validation and test (such as train.jsonl), or name one file.",
-        )
-    ordered: dict[str, list[Path]] = {
-        split: files[split] for split in ("train", "validation", "test") if split in files
-    }
-    return Splits(ordered, [p for p in rows if _split_of(p) is None])
-
-
-def _split_of(path: Path) -> str | None:
-    stem = path.name.casefold().split(".")[0]
-    return _SPLIT_NAMES.get(stem) or _SPLIT_NAMES.get(stem.split("-")[0].split("_")[0])

@@ -1,0 +1,309 @@
+"""One request to an OpenAI-compatible endpoint, and what its answer means: a reply, later again, never, or an end.
+
+https://platform.openai.com/docs/api-reference/chat/create; Gemini, vLLM, Ollama and `fieldwise serve` answer in the
+same shape and differ in what they refuse: a schema, `max_tokens` under its old name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel
+
+from fieldwise.errors import ServiceError
+from fieldwise.llm.settings import EndpointSettings
+from fieldwise.llm.structured import strict_schema
+from fieldwise.records import Conversation
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+_MOST_BYTES = 16 << 20
+_SHOWN_CHARS = 300
+_TOO_LONG = re.compile(r"context.{0,20}(?:length|size|window)|too many tokens|maximum.{0,20}tokens|too long", re.I)
+_NO_MODEL = re.compile(r"model.{0,80}(?:not found|not exist|unknown|not available|not supported)|invalid model|unknown model|no such model", re.I)  # fmt: skip
+_PARAMETER = re.compile(r"\b(temperature|seed)\b", re.I)
+_NO_SCHEMA = re.compile(r"response_?format|json_?schema|structured|schema|grammar|guided", re.I)
+_NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|billing|credit balance", re.I)
+_CERTIFICATE = re.compile(r"certificate|CERTIFICATE_VERIFY_FAILED|SSL", re.I)
+
+
+class Completion(NamedTuple):
+    """A reply as the endpoint gave it; tokens are None where it does not count them."""
+
+    text: str
+    finish_reason: Literal["stop", "length", "refused"]
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class Again(Exception):
+    """The request may be sent again, after `wait` seconds if the endpoint says so.
+
+    `reason` is the short code if that comes to nothing. With `is_lost` the endpoint may have worked, and ask to be paid.
+    """
+
+    def __init__(self, reason: str, detail: str, *, wait: float | None = None, is_lost: bool = False) -> None:
+        self.reason, self.detail, self.wait, self.is_lost = reason, detail, wait, is_lost
+        super().__init__(detail)
+
+
+class Refused(Exception):
+    """The request will not be answered; others may."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason, self.detail = reason, detail
+        super().__init__(detail)
+
+
+def require_key(settings: EndpointSettings, where: str) -> str | None:
+    """Return the key from the environment; raises ServiceError, naming the variable, when it is not there."""
+    if settings.key_variable is None:
+        return None
+    key = os.environ.get(settings.key_variable, "").strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ServiceError(
+            "the endpoint needs a key",
+            where=f"{where}.key_variable",
+            found=f"{'something that is no key in' if key else 'no'} environment variable {settings.key_variable}",
+            fix=f"Set it: export {settings.key_variable}=... It is sent to the endpoint and written nowhere.",
+        )
+    return key
+
+
+class Wire:
+    """A pool of connections to one endpoint; remembers what the endpoint does not understand."""
+
+    def __init__(self, settings: EndpointSettings, where: str) -> None:
+        self._settings, self._where = settings, where
+        self._key = require_key(settings, where)
+        self._takes_schema = settings.json_mode == "auto"
+        self._limit_name = "max_tokens"
+        self._trust: ssl.SSLContext | None = None
+        self._clients: list[httpx.AsyncClient] = []
+        self._free: list[httpx.AsyncClient] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+    @contextmanager
+    def _connection(self) -> Iterator[httpx.AsyncClient]:
+        """Lend a client of one connection: a pool of fifty costs four times the processor time in looking for a free one."""
+        client = self._free.pop() if self._free else self._open()
+        try:
+            yield client
+        finally:
+            self._free.append(client)
+
+    def _open(self) -> httpx.AsyncClient:
+        import httpx
+
+        is_outside = not self._settings.is_loopback
+        if self._trust is None:
+            self._trust = httpx.create_ssl_context()
+        client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=self._settings.timeout_seconds,
+            limits=httpx.Limits(max_connections=1),
+            verify=self._trust,
+            trust_env=is_outside,  # a proxy of the network has no business on this machine
+        )
+        self._clients.append(client)
+        return client
+
+    async def ask(self, conversation: Conversation, schema: type[BaseModel] | None) -> Completion:
+        """Return the reply to one request; raises Again, Refused, or ServiceError for what would meet every request."""
+        while True:
+            body = self._body(conversation, schema)
+            status, headers, content = await self._post(body)
+            raw = _object(content)
+            if status == 200 and not (raw and raw.get("error")):
+                return _completion(raw, headers)
+            message = self._shown(_message(raw, content))
+            if status in (400, 422, 500, 501) and self._has_adapted(body, message):
+                continue
+            raise self._failure(_status(status, raw), headers, message)
+
+    # ------------------------------------------------------------ sending
+
+    def _body(self, conversation: Conversation, schema: type[BaseModel] | None) -> dict[str, Any]:
+        chosen = self._settings
+        body: dict[str, Any] = {
+            "model": chosen.model,
+            "messages": [{"role": m.role, "content": m.content} for m in conversation],
+            self._limit_name: chosen.max_tokens,
+        }
+        body |= {k: v for k, v in (("temperature", chosen.temperature), ("seed", chosen.seed)) if v is not None}
+        if schema is not None and self._takes_schema:
+            told = {"name": schema.__name__.strip("_"), "strict": True, "schema": strict_schema(schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": told}
+        return body
+
+    async def _post(self, body: dict[str, Any]) -> tuple[int, httpx.Headers, bytes]:
+        import httpx
+
+        content = bytearray()
+        seconds = self._settings.timeout_seconds
+        try:
+            with self._connection() as client:
+                async with asyncio.timeout(seconds), client.stream("POST", self._settings.url, json=body) as response:
+                    async for piece in response.aiter_bytes():
+                        content += piece
+                        if len(content) > _MOST_BYTES:
+                            raise Refused("reply_too_large", f"more than {_MOST_BYTES >> 20} MB")
+        except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
+            raise Again("timeout", f"no whole reply within {seconds:g} s", is_lost=True) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            if _CERTIFICATE.search(str(error)):
+                raise self._end(
+                    "the certificate of the endpoint is not trusted",
+                    self._shown(str(error)),
+                    "Name your own authority with the environment variable SSL_CERT_FILE.",
+                ) from None
+            raise Again("unreachable", self._shown(str(error) or type(error).__name__)) from None
+        except httpx.InvalidURL as error:
+            raise self._end("the address cannot be used", str(error), f"Check {self._where}.base_url.") from None
+        except httpx.HTTPError as error:  # closed in mid reply, or no HTTP at all
+            detail = self._shown(str(error) or type(error).__name__)
+            raise Again("no_reply", f"the connection ended: {detail}", is_lost=True) from None
+        return response.status_code, response.headers, bytes(content)
+
+    # ------------------------------------------------------------ what an error means
+
+    def _has_adapted(self, body: dict[str, Any], message: str) -> bool:
+        """Leave out what the endpoint does not understand; False if that is not what it complains about."""
+        if "max_completion_tokens" in message and "max_tokens" in body:
+            self._limit_name = "max_completion_tokens"
+            return True
+        if "response_format" in body and _NO_SCHEMA.search(message):
+            self._takes_schema = False
+            return True
+        return False
+
+    def _failure(self, status: int, headers: httpx.Headers, message: str) -> Exception:
+        shown = f"HTTP {status}{f': {message}' if message else ''}"
+        variable = self._settings.key_variable
+        model = f"{self._where}.model"
+        if status in (401, 403):
+            fix = f"Check the key in {variable}." if variable else f"Name its variable with {self._where}.key_variable."
+            return self._end(
+                "the endpoint does not take the key" if variable else "the endpoint wants a key", shown, fix
+            )
+        if status == 402 or (status == 429 and _NO_CREDIT.search(message)):
+            return self._end("the account at the endpoint has no credit left", shown, "Top it up and run again.")
+        if status == 404 or (status in (400, 422) and _NO_MODEL.search(message)):
+            fix = f"Check {model} ({self._settings.model}) and {self._where}.base_url, which mostly ends in /v1."
+            return self._end("the endpoint knows no such model or address", shown, fix)
+        if 300 <= status < 400:
+            fix = f"Put the address itself into {self._where}.base_url: the key is not sent on."
+            return self._end("the endpoint sends requests elsewhere", shown, fix)
+        if status in (400, 422) and (named := _PARAMETER.search(message)):
+            fix = f"Set {self._where}.{named.group(1)} to null, or to what the model takes."
+            return self._end("the endpoint does not take a parameter", shown, fix)
+        if status == 413 or (status in (400, 422) and _TOO_LONG.search(message)):
+            return Refused("prompt_too_long", shown)
+        if status in (408, 409, 425, 429) or status >= 500:
+            reason = "too_many_requests" if status == 429 else f"http_{status}"
+            return Again(reason, shown, wait=_retry_after(headers))
+        return Refused(f"http_{status}", shown)
+
+    def _end(self, what: str, found: str, fix: str) -> ServiceError:
+        return ServiceError(what, where=f"{self._where}: {self._settings.base_url}", found=found, fix=fix)
+
+    def _shown(self, text: str) -> str:
+        """A few words of what came from outside, never the key."""
+        hidden = text.replace(self._key, "***") if self._key else text
+        return " ".join(hidden.split())[:_SHOWN_CHARS]
+
+
+def _completion(raw: dict[str, Any] | None, headers: httpx.Headers) -> Completion:
+    choices = (raw or {}).get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if raw is None or not isinstance(choice, dict) or not isinstance(message, dict):
+        kind = headers.get("content-type", "nothing that is named").partition(";")[0]
+        raise Again("no_completion", f"the answer is no chat completion ({kind})", is_lost=True)
+    usage = raw.get("usage") if isinstance(raw.get("usage"), dict) else {}
+    reason = choice.get("finish_reason")
+    is_refused = bool(message.get("refusal")) or reason == "content_filter"
+    text = "".join(_texts(message.get("content"))) or str(message.get("refusal") or "")
+    return Completion(
+        text.encode("utf-8", "replace").decode("utf-8"),  # half of a character, escaped, would fit no file
+        "refused" if is_refused else "length" if reason == "length" else "stop",
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+    )
+
+
+def _texts(content: object) -> Iterator[str]:
+    """The text of a reply, also where it comes as a list of parts."""
+    if isinstance(content, str):
+        yield content
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            yield part["text"]
+
+
+def _count(usage: Any, name: str) -> int | None:
+    value = usage.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, list) and len(value) == 1:  # Gemini wraps its errors in a list
+        value = value[0]
+    return value if isinstance(value, dict) else None
+
+
+def _message(raw: dict[str, Any] | None, content: bytes) -> str:
+    """What an endpoint says about an error: `error.message` with its code, else the beginning of the answer."""
+    error = (raw or {}).get("error", (raw or {}).get("detail"))
+    if isinstance(error, dict):
+        parts = [error.get("message"), error.get("code"), error.get("param")]
+        return " ".join(str(part) for part in parts if isinstance(part, str) and part)
+    return str(error) if error else content[:_SHOWN_CHARS].decode("utf-8", "replace")
+
+
+def _status(status: int, raw: dict[str, Any] | None) -> int:
+    """The status of an error, which some gateways put into the body of a 200."""
+    if status != 200:
+        return status
+    error = (raw or {}).get("error")
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 502
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds to wait, from a number or a date (RFC 9110, 10.2.3)."""
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,259 @@
+"""Ask an OpenAI-compatible endpoint, a few items at a time. One that fails is told apart from one that answers wrongly.
+
+https://platform.openai.com/docs/api-reference/chat/create; vLLM, Ollama, llama.cpp's server and `fieldwise serve` take
+the same. Nothing but this module sends anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+
+from fieldwise.errors import ServiceError
+from fieldwise.records import Message, ToolCall
+from fieldwise.suite.items import Reply
+from fieldwise.suite.respondents import Asked
+
+_TOGETHER = 4
+_TRIES = 3
+_LONGEST_WAIT_SECONDS = 20.0
+_MOST_BYTES = 8 << 20
+_FAILURES_IN_A_ROW = 6
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class EndpointSettings(NamedTuple):
+    """Where and how to ask."""
+
+    url: str
+    model: str
+    key_env: str | None = None
+    max_tokens: int = 256
+    timeout_seconds: float = 120.0
+    first_wait_seconds: float = 1.0
+
+
+class _Again(Exception):
+    """Worth another try, after `wait` seconds if the endpoint says so; `problem` if all of them fail."""
+
+    def __init__(self, problem: str, detail: str, wait: float | None = None) -> None:
+        self.problem, self.detail, self.wait = problem, detail, wait
+
+
+class EndpointRespondent:
+    """A model behind an OpenAI-compatible endpoint; temperature 0."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        self._settings, self._key = settings, _key(settings.key_env)
+        self._url = _completions(settings.url)
+        self.name = settings.model
+        self.identity = f"{self._url} {settings.model}"
+        self._left_out: set[str] = set()
+        self._limit_name = "max_tokens"
+        self._client = httpx.Client(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=settings.timeout_seconds,
+            trust_env=urlsplit(self._url).hostname not in _LOOPBACK,  # a proxy has no business on this machine
+        )
+
+    def reply_all(self, asked: Sequence[Asked]) -> Iterator[Reply]:
+        """Yield one reply for each, in order; raises ServiceError for what would meet every item."""
+        pool = ThreadPoolExecutor(_TOGETHER)
+        failed = 0
+        try:
+            for reply in pool.map(self._reply, asked):
+                # a 4xx is about its item: a suite may hold many that are too long
+                failed = failed + 1 if reply.problem and not reply.problem.startswith("http_4") else 0
+                if failed == _FAILURES_IN_A_ROW and len(asked) > _FAILURES_IN_A_ROW:
+                    raise ServiceError(
+                        f"{failed} items in a row were not answered",
+                        where=self._url,
+                        found=f"{reply.problem}: {reply.detail}",
+                        fix="What was answered is kept: run the same command again when the endpoint is well.",
+                    )
+                yield reply
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _reply(self, asked: Asked) -> Reply:
+        wait = self._settings.first_wait_seconds
+        for tried in range(1, _TRIES + 1):
+            try:
+                return self._once(asked)
+            except _Again as failure:
+                if tried == _TRIES:
+                    return Reply(problem=failure.problem, detail=failure.detail)
+                time.sleep(min(failure.wait if failure.wait is not None else wait, _LONGEST_WAIT_SECONDS))
+                wait *= 4
+        raise AssertionError("every try returns or fails")
+
+    def _once(self, asked: Asked) -> Reply:
+        while True:
+            body = self._body(asked)
+            status, headers, content = self._post(body)
+            value = _object(content)
+            if status == 200 and value is not None and not value.get("error"):
+                return _read(value)
+            message = self._shown(_message(value, content))
+            if status in (400, 422) and self._has_adapted(body, message):
+                continue
+            return self._failed(status, headers, message)
+
+    def _failed(self, status: int, headers: httpx.Headers, message: str) -> Reply:
+        if status in (401, 403, 404, 405) or 300 <= status < 400:
+            raise ServiceError(
+                "the endpoint refuses every request of this kind",
+                where=self._url,
+                found=f"status {status}: {message}",
+                fix=_FIXES.get(status, "Check --endpoint: it ends in /v1."),
+            )
+        if status == 429 or status >= 500:
+            raise _Again(f"http_{status}", message, _retry_after(headers))
+        if status == 200:
+            raise _Again("no_completion", message)
+        return Reply(problem=f"http_{status}", detail=message)
+
+    def _post(self, body: dict[str, Any]) -> tuple[int, httpx.Headers, bytes]:
+        ends = time.monotonic() + self._settings.timeout_seconds
+        content = b""
+        try:
+            with self._client.stream("POST", self._url, json=body) as response:
+                for part in response.iter_bytes():
+                    content += part
+                    if len(content) > _MOST_BYTES:
+                        raise _Again("too_much", f"more than {_MOST_BYTES >> 20} MB")
+                    if time.monotonic() > ends:  # a byte now and then never meets a limit between bytes
+                        raise _Again("timeout", f"not whole after {self._settings.timeout_seconds:g} s")
+                return response.status_code, response.headers, content
+        except httpx.TimeoutException as error:
+            raise _Again("timeout", f"{type(error).__name__} after {self._settings.timeout_seconds:g} s") from error
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise _Again("connection", self._shown(str(error)) or type(error).__name__) from error
+
+    def _body(self, asked: Asked) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._settings.model,
+            "messages": [_message_body(m) for m in asked.conversation],
+            self._limit_name: self._settings.max_tokens,
+            "temperature": 0,
+        }
+        if asked.tools:
+            body["tools"] = list(asked.tools)
+        return {k: v for k, v in body.items() if k not in self._left_out}
+
+    def _has_adapted(self, body: dict[str, Any], message: str) -> bool:
+        """Some endpoints refuse a temperature, or know the limit by its newer name."""
+        if "max_tokens" in body and "max_completion_tokens" in message:
+            self._limit_name = "max_completion_tokens"
+            return True
+        if "temperature" in body and "temperature" in message.lower():
+            self._left_out.add("temperature")
+            return True
+        return False
+
+    def _shown(self, text: str) -> str:
+        """What an endpoint says, in one line; endpoints repeat keys."""
+        hidden = text.replace(self._key, "***") if self._key else text
+        return " ".join(hidden.split())[:300]
+
+
+_FIXES = {
+    401: "Name the environment variable that holds the key with --key-env.",
+    403: "Check that the key may use this model.",
+    404: "Check --endpoint (it ends in /v1) and --model.",
+}
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ServiceError(
+            "the endpoint needs a key",
+            where="--key-env",
+            found=f"{'something that is no key in' if key else 'no'} environment variable {variable}",
+            fix=f"Set it: export {variable}=... It is sent to the endpoint and written nowhere.",
+        )
+    return key
+
+
+def _completions(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ServiceError(
+            "not the address of an endpoint",
+            where="--endpoint",
+            found=url.split("@")[-1][:100],
+            fix="It looks like http://127.0.0.1:8000/v1; a key goes into --key-env.",
+        )
+    return url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+
+
+def _message_body(message: Message) -> dict[str, Any]:
+    body: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        body["tool_calls"] = [
+            {"id": f"call_{n}", "type": "function", "function": {"name": c.name, "arguments": json.dumps(c.arguments)}}
+            for n, c in enumerate(message.tool_calls)
+        ]
+    return body
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _message(value: dict[str, Any] | None, content: bytes) -> str:
+    error = value.get("error") if value else None
+    if isinstance(error, dict):
+        error = error.get("message")
+    return str(error or content[:300].decode("utf-8", "replace") or "an empty answer")
+
+
+def _read(value: dict[str, Any]) -> Reply:
+    choices = value.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise _Again("no_completion", "the answer holds no message")
+    text = message.get("content") or message.get("refusal") or ""
+    if isinstance(text, list):  # parts, as some endpoints give them
+        text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+    calls = tuple(_call(c) for c in message.get("tool_calls") or () if isinstance(c, dict))
+    return Reply(text=str(text), tool_calls=calls, finish_reason=str(choice.get("finish_reason") or "stop"))
+
+
+def _call(raw: dict[str, Any]) -> ToolCall:
+    function = raw.get("function")
+    function = function if isinstance(function, dict) else {}
+    try:
+        arguments = json.loads(function.get("arguments") or "{}")
+    except (ValueError, TypeError, RecursionError):
+        arguments = None
+    # arguments that are no object are the model's mistake, not the endpoint's: a call with none it could mean
+    return ToolCall(
+        name=str(function.get("name") or ""),
+        arguments=arguments if isinstance(arguments, dict) else {"": str(function.get("arguments"))[:300]},
+    )
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    found = re.fullmatch(r"\s*(\d{1,6}(?:\.\d+)?)\s*", headers.get("retry-after", ""))
+    return float(found.group(1)) if found else None
