@@ -22,8 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldwise.prepare.duplicates import DuplicateFinder, jaccard, shingles
+from fieldwise.prepare.duplicates import DuplicateFinder
 from fieldwise.prepare.settings import DuplicateSettings
+from fieldwise.shingles import jaccard, shingles
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared/corpora"
 _MIN_WORDS = 60

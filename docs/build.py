@@ -28,6 +28,8 @@ def _type(annotation: Any) -> str:
         return " \\| ".join(str(a) for a in get_args(annotation))
     if get_origin(annotation) is Annotated:
         return _type(get_args(annotation)[0])
+    if get_origin(annotation) is dict:
+        return f"mapping of {' to '.join(map(_type, get_args(annotation)))}"
     if get_origin(annotation) is tuple:
         return f"list of {_type(get_args(annotation)[0])}"
     arguments = [a for a in get_args(annotation) if a is not type(None)]

@@ -11,8 +11,8 @@ from fieldwise.records import Adapter, Chunk, Document, Example, ModelBuild, Pre
 from fieldwise.run import RunFolder
 from fieldwise.tables import read_records
 
-Kind = Literal["document", "chunk", "example", "preference", "adapter", "build"]
-ORDER: tuple[Kind, ...] = ("document", "chunk", "example", "preference", "adapter", "build")
+Kind = Literal["document", "chunk", "row", "example", "preference", "adapter", "build"]
+ORDER: tuple[Kind, ...] = ("document", "chunk", "row", "example", "preference", "adapter", "build")
 
 
 class Node(NamedTuple):
@@ -64,12 +64,20 @@ class Lineage:
         for split in ("train", "validation", "test"):
             path = run.path / f"3_examples/{split}.parquet"
             for example in read_records(path, Example) if path.exists() else ():
-                self._add(
-                    "example", example.id, f"{split}, {example.style}: {example.question[:60]}", example.chunk_ids
-                )
+                parents = example.chunk_ids or self._rows(example.document_ids)
+                self._add("example", example.id, f"{split}, {example.style}: {example.question[:60]}", parents)
         path = run.path / "3_examples/preferences.parquet"
         for pair in read_records(path, PreferencePair) if path.exists() else ():
-            self._add("preference", pair.id, f"{pair.reason}: {pair.chosen[:40]}", pair.chunk_ids)
+            parents = pair.chunk_ids or self._rows(pair.document_ids)
+            self._add("preference", pair.id, f"{pair.reason}: {pair.chosen[:40]}", parents)
+
+    def _rows(self, places: tuple[str, ...]) -> tuple[str, ...]:
+        """Rows of `generate.data`, `file:number`, each with its file above it."""
+        for place in places:
+            file = place.rpartition(":")[0]
+            self._add("document", file, file)
+            self._add("row", place, place, (file,))
+        return places
 
     def _models(self, run: RunFolder) -> None:
         for method in ("sft", "dpo"):
@@ -121,7 +129,7 @@ class Lineage:
             "nothing in this run has this id or name",
             where="trace",
             found=wanted,
-            fix="Give an id (doc_, chk_, exa_, prf_, ada_, bld_), the file name of a document, or the name of a built file.",
+            fix="Give an id (doc_, chk_, exa_, prf_, ada_, bld_), the file name of a document or of rows, a row (file:number), or the name of a built file.",
         )
 
     def upward(self, node: Node) -> dict[Kind, list[Node]]:

@@ -85,6 +85,14 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
     return {"questions": sha256_file(Path(path))}
 
 
+def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
+    if not recipe.generate.data:
+        return {}
+    from fieldwise.generate.rows import fingerprint
+
+    return {"data": fingerprint(recipe.generate.data_sets)}
+
+
 def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:
     from fieldwise.evaluate.questions import read_development
 
@@ -149,14 +157,14 @@ def _generate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 
 
 def _require_teacher(recipe: Recipe) -> None:
-    if recipe.generate.teacher == "openai":
+    if recipe.generate.teacher == "openai" and recipe.generate.from_documents:
         from fieldwise.llm.wire import require_key
 
         require_key(recipe.generate.endpoint, "generate.endpoint")
 
 
 def _estimate_teacher(recipe: Recipe, run: RunFolder) -> str | None:
-    if recipe.generate.teacher != "openai":
+    if recipe.generate.teacher != "openai" or not recipe.generate.from_documents:
         return None
     from fieldwise.generate import teacher
     from fieldwise.records import Chunk
@@ -221,7 +229,7 @@ STEPS: tuple[Step, ...] = (
         "collect",
         "read the sources into documents with their structure",
         (),
-        ("collect",),
+        ("collect", "decode", "rows/reading"),
         ("pypdfium2", "pdfplumber", "trafilatura", "lxml", "openpyxl"),
         lambda r: {"collect": r.collect.keyed()},
         _collect,
@@ -232,7 +240,7 @@ STEPS: tuple[Step, ...] = (
         "prepare",
         "clean, cut into chunks, find duplicates",
         ("1_collect",),
-        ("prepare", "page"),
+        ("prepare", "page", "shingles"),
         ("ftfy", "rensa", "py3langid", "tokenizers"),
         lambda r: {"prepare": r.prepare.keyed()},
         _prepare,
@@ -253,10 +261,11 @@ STEPS: tuple[Step, ...] = (
         "generate",
         "make questions, answers and preference pairs",
         ("2_prepare", "2i_index"),
-        ("generate", "retrieve", "llm"),
-        (),
+        ("generate", "retrieve", "llm", "rows", "decode", "shingles"),
+        ("rensa",),
         lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()},
         _generate,
+        _data_hash,
         require=_require_teacher,
         estimate=_estimate_teacher,
     ),

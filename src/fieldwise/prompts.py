@@ -15,6 +15,7 @@ GROUNDED_SYSTEM = (
     f"If the passages do not say, reply: {NOT_STATED}"
 )
 
+_LISTED = "Passages:\n"
 _ASKS = "\n\nQuestion: "
 _MARK = re.compile(r"\s*\[(\d)\]")
 
@@ -29,8 +30,25 @@ def grounded_prompt(question: str, passages: Sequence[str]) -> Conversation:
     listed = "\n\n".join(f"[{n}] {text}" for n, text in enumerate(passages, 1))
     return (
         Message(role="system", content=GROUNDED_SYSTEM),
-        Message(role="user", content=f"Passages:\n{listed}{_ASKS}{question}"),
+        Message(role="user", content=f"{_LISTED}{listed}{_ASKS}{question}"),
     )
+
+
+def asked_of(prompt: Conversation) -> tuple[str, tuple[str, ...]] | None:
+    """Return question and passages of a prompt made by `closed_prompt` or `grounded_prompt`; None for any other."""
+    if [m.role for m in prompt] != ["system", "user"]:
+        return None
+    user = prompt[1].content
+    if prompt == closed_prompt(user):
+        return user, ()
+    listed, asks, question = user.rpartition(_ASKS)
+    passages: list[str] = []
+    rest = f"\n\n{listed.removeprefix(_LISTED)}"
+    while rest.startswith(mark := f"\n\n[{len(passages) + 1}] "):
+        found = rest.find(f"\n\n[{len(passages) + 2}] ", len(mark))
+        passages.append(rest[len(mark) : found if found >= 0 else None])
+        rest = rest[found:] if found >= 0 else ""
+    return (question, tuple(passages)) if asks and prompt == grounded_prompt(question, passages) else None
 
 
 def same_passages(conversations: Sequence[Conversation], most: int = 8) -> list[list[Conversation]]:

@@ -23,7 +23,7 @@ from fieldwise.errors import FieldwiseError, RecipeError
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.settings import EvaluateSettings
 from fieldwise.files import write_text
-from fieldwise.generate.settings import GenerateSettings
+from fieldwise.generate.settings import DataSettings, GenerateSettings
 from fieldwise.hashing import canonical_json, sha256_text
 from fieldwise.prepare.settings import PrepareSettings
 from fieldwise.release.settings import ReleaseSettings
@@ -109,6 +109,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
     """Return a problem for each source, file of questions or folder of weights that is not there."""
     named = [
         *((f"collect.sources.{n}", place) for n, place in enumerate(map(_local_place, recipe.collect.sources))),
+        *((f"generate.data.{n}", _data_place(d)) for n, d in enumerate(recipe.generate.data)),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
@@ -132,6 +133,10 @@ def _local_place(source: str | WebSource | RowsSource) -> str:
     if isinstance(source, RowsSource):
         return source.rows or ""
     return "" if is_url(source) else source
+
+
+def _data_place(entry: str | DataSettings) -> str:
+    return entry if isinstance(entry, str) else entry.path
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -503,6 +508,14 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
     if web.ca_file is not None:
         web = web.model_copy(update={"ca_file": absolute("collect.web.ca_file", web.ca_file)})
     update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources, "web": web})}
+
+    def absolute_data(key: str, entry: str | DataSettings) -> str | DataSettings:
+        if isinstance(entry, str):
+            return absolute(key, entry)
+        return entry.model_copy(update={"path": absolute(f"{key}.path", entry.path)})
+
+    data = tuple(absolute_data(f"generate.data.{n}", d) for n, d in enumerate(recipe.generate.data))
+    update["generate"] = recipe.generate.model_copy(update={"data": data})
     files = {
         name: absolute(f"evaluate.{name}", place)
         for name in ("questions", "development")

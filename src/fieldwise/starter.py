@@ -25,6 +25,9 @@ collect:
   sources: [documents]           # folders, files or patterns, relative to this file
   # licence: internal            # terms under which you may use the documents
 
+# generate:
+#   data: [rows.csv]             # rows of your own to train on as well; see docs/data.md
+
 # evaluate:
 #   questions: questions.jsonl   # lines of {{"question": ..., "answer": ... or null}} that training never sees
 

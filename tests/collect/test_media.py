@@ -11,8 +11,8 @@ import pytest
 from collect_files import make_zip, word_zip
 
 from fieldwise.collect import media
-from fieldwise.collect.decode import decode
 from fieldwise.collect.media import detect
+from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
 
 MAIL = b"From: a@example.org\r\nTo: b@example.org\r\nSubject: Beds\r\n\r\nThree beds are free.\r\n"

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from fieldwise.collect.rows import Broken, Note, Row, read_rows
-from fieldwise.data.formats import RowFault, find_schema, parse_map
-from fieldwise.data.splits import find_splits
 from fieldwise.errors import DatasetError
+from fieldwise.records import NOT_STATED
+from fieldwise.rows.formats import RowFault, find_schema, parse_map
+from fieldwise.rows.reading import Broken, Note, Row, read_rows
+from fieldwise.rows.splits import find_splits
 
 HERE = Path("rows.jsonl")
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How long?"}, {"role": "assistant", "content": "14 days"}]  # fmt: skip
@@ -49,7 +50,7 @@ def test_the_format_is_found_from_the_columns_and_read(row: dict[str, Any], name
     item = schema.item(row)
     assert (schema.format.name, item.asked, item.said) == (name, asked, "14 days")
     assert item.conversations[0][-1].role == "assistant"
-    assert item.conversations[0][-1].content == "14 days"
+    assert item.conversations[0][-1].content == ("14 days [1]" if item.passages else "14 days")
     assert schema.explain().startswith(f"{name}, from the columns ")
 
 
@@ -65,6 +66,24 @@ def test_a_context_becomes_the_passage_that_serving_would_show() -> None:
     row = {"question": "How long?", "answer": "14 days", "context": ["Kept 14 days.", "Visits end at 20:00."]}
     user = find_schema([row], {}, HERE).item(row).conversations[0][1].content
     assert user == "Passages:\n[1] Kept 14 days.\n\n[2] Visits end at 20:00.\n\nQuestion: How long?"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply"),
+    [
+        ("14 days", "14 days [1]"),
+        ("Visits end at 20:00.", "Visits end at 20:00. [2]"),
+        ("end", "end [2]"),
+        ("two weeks", "two weeks"),
+        ("t", "t"),
+        ("14 days [2]", "14 days [2]"),
+        (NOT_STATED, NOT_STATED),
+    ],
+)
+def test_an_answer_in_the_words_of_one_passage_cites_it_as_serving_asks(answer: str, reply: str) -> None:
+    row = {"question": "How long?", "answer": answer, "context": ["Kept 14 days.", "Visits end at 20:00."]}
+    item = find_schema([row], {}, HERE).item(row)
+    assert (item.said, item.reply) == (answer, reply)
 
 
 def test_columns_are_mapped_and_the_explanation_says_so() -> None:

@@ -7,7 +7,7 @@ from fieldwise.errors import DatasetError
 from fieldwise.evaluate.questions import from_examples, point_to_kept, read_questions
 from fieldwise.evaluate.stage import answer_questions
 from fieldwise.prompts import closed_prompt
-from fieldwise.records import NOT_STATED, Answer, Example, Question
+from fieldwise.records import NOT_STATED, Answer, Example, Message, Question
 
 
 def write(path: Path, *rows: object) -> Path:
@@ -103,3 +103,20 @@ def test_an_answered_question_is_never_asked_again(tmp_path: Path) -> None:
     second = Counting()
     assert len(answer_questions(second, questions, ledger)) == 4
     assert second.asked == ["Q2", "Q3"]
+
+
+def test_a_row_that_needs_its_context_or_earlier_turns_is_no_question() -> None:
+    def turns(*texts: str) -> tuple[Message, ...]:
+        return tuple(Message(role="assistant" if n % 2 else "user", content=text) for n, text in enumerate(texts))
+
+    def row(question: str, style: str, *texts: str) -> Example:
+        return Example.make(
+            question=question, answer="So", kind="chat", style=style, conversation=turns(*texts), split="test"
+        )
+
+    rows = [
+        row("Why?", "closed", "Why?", "So"),
+        row("And then?", "closed", "Why?", "So", "And then?", "So"),
+        row("Is it void?", "grounded", "[1] A clause.\n\nIs it void?", "So"),
+    ]
+    assert [q.question for q in from_examples(rows, {})] == ["Why?"]

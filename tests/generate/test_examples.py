@@ -6,7 +6,7 @@ from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous, inv
 from fieldwise.generate.preferences import preference_pairs
 from fieldwise.generate.rules import Pair
 from fieldwise.generate.settings import GenerateSettings, SplitSettings
-from fieldwise.generate.stage import leakage, split_documents
+from fieldwise.generate.split import leakage, split_documents
 from fieldwise.records import NOT_STATED, Chunk, Document, Example, RetrievedPassage, Source
 
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from fieldwise.errors import ModelError
-from fieldwise.prepare.duplicates import DuplicateFinder, jaccard, shingles
+from fieldwise.prepare.duplicates import DuplicateFinder
 from fieldwise.prepare.language import detect_language
 from fieldwise.prepare.settings import DuplicateSettings
 from fieldwise.prepare.tokens import TokenCounter
+from fieldwise.shingles import jaccard, shingles
 
 WORDS = [f"word{n}" for n in range(400)]
 

@@ -8,8 +8,8 @@ from urllib.parse import unquote
 
 from fieldwise.collect.archive import Package
 from fieldwise.collect.builder import TextBuilder
-from fieldwise.collect.decode import decode
 from fieldwise.collect.web import add_html
+from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
 from fieldwise.records import Document, Source
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fieldwise.collect.rows import Read, Row
 from fieldwise.collect.settings import RowsSource
 from fieldwise.errors import DatasetError
 from fieldwise.extras import require
+from fieldwise.rows.reading import Read, Row
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_FOUND_CHARS = 300

@@ -8,9 +8,9 @@ from email.parser import BytesParser
 from pathlib import Path
 
 from fieldwise.collect.builder import TextBuilder, one_line
-from fieldwise.collect.decode import decode
 from fieldwise.collect.plain import add_plain
 from fieldwise.collect.web import add_html
+from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
 from fieldwise.records import Document, Source
 

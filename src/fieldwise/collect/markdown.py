@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fieldwise.collect.builder import TextBuilder, printable
-from fieldwise.collect.decode import decode
+from fieldwise.decode import decode
 from fieldwise.records import Document, Source
 
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:\s+(.*?))?\s*#*\s*$")

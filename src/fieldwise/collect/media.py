@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fieldwise.collect.archive import ZIP_ERRORS
-from fieldwise.collect.decode import decode
+from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
 
 PDF = "application/pdf"

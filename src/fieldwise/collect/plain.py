@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from fieldwise.collect.builder import TextBuilder, printable
-from fieldwise.collect.decode import decode
 from fieldwise.collect.headings import heading_level
+from fieldwise.decode import decode
 from fieldwise.records import Document, Source
 
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")

@@ -21,12 +21,12 @@ from fieldwise.collect.names import title_from_name
 from fieldwise.collect.plain import add_plain
 from fieldwise.collect.row_columns import as_text, value_at
 from fieldwise.collect.row_sets import RowSet
-from fieldwise.collect.rows import Broken, Note, Row
 from fieldwise.collect.sources import shown
 from fieldwise.errors import DatasetError, DocumentError
 from fieldwise.hashing import sha256_text
 from fieldwise.progress import say, track
 from fieldwise.records import Document, Rejection, Source
+from fieldwise.rows.reading import Broken, Note, Row
 
 _MAX_ID_CHARS = 200
 _MAX_FACT_CHARS = 300

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldwise.collect.rows import SUFFIXES
 from fieldwise.collect.settings import CollectSettings, RowsSource
 from fieldwise.collect.sources import MAGIC, Entry, glob_files, place, shown, split_pattern, with_unique_names
 from fieldwise.errors import DatasetError
+from fieldwise.rows.reading import SUFFIXES
 
 
 class RowFile(NamedTuple):

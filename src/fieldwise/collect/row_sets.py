@@ -15,10 +15,10 @@ from pydantic import JsonValue
 
 from fieldwise.collect.row_columns import PEEK_ROWS, Columns, find_columns
 from fieldwise.collect.row_files import find_row_files
-from fieldwise.collect.rows import Broken, Read, Row, read_rows
 from fieldwise.collect.settings import CollectSettings, RowsSource
 from fieldwise.errors import DatasetError
 from fieldwise.hashing import sha256_file
+from fieldwise.rows.reading import Broken, Read, Row, read_rows
 
 _KINDS = {
     ".jsonl": "application/jsonl",
@@ -27,8 +27,9 @@ _KINDS = {
     ".csv": "text/csv",
     ".tsv": "text/csv",
     ".parquet": "application/vnd.apache.parquet",
+    ".arrow": "application/vnd.apache.arrow",
 }
-HUB_KIND = "application/vnd.apache.arrow"
+HUB_KIND = _KINDS[".arrow"]
 _LINED = {".jsonl", ".ndjson", ".csv", ".tsv"}
 
 

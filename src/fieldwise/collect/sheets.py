@@ -12,7 +12,7 @@ from typing import Any
 
 from fieldwise.collect.archive import Package
 from fieldwise.collect.builder import TextBuilder, printable
-from fieldwise.collect.decode import decode
+from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
 from fieldwise.extras import require
 from fieldwise.records import Document, Source

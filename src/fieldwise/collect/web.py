@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fieldwise.collect.builder import TextBuilder, one_line
-from fieldwise.collect.decode import decode
 from fieldwise.collect.web_blocks import HtmlBlocks
+from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
 from fieldwise.extras import require
 from fieldwise.records import Document, Source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from fieldwise.collect.rows import Broken, Note, Row, read_rows
 from fieldwise.data.findings import Finding, Places, Severity, by_share, rows
-from fieldwise.data.formats import Item, RowFault, Schema, find_schema
 from fieldwise.data.overlap import NGRAM_WORDS, SAME_SHARE, Overlap
 from fieldwise.data.rendering import Base, Piece, Rendered
-from fieldwise.data.splits import find_splits
+from fieldwise.data.versions import content_of, version_of
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.prepare.language import detect_language
 from fieldwise.prepare.personal_data import find_personal_data
 from fieldwise.progress import track
+from fieldwise.rows.formats import Item, RowFault, Schema
+from fieldwise.rows.items import Guessed, ItemReader, Unread
+from fieldwise.rows.splits import find_splits
 from fieldwise.train.settings import TrainSettings
 
-_PEEK_ROWS = 100
 _TOKEN_BATCH = 256
 _EVERY_LANGUAGE, _LANGUAGE_STEP = 2000, 10
 """The language is told for the first rows and then for every tenth: it takes longer than all else together."""
@@ -40,6 +39,8 @@ class Report:
     """What was found; `to_json` holds all that the text shows."""
 
     path: str
+    version: str
+    """The hash of what training reads of it: see versions.py."""
     base: str
     format: str
     explanation: dict[str, str]
@@ -97,6 +98,7 @@ class _Doctor:
         self.personal: Counter[str] = Counter()
         self.personal_rows = Places()
         self.overlap = Overlap()
+        self.contents: list[tuple[str, str]] = []
         self.sample: tuple[str, Rendered] | None = None
         self._waiting: list[tuple[str, list[str]]] = []
 
@@ -111,6 +113,7 @@ class _Doctor:
             raise DatasetError("the data set holds no rows", where=self.path, fix="Write it again, or name another.")
         made = Report(
             path=str(self.path),
+            version=version_of(self.contents),
             base=self.base.name,
             format=next(iter(self.schemas.values())).format.name,
             explanation={split: schema.explain() for split, schema in sorted(self.schemas.items())},
@@ -154,37 +157,28 @@ class _Doctor:
 
     def _read_split(self, split: str) -> None:
         counts = self.counts.setdefault(split, Counter(rows=0, used=0, broken=0))
-        for file in self.splits.files[split]:
-            where = split if len(self.splits.files[split]) == 1 else f"{split} ({file.name})"
-            for row in track(self._rows(file, split, where, counts), f"reading {file.name}"):
-                counts["rows"] += 1
-                self._row(split, f"{where}:{row.number}", row.values, counts)
+        reader = ItemReader(self.splits.files[split], self.mapped)
+        for file in reader.files:
+            where = split if len(reader.files) == 1 else f"{split} ({file.name})"
+            for found in track(reader.read(file), f"reading {file.name}"):
+                place = f"{where}:{found.number}"
+                if isinstance(found, Guessed):
+                    self.notes.add(place)
+                elif isinstance(found, Unread):
+                    counts["broken"] += 1
+                    self.broken.append({"file": file.name, "line": found.number, "reason": found.reason})
+                else:
+                    counts["rows"] += 1
+                    self._row(split, place, found.item, counts)
+        if reader.schema is not None:
+            self.schemas[split] = reader.schema
 
-    def _rows(self, file: Path, split: str, where: str, counts: Counter[str]) -> Iterator[Row]:
-        """The rows of a file; its schema is found from the first of them."""
-        good = self._good(read_rows(file), where, file, counts)
-        head = list(itertools.islice(good, _PEEK_ROWS))
-        if head and split not in self.schemas:
-            self.schemas[split] = find_schema([r.values for r in head], self.mapped, file)
-        yield from itertools.chain(head, good)
-
-    def _good(self, read: Iterator[Row | Broken | Note], where: str, file: Path, counts: Counter[str]) -> Iterator[Row]:
-        for found in read:
-            if isinstance(found, Row):
-                yield found
-            elif isinstance(found, Note):
-                self.notes.add(f"{where}:{found.number}")
-            else:
-                counts["broken"] += 1
-                self.broken.append({"file": file.name, "line": found.number, "reason": found.reason})
-
-    def _row(self, split: str, place: str, values: Mapping[str, Any], counts: Counter[str]) -> None:
-        try:
-            item = self.schemas[split].item(values)
-        except RowFault as fault:
-            self.faults.setdefault(fault.code, (str(fault), Places()))[1].add(place)
+    def _row(self, split: str, place: str, item: Item | RowFault, counts: Counter[str]) -> None:
+        if isinstance(item, RowFault):
+            self.faults.setdefault(item.code, (str(item), Places()))[1].add(place)
             return
         counts["used"] += 1
+        self.contents.append((split, content_of(item)))
         is_private = self._look_at_text(place, item)
         self._look_at_render(place, item, is_private)
         prompt = f"{item.context}\n{item.asked}" if item.context else item.asked

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fieldwise.extras import require
 from fieldwise.hashing import sha256_text
-from fieldwise.prepare.duplicates import shingles
-from fieldwise.prepare.settings import DuplicateSettings
+from fieldwise.rows.near import NearFinder
 
 NGRAM_WORDS = 8
 SAME_SHARE = 0.8
@@ -42,7 +37,8 @@ class Overlap:
 
     def __init__(self) -> None:
         self._by_text: dict[str, str] = {}
-        self._near = _NearFinder()
+        self._near = NearFinder()
+        self._near_splits: list[str] = []
         self._prompts: dict[str, set[str]] = {}
         self._answers: dict[str, set[str]] = {}
         self._held: dict[str, dict[str, frozenset[int]]] = {}
@@ -92,51 +88,15 @@ class Overlap:
             (self.exact if earlier == split else self.near_across).append(place)
             return
         self._by_text[key] = split
-        others = self._near.add(split, text)
+        signature = self._near.signature(text)
+        others = {self._near_splits[n] for n in self._near.alike(signature)}
+        if split not in others:  # a repeat need not be found again: what is like it is like the first as well
+            self._near.insert(signature)
+            self._near_splits.append(split)
         if split in others:
             self.near.append(place)
         if others - {split}:
             self.near_across.append(place)
-
-
-class _NearFinder:
-    """Finds texts that are nearly the same by their MinHash signatures, whose agreement estimates the similarity.
-
-    Prepare compares the shingles themselves. Rows of one template make thousands of candidates each, and that took
-    four minutes for 5,458 of them; the estimate is right to about 0.04.
-    """
-
-    _PERMUTATIONS, _BANDS, _SEED = 128, 32, 42
-    _MAX_CANDIDATES = 1000
-
-    def __init__(self) -> None:
-        self._rensa: Any = require("rensa", extra="documents", to="find near-duplicates")
-        self._settings = DuplicateSettings()
-        self._index: Any = self._rensa.RMinHashLSH(
-            threshold=self._settings.near_threshold, num_perm=self._PERMUTATIONS, num_bands=self._BANDS
-        )
-        self._splits: list[str] = []
-        self._signatures: NDArray[np.uint32] = np.zeros((1024, self._PERMUTATIONS), np.uint32)
-
-    def add(self, split: str, text: str) -> set[str]:
-        """Return the splits that hold a text nearly the same as this one."""
-        signature: Any = self._rensa.RMinHash(num_perm=self._PERMUTATIONS, seed=self._SEED)
-        signature.update(sorted(shingles(text, self._settings.shingle_words)))
-        own = np.asarray(signature.digest(), np.uint32)
-        candidates = np.asarray(sorted(self._index.query(signature))[: self._MAX_CANDIDATES], np.int64)
-        alike = (self._signatures[candidates] == own).mean(axis=1) >= self._settings.near_threshold
-        found = {self._splits[n] for n in candidates[alike]}
-        if split not in found:  # a repeat need not be found again: what is like it is like the first as well
-            self._insert(split, signature, own)
-        return found
-
-    def _insert(self, split: str, signature: Any, own: NDArray[np.uint32]) -> None:
-        number = len(self._splits)
-        if number == len(self._signatures):
-            self._signatures = np.concatenate([self._signatures, np.zeros_like(self._signatures)])
-        self._signatures[number] = own
-        self._splits.append(split)
-        self._index.insert(number, signature)
 
 
 def ngrams(text: str) -> Iterator[int]:

@@ -19,6 +19,7 @@ def plain(report: Report, *, colour: bool = False) -> str:
 
 def _head(report: Report) -> Iterator[str]:
     yield f"{report.path}, base {report.base}"
+    yield f"version    {report.version}"
     explained = set(report.explanation.values())
     if len(explained) == 1:
         yield f"format     {_safe(explained.pop())}"

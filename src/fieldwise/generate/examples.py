@@ -7,17 +7,15 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from fieldwise.generate.rules import Pair
 from fieldwise.generate.settings import GenerateSettings
+from fieldwise.generate.split import Split
 from fieldwise.generate.support import may_answer
 from fieldwise.interfaces import Retriever
 from fieldwise.prompts import closed_prompt, grounded_prompt
 from fieldwise.records import NOT_STATED, Chunk, Conversation, Evidence, Example, Message
 from fieldwise.retrieve.index import passage_text
-
-Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)

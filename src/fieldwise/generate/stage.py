@@ -1,4 +1,4 @@
-"""The generate stage: chunks in, examples and preference pairs out, split so that nothing leaks."""
+"""The generate stage: chunks and rows in, examples and preference pairs out, split so that nothing leaks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
-from fieldwise.generate.examples import Asked, ExampleMaker, Split, drop_ambiguous
+from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
 from fieldwise.generate.preferences import preference_pairs
+from fieldwise.generate.rows import OwnRows, Placed, place, read_own
 from fieldwise.generate.rules import pairs_of_chunk
-from fieldwise.generate.settings import GenerateSettings, SplitSettings
+from fieldwise.generate.settings import GenerateSettings
+from fieldwise.generate.split import Split, leakage, split_documents
 from fieldwise.generate.teacher import Taught, open_teacher, teach
 from fieldwise.hashing import content_id
 from fieldwise.interfaces import Retriever
@@ -31,21 +34,25 @@ _SHOWN = 5
 
 
 def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -> dict[str, JsonValue]:
-    """Read `2_chunks/`, write `3_examples/`; returns counts.
+    """Read `2_chunks/` and the rows of `generate.data`, write `3_examples/`; returns counts.
 
-    Raises DatasetError when the documents give too few questions, with what was tried.
+    Raises DatasetError when documents and rows give too little to train on, with what was tried.
     """
-    folder = step.run.path / "2_chunks"
+    own = read_own(settings.data_sets)
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
     sides = split_documents(groups, settings.split, step.seed)
-    retriever = open_index(chunks, folder / "index", retrieve)
-    taught = _teach(chunks, sides, settings, retriever, step)
-    if len(taught.asked) < _LEAST_PAIRS:
-        raise _too_few(taught, len(chunks), settings)
-    maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
-    examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
-    leaks = leakage(examples, groups)
+    taught = Taught()
+    examples: list[Example] = []
+    if settings.from_documents:
+        retriever = open_index(chunks, step.run.path / "2_chunks" / "index", retrieve)
+        taught = _teach(chunks, sides, settings, retriever, step)
+        if len(taught.asked) + own.examples < _LEAST_PAIRS:
+            raise _too_few(taught, len(chunks), settings, own.examples)
+        maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
+        examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
+    placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], examples, [])
+    leaks = leakage(placed.made, groups)
     if leaks:
         raise DatasetError(
             "documents stand on both sides of the split",
@@ -54,40 +61,40 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
             fix="This is a fault of Fieldwise: please report it with the recipe.",
         )
     pairs = preference_pairs(
-        [e for e in examples if e.split == "train"],
+        [e for e in placed.made if e.split == "train"],
         random.Random(f"{step.seed}/preferences"),
         settings.preference_pairs,
     )
-    return _write(step, examples, pairs, taught, chunks, sides)
+    left_out = [*taught.rejected, *own.rejected, *placed.rejected]
+    made = _Made([*placed.made, *placed.examples], [*pairs, *placed.pairs], left_out, taught)
+    if not settings.from_documents:
+        _require_rows(made.examples, own)
+    return _write(step, made, chunks, sides, own)
 
 
-def split_documents(groups: dict[str, str], settings: SplitSettings, seed: int) -> dict[str, Split]:
-    """Put whole groups of near-duplicate documents on one side each; the shares count documents.
+class _Made(NamedTuple):
+    examples: Sequence[Example]
+    pairs: Sequence[PreferencePair]
+    rejected: Sequence[Rejection]
+    taught: Taught
 
-    A set too small for its shares still gets one group for validation and one for testing when there are three groups.
-    """
-    members: dict[str, list[str]] = {}
-    for document, group in sorted(groups.items()):
-        members.setdefault(group, []).append(document)
-    order = sorted(members)
-    random.Random(f"{seed}/split").shuffle(order)
-    total = len(groups)
-    sides: dict[str, Split] = {}
-    taken: Counter[str] = Counter()
-    wanted: dict[Split, float] = {"test": settings.test * total, "validation": settings.validation * total}
-    for group in order:
-        side: Split = "train"
-        for name, share in wanted.items():
-            least = 1 if share > 0 and len(members) >= 3 else 0
-            if (
-                taken[name] < max(least, round(share))
-                and taken[name] + len(members[group]) <= max(least, round(share)) + 1
-            ):
-                side = name
-                break
-        taken[side] += len(members[group])
-        sides |= dict.fromkeys(members[group], side)
-    return sides
+
+def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
+    train = sum(e.split == "train" for e in examples)
+    if not own.examples:
+        raise DatasetError(
+            "the rows are preference pairs alone, and DPO begins where SFT ends",
+            where="generate.data",
+            found=f"{len(own.rows)} pairs",
+            fix="Add rows with answers, such as the chosen sides (fieldwise data convert PAIRS --to chat --out chosen.jsonl), or set generate.from_documents=true.",
+        )
+    if train < _LEAST_PAIRS:
+        raise DatasetError(
+            "too few rows to train on",
+            where="generate.data",
+            found=f"{train} in the training split, of {own.examples} rows",
+            fix=f"Add rows: at least {_LEAST_PAIRS} must be left for training. Rows that ask nearly the same share a side of the split.",
+        )
 
 
 def _teach(
@@ -126,8 +133,10 @@ def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: Genera
     return Taught(asked, rejected=rejected)
 
 
-def _too_few(taught: Taught, chunks: int, settings: GenerateSettings) -> DatasetError:
+def _too_few(taught: Taught, chunks: int, settings: GenerateSettings, rows: int) -> DatasetError:
     found = f"{len(taught.asked)} questions from {chunks} chunks"
+    if settings.data:
+        found += f", {rows} rows of generate.data"
     fix = "Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens."
     if settings.teacher != "rules" and taught.rejected:
         reasons = Counter(r.reason for r in taught.rejected).most_common()
@@ -173,32 +182,17 @@ def _beside(count: int, share: float, rng: random.Random) -> int:
     return sum(rng.random() < share / (1 - share) for _ in range(count))
 
 
-def leakage(examples: Sequence[Example], groups: dict[str, str]) -> list[str]:
-    """Return evidence documents or questions that stand on both sides; an honest split returns nothing."""
-    sides: dict[str, set[str]] = {}
-    for example in examples:
-        for name in [f"group {groups[d]}" for d in example.document_ids[:1] if d in groups and example.evidence] + [
-            f"question {example.question!r}"
-        ]:
-            sides.setdefault(name, set()).add(example.split)
-    return [f"{name} in {', '.join(sorted(found))}" for name, found in sorted(sides.items()) if len(found) > 1]
-
-
 def _write(
-    step: StepRun,
-    examples: Sequence[Example],
-    pairs: Sequence[PreferencePair],
-    taught: Taught,
-    chunks: Sequence[Chunk],
-    sides: dict[str, Split],
+    step: StepRun, made: _Made, chunks: Sequence[Chunk], sides: dict[str, Split], own: OwnRows
 ) -> dict[str, JsonValue]:
+    examples, pairs, rejected, taught = made
     counts: dict[str, int] = {}
     for name in ("train", "validation", "test"):
         rows = [e for e in examples if e.split == name]
         write_records(step.out(f"3_examples/{name}.parquet"), rows, Example)
         counts[name] = len(rows)
     write_records(step.out("3_examples/preferences.parquet"), pairs, PreferencePair)
-    write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in taught.rejected))
+    write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
     covered = {e.evidence[0].chunk_id for e in examples if e.evidence}
     facts: dict[str, JsonValue] = {
         **counts,
@@ -209,10 +203,12 @@ def _write(
         "documents": dict(sorted(Counter(sides.values()).items())),
         "chunks_covered": len(covered),
         "chunks": len(chunks),
-        "rejected": len(taught.rejected),
+        "rejected": len(rejected),
         "version": content_id("dat", [e.id for e in examples], [p.id for p in pairs]),
         "leakage": [],
     }
+    if own.sets:
+        facts["data"] = _sets_used(own, made)
     if taught.facts:
         reasons = Counter(r.reason for r in taught.rejected).most_common()
         facts |= {"teacher": taught.facts, "rejected_by_rule": dict(reasons)}
@@ -223,6 +219,17 @@ def _write(
         f"  {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples, {len(pairs)} preference pairs; {len(covered)} of {len(chunks)} chunks covered"
     )
     return facts
+
+
+def _sets_used(own: OwnRows, made: _Made) -> dict[str, JsonValue]:
+    """What each set of rows gave to each split."""
+    used: dict[str, Counter[str]] = {name: Counter() for name in own.sets}
+    records: list[Example | PreferencePair] = [*made.examples, *made.pairs]
+    for record in records:
+        if not record.chunk_ids and record.document_ids:
+            name = record.document_ids[0].rpartition(":")[0]
+            used[next(n for n in own.sets if name == n or name.startswith(f"{n}/"))][record.split] += 1
+    return {name: {**told, "used": dict(sorted(used[name].items()))} for name, told in own.sets.items()}
 
 
 def _review_sheet(step: StepRun, examples: Sequence[Example]) -> None:

@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field, JsonValue, field_validator
 
 from fieldwise.errors import ServiceError
 from fieldwise.generate.checks import Dropped, checked_pairs, checked_unanswerable
-from fieldwise.generate.examples import Asked, Split
+from fieldwise.generate.examples import Asked
 from fieldwise.generate.rules import Pair, pairs_of_chunk
 from fieldwise.generate.settings import GenerateSettings
+from fieldwise.generate.split import Split
 from fieldwise.interfaces import LlmClient, LlmReply, LlmRequest, Retriever
 from fieldwise.llm.client import BUDGET_SPENT, EndpointClient
 from fieldwise.llm.fake import FakeLlm

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from fieldwise.extras import require
 from fieldwise.hashing import sha256_text
 from fieldwise.prepare.settings import DuplicateSettings
+from fieldwise.shingles import WORD
 
 _PERMUTATIONS = 128
 _SEED = 42
@@ -34,10 +35,8 @@ _AT_ONCE = 32  # candidates compared before it is seen which groups are found
 _MAX_KNOWN_WORDS = 1_000_000
 _MAX_KEPT_BYTES = 256_000_000
 _MULTIPLIER = 0x9E3779B97F4A7C15  # odd, its bits spread: the golden ratio times 2^64
-_NO_BLANK_SCRIPTS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # each sign of them counts as a word
-_WORD = re.compile(rf"[{_NO_BLANK_SCRIPTS}]|[^\W{_NO_BLANK_SCRIPTS}]+")
 _SIGN = re.compile(r"[-\u2212<>\u2264\u2265\u2260\u00b1](?:(?<![-\u2212])|(?<!\w[-\u2212])(?=\d))")  # "-5" is not "5"
-_EXACT = re.compile(rf"{_SIGN.pattern}|{_WORD.pattern}")
+_EXACT = re.compile(rf"{_SIGN.pattern}|{WORD.pattern}")
 _SIGNS = frozenset("-\u2212<>\u2264\u2265\u2260\u00b1")
 _TO_BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
 
@@ -221,23 +220,3 @@ def _jaccards(own: _Hashes, others: Sequence[_Hashes]) -> list[float]:
     starts = np.cumsum([0, *(len(other) for other in others[:-1])])
     shared = np.add.reduceat((own[places] == every).astype(np.int64), starts)
     return [int(s) / (len(own) + len(other) - int(s)) for s, other in zip(shared, others, strict=True)]
-
-
-def shingles(text: str, words: int) -> frozenset[str]:
-    """Return the runs of `words` words of a text; a shorter text is one shingle.
-
-    >>> sorted(shingles("To be, or not", 3))
-    ['be or not', 'to be or']
-    """
-    tokens = _WORD.findall(text.casefold())
-    return frozenset(" ".join(tokens[n : n + words]) for n in range(max(1, len(tokens) - words + 1)))
-
-
-def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    """Return the share of two sets' members that are in both.
-
-    >>> jaccard(frozenset("abc"), frozenset("bcd"))
-    0.5
-    """
-    union = len(first | second)
-    return len(first & second) / union if union else 1.0

@@ -72,6 +72,7 @@ def model_card(
         "",
         f"{read[0]} of {read[1]} documents, the others were held out; {data.get('train')} training examples and {data.get('preference_pairs')} preference pairs, data version `{data.get('version')}`. `fieldwise trace FILE --run DIR` lists every file this card describes that has read a document.",
         "",
+        *_data_sets(data),
         f"Terms of the documents: {', '.join(licences) or 'not stated in the recipe'}.",
         "",
         "## What it must not be used for",
@@ -80,6 +81,19 @@ def model_card(
         "",
     ]
     return "\n".join([*front, *body])
+
+
+def _data_sets(data: dict[str, JsonValue]) -> list[str]:
+    """The rows it was trained on besides documents; nothing where there were none."""
+    sets = data.get("data")
+    if not isinstance(sets, dict):
+        return []
+    told = [
+        f"- `{name}`: {entry.get('read')} rows. Terms: {entry.get('licence') or 'not stated in the recipe'}."
+        for name, entry in sets.items()
+        if isinstance(entry, dict)
+    ]
+    return ["Rows of data sets are among the training examples:", "", *told, ""]
 
 
 def _declining(rule: DeclineRule | None) -> list[str]:

@@ -117,7 +117,7 @@ def run_release(
         decline=DeclineRule.model_validate(decline) if isinstance(decline, dict) else None,
         report=step.run.require("5_reports/report.md", "evaluate").read_text(encoding="utf-8"),
         data=read_json(step.run.path / "3_examples/card.json"),
-        read=(len({d for e in examples for d in e.document_ids}), len(documents)),
+        read=(len({d for e in examples for d in e.document_ids} & {d.id for d in documents}), len(documents)),
         licences=sorted({d.source.licence for d in documents if d.source.licence}),
     )
     write_text(step.out(f"{FOLDER}/MODEL_CARD.md"), card)

@@ -26,7 +26,8 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each."""
     train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
-    pairs = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
+    every = read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair)
+    pairs = [p for p in every if p.split == "train"]
     device = _prepare_machine(settings)
     say(
         f"  {len(train)} examples, {len(pairs)} preference pairs; {device.name}, {device.threads} threads, {'bfloat16' if device.bfloat16 else 'float32'} arithmetic"

@@ -1,7 +1,6 @@
-"""Rows of JSON, JSON Lines, CSV and Parquet files, one after the other; a broken line is named and the others are read.
+"""Rows of JSON, JSON Lines, CSV, Parquet and Arrow files, one after the other; a broken line is named and the others are read.
 
-JSON Lines, CSV and Parquet stream. A JSON file is one value, so it is read whole. Shared by row sources and by
-`fieldwise data`.
+All but JSON stream. A JSON file is one value, so it is read whole.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from fieldwise.collect.decode import decode
+from fieldwise.decode import decode
 from fieldwise.errors import DatasetError
 from fieldwise.extras import require
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-_MAX_RECORD_LINES = 500
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+MAX_RECORD_LINES = 500
 """A quoted CSV field may hold line breaks; one that is still open after so many lines was never closed."""
 _BATCH_ROWS = 1024
 _BLOCK_BYTES = 1 << 20
@@ -252,7 +251,7 @@ class _Records:
         if line.is_cut:
             return _too_long(line)
         taken, quotes = [line], line.text.count('"')
-        while quotes % 2 and len(taken) < _MAX_RECORD_LINES and (more := self._take()) is not None:
+        while quotes % 2 and len(taken) < MAX_RECORD_LINES and (more := self._take()) is not None:
             taken.append(more)
             quotes += more.text.count('"')
         is_broken = quotes % 2 or any(t.is_cut for t in taken)
@@ -297,6 +296,23 @@ def _read_parquet(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
         ) from error
 
 
+def _read_arrow(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
+    """A file of a folder that `save_to_disk` of the `datasets` library has left."""
+    pa: Any = require("pyarrow", extra="documents", to="read Arrow files")
+    ipc: Any = require("pyarrow.ipc", extra="documents", to="read Arrow files")
+    try:
+        with path.open("rb") as stream, ipc.open_stream(stream) as batches:
+            number = 0
+            for batch in batches:
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(number, values)
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(
+            "not a readable Arrow file", where=path, found=str(error)[:120], fix="Save or copy the data set again."
+        ) from error
+
+
 _READERS: dict[str, Callable[[Path, int | None], Iterator[Read]]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
@@ -304,4 +320,5 @@ _READERS: dict[str, Callable[[Path, int | None], Iterator[Read]]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
 }

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fieldwise.errors import DatasetError
-from fieldwise.prompts import closed_prompt, grounded_prompt
+from fieldwise.prompts import asked_of, cited_numbers, closed_prompt, grounded_prompt, is_declined
 from fieldwise.records import Conversation, Message
 
 FormatName = Literal[
@@ -41,6 +42,21 @@ class Item:
     rejected: str | None = None
     kind: str | None = None
     label: bool | None = None
+    question: str = ""
+    """The question or instruction alone, where the row tells it apart from what it is about."""
+    passages: tuple[str, ...] = ()
+    given: str = ""
+    """What an instruction is about (Alpaca's input)."""
+
+    @property
+    def prompt(self) -> Conversation:
+        """What is asked, without the reply."""
+        return self.conversations[0][:-1]
+
+    @property
+    def reply(self) -> str:
+        """What is taught: the last reply, of a preference pair the chosen one."""
+        return self.conversations[0][-1].content
 
     @property
     def text(self) -> str:
@@ -187,16 +203,18 @@ def _sharegpt(row: Mapping[str, Any]) -> Item:
 
 
 def _examples(row: Mapping[str, Any]) -> Item:
-    item = _chat_item(_messages(row["conversation"], "conversation"))
+    conversation = _messages(row["conversation"], "conversation")
     question, answer = _text(row, "question"), _text(row, "answer")
-    context = item.asked.replace(question, "").strip()
-    return Item(item.conversations, question, answer, context=context)
+    context = _chat_item(conversation).asked.replace(question, "").strip()
+    passages = (asked_of(conversation[:-1]) or ("", ()))[1]
+    return Item((conversation,), question, answer, context=context, question=question, passages=passages)
 
 
 def _alpaca(row: Mapping[str, Any]) -> Item:
     asked, given, said = _text(row, "instruction"), _text(row, "input", needed=False), _text(row, "output")
     full = f"{asked}\n\n{given}" if given.strip() else asked
-    return Item((_reply(_ask(full, system=_text(row, "system", needed=False)), said),), full, said)
+    prompt = _ask(full, system=_text(row, "system", needed=False))
+    return Item((_reply(prompt, said),), full, said, question=asked, given=given if given.strip() else "")
 
 
 def _prompt_completion(row: Mapping[str, Any]) -> Item:
@@ -207,15 +225,30 @@ def _prompt_completion(row: Mapping[str, Any]) -> Item:
 
 def _question_answer(row: Mapping[str, Any]) -> Item:
     question, answer = _text(row, "question"), _text(row, "answer")
-    value = row.get("context")
-    passages = (
-        [_checked(str(p), "context") for p in value]
-        if isinstance(value, list)
-        else [_text(row, "context", needed=False)]
-    )
-    passages = [p for p in passages if p.strip()]
+    passages = _passages(row)
     prompt = grounded_prompt(question, passages) if passages else closed_prompt(question)
-    return Item((_reply(prompt, answer),), question, answer, context="\n".join(passages))
+    conversation = _reply(prompt, _cited(answer, passages))
+    return Item((conversation,), question, answer, context="\n".join(passages), question=question, passages=passages)
+
+
+def _cited(answer: str, passages: Sequence[str]) -> str:
+    """The answer as the prompt over passages asks for it: with the number of the one passage whose words it is."""
+    if cited_numbers(answer) or is_declined(answer):
+        return answer
+    words = answer.strip().rstrip(".").casefold()
+    holding = [n for n, passage in enumerate(passages[:9], 1) if words in passage.casefold()]
+    return f"{answer} [{holding[0]}]" if len(holding) == 1 else answer
+
+
+def _passages(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The passages of a context: a text, a list of texts, or such a list written as JSON."""
+    value = row.get("context")
+    if isinstance(value, str) and (value == "[]" or value.startswith('["')):
+        with suppress(json.JSONDecodeError):
+            value = json.loads(value)
+    if not isinstance(value, list):
+        value = [_text(row, "context", needed=False)]
+    return tuple(p for passage in value if (p := _checked(str(passage), "context")).strip())
 
 
 def _prompt(value: Any) -> tuple[Conversation, str]:
@@ -310,7 +343,10 @@ FORMATS: tuple[Format, ...] = (
         _question_answer,
     ),
 )
-_KINDS = ("kind", "category", "task", "type", "label")
+MAP = "--map"
+FIELDS = tuple(sorted({name for f in FORMATS for name in f.fields} | {"kind"}))
+"""Every field a column can be mapped to."""
+KINDS = ("kind", "category", "task", "type", "label")
 _SHAREGPT_KEYS = {"from", "value"}
 
 
@@ -324,28 +360,30 @@ def parse_map(pairs: Sequence[str]) -> dict[str, str]:
     {'question': 'frage'}
     """
     found: dict[str, str] = {}
-    known = sorted({name for f in FORMATS for name in f.fields} | {"kind"})
     for pair in pairs:
         field, equals, column = pair.partition("=")
         field, column = field.strip(), column.strip()
-        if not equals or not column or field not in known or field in found:
+        if not equals or not column or field not in FIELDS or field in found:
             what = "a field is mapped twice" if field in found else "this is no mapping of a field to a column"
             raise DatasetError(
                 what,
-                where="--map",
+                where=MAP,
                 found=pair,
-                fix=f"Write field=column, such as question=frage; fields: {', '.join(known)}.",
+                fix=f"Write field=column, such as question=frage; fields: {', '.join(FIELDS)}.",
             )
         found[field] = column
     return found
 
 
-def find_schema(rows: Sequence[Mapping[str, Any]], mapped: Mapping[str, str], where: Path) -> Schema:
-    """Return the schema of a data set from its first rows; raises DatasetError when none or more than one fits."""
+def find_schema(rows: Sequence[Mapping[str, Any]], mapped: Mapping[str, str], where: Path, option: str = MAP) -> Schema:
+    """Return the schema of a data set from its first rows; raises DatasetError when none or more than one fits.
+
+    `option` is what the user names columns with: a flag, or a key of the recipe.
+    """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     if missing := [column for column in mapped.values() if column not in columns]:
         raise DatasetError(
-            f"the column {missing[0]!r} of --map is not there",
+            f"the column {missing[0]!r} of {option} is not there",
             where=where,
             found=", ".join(columns),
             fix="Name one of these columns.",
@@ -361,14 +399,16 @@ def find_schema(rows: Sequence[Mapping[str, Any]], mapped: Mapping[str, str], wh
     ]
     best = _widest(fitting)
     if not best:
-        raise DatasetError("the columns fit no format", where=where, found=", ".join(columns), fix=_how_to_map(wanted))
+        raise DatasetError(
+            "the columns fit no format", where=where, found=", ".join(columns), fix=_how_to_map(wanted, option)
+        )
     fields = {field: names for _, candidates in best for field, names in candidates.items()}
     if len(best) > 1 or any(len(names) > 1 for names in fields.values()):
-        raise _ambiguous(best, where)
+        raise _ambiguous(best, where, option)
     fmt, candidates = best[0]
     taken = {field: names[0] for field, names in candidates.items() if names}
     rest = [c for c in columns if c not in taken.values()]
-    kind_column = kind_column or next((c for c in rest if c.casefold() in _KINDS), None)
+    kind_column = kind_column or next((c for c in rest if c.casefold() in KINDS), None)
     return Schema(fmt, taken, tuple(c for c in rest if c != kind_column), kind_column)
 
 
@@ -424,7 +464,14 @@ def _widest(fitting: list[tuple[Format, _Candidates]]) -> list[tuple[Format, _Ca
     ]
 
 
-def _ambiguous(best: list[tuple[Format, _Candidates]], where: Path) -> DatasetError:
+def _written(option: str, columns: Mapping[str, str]) -> str:
+    """A mapping as the user would write it."""
+    if option.startswith("--"):
+        return " ".join(f"{option} {field}={column}" for field, column in columns.items())
+    return f"{option}: {{{', '.join(f'{field}: {column}' for field, column in columns.items())}}}"
+
+
+def _ambiguous(best: list[tuple[Format, _Candidates]], where: Path, option: str) -> DatasetError:
     candidates = best[0][1]
     doubled = next(((f, names) for f, names in candidates.items() if len(names) > 1), None)
     if len(best) == 1 and doubled is not None:
@@ -433,10 +480,10 @@ def _ambiguous(best: list[tuple[Format, _Candidates]], where: Path) -> DatasetEr
             f"more than one column could be the {field}",
             where=where,
             found=" and ".join(names),
-            fix=f"Say which with {' or '.join(f'--map {field}={name}' for name in names)}.",
+            fix=f"Say which with {' or '.join(_written(option, {field: name}) for name in names)}.",
         )
     told = " and ".join(f"{f.name} ({', '.join(c for names in found.values() for c in names)})" for f, found in best)
-    hints = [f"--map {field}={found[field][0]}" for _, found in best for field in [_telling(found, best)]]
+    hints = [_written(option, {field: found[field][0]}) for _, found in best for field in [_telling(found, best)]]
     return DatasetError(
         "the columns fit more than one format", where=where, found=told, fix=f"Say which with {' or '.join(hints)}."
     )
@@ -450,11 +497,13 @@ def _telling(found: _Candidates, best: list[tuple[Format, _Candidates]]) -> str:
     )
 
 
-def _how_to_map(wanted: Mapping[str, str]) -> str:
+def _how_to_map(wanted: Mapping[str, str], option: str) -> str:
     shapes = "; ".join(
         f"{f.name}: {', '.join(n if field.is_needed else f'[{n}]' for n, field in f.fields.items())}"
         for f in FORMATS[1:]
     )
     if wanted:
         return f"Map every field the format needs. Formats: {shapes}."
-    return f"Name the columns, such as --map question=frage --map answer=antwort. Formats: {shapes}."
+    return (
+        f"Name the columns, such as {_written(option, {'question': 'frage', 'answer': 'antwort'})}. Formats: {shapes}."
+    )
