@@ -87,6 +87,14 @@ def test_filings_without_heading_tags_get_headings_from_bold_and_numbered_lines(
     assert document.text.endswith("|  | 2023 |\n| --- | --- |\n| Sales | $5,273 |\n| Costs | $4,010 |")
 
 
+def test_a_picture_that_is_a_link_gives_its_words_and_other_pictures_none(tmp_path: Path) -> None:
+    page = """<html><body><p>Read the rules before you come to see us.</p><p><a href="x"><img src="a.png" alt="Visiting hours"></a></p>
+    <p><a href="y"><img src="b.png" alt="an arrow"> Next page</a> <img src="c.png" alt="a garden"></p></body></html>"""
+    (tmp_path / "a.html").write_text(page, encoding="utf-8")
+    text = read_html(tmp_path / "a.html", Source(uri="a")).text
+    assert text == "Read the rules before you come to see us.\n\nVisiting hours\n\nNext page"
+
+
 def test_the_declared_character_set_is_used(tmp_path: Path) -> None:
     content = "<meta charset='iso-8859-5'><body><p>Правила</p></body>".encode("iso-8859-5")
     assert read(read_html, tmp_path / "a.html", content).text == "Правила"

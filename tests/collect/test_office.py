@@ -125,6 +125,40 @@ def test_the_strict_variant_and_formulas_are_read(tmp_path: Path) -> None:
     assert read_word(make_zip(tmp_path / "a.docx", {"word/document.xml": strict.encode()}), SOURCE).text == "Area: πr^2"
 
 
+@pytest.mark.parametrize(
+    ("formula", "text"),
+    [
+        ("<m:rad><m:deg/><m:e><m:r><m:t>b^2-4ac</m:t></m:r></m:e></m:rad>", "√(b^2-4ac)"),
+        ("<m:rad><m:deg><m:r><m:t>3</m:t></m:r></m:deg><m:e><m:r><m:t>x</m:t></m:r></m:e></m:rad>", "3√(x)"),
+        (
+            '<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub><m:r><m:t>i=1</m:t></m:r></m:sub>'
+            "<m:sup><m:r><m:t>n</m:t></m:r></m:sup><m:e><m:r><m:t>i</m:t></m:r></m:e></m:nary>",
+            "∑_(i=1)^(n) i",
+        ),
+        ("<m:nary><m:sub/><m:sup/><m:e><m:r><m:t>f dx</m:t></m:r></m:e></m:nary>", "∫ f dx"),
+    ],
+)
+def test_roots_and_sums_keep_their_signs(tmp_path: Path, formula: str, text: str) -> None:
+    math = f'<m:oMath xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math">{formula}</m:oMath>'
+    assert word_xml(tmp_path / "a.docx", f"<w:p>{math}</w:p>").text == text
+
+
+def test_comments_are_left_out_and_noted(tmp_path: Path) -> None:
+    import openpyxl
+    from openpyxl.comments import Comment
+
+    paragraph = "<w:p><w:r><w:t>The gate is locked.</w:t></w:r></w:p>"
+    word = word_xml(tmp_path / "a.docx", paragraph, comments=f"<w:comments {W}/>")
+    book = openpyxl.Workbook()
+    book.active.title = "Sheet1"
+    book.active["A1"] = "Beds"
+    book.active["A1"].comment = Comment("Says who?", "Finch")
+    book.save(tmp_path / "a.xlsx")
+    sheet = read_workbook(tmp_path / "a.xlsx", SOURCE)
+    assert (word.text, word.notes) == ("The gate is locked.", ("comments are left out",))
+    assert (sheet.text, sheet.notes) == ("Beds", ("comments are left out",))
+
+
 def test_a_word_file_without_a_body_or_with_broken_xml_is_refused(tmp_path: Path) -> None:
     for content in (b"<a/>", WORD_BODY[:-20]):
         with pytest.raises(DocumentError) as caught:

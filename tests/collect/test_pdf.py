@@ -121,7 +121,7 @@ def test_a_ruled_table_becomes_markdown_in_its_place(tmp_path: Path) -> None:
     assert [(document.text[t.start : t.end], t.rows, t.columns) for t in document.tables] == [(table, 3, 2)]
 
 
-def test_after_many_pages_with_tables_the_rest_is_left_as_lines(
+def test_after_a_great_many_lines_the_tables_that_follow_are_left_as_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def draw(canvas: Canvas) -> None:
@@ -132,7 +132,7 @@ def test_after_many_pages_with_tables_the_rest_is_left_as_lines(
             if page < 2:
                 canvas.showPage()
 
-    monkeypatch.setattr("fieldwise.collect.pdf_tables.MAX_RULED_PAGES", 2)
+    monkeypatch.setattr("fieldwise.collect.pdf_tables.MAX_EDGES", 12)
     document = read(make_pdf(tmp_path / "a.pdf", draw))
     assert len(document.tables) == 2
     assert document.text.endswith("Wren 2 eighteen")

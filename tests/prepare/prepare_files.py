@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fieldwise.collect.builder import TextBuilder
@@ -41,3 +42,8 @@ def raw_document(
 def count_words(text: str) -> int:
     """A token is a word, so that sizes can be counted by hand."""
     return len(text.split())
+
+
+def counts_of(count: Callable[[str], int]) -> Callable[[Sequence[str]], list[int]]:
+    """What the chunker asks: the tokens of each of some texts."""
+    return lambda texts: [count(text) for text in texts]

@@ -77,6 +77,29 @@ def test_planted_copies_are_found_and_their_similarity_is_the_true_one() -> None
     assert len(pairs) > 50
 
 
+def test_texts_from_templates_fall_into_their_groups_with_one_pair_for_each_text() -> None:
+    texts = {f"{f}{n:02d}": changed(text(f), 0.01 + 0.005 * (n % 3), seed=n) for f in range(4) for n in range(40)}
+    seen = finder(texts)
+    pairs = [pair for name, words in texts.items() for pair in seen.add(name, words).near]
+    assert seen.groups() == {name: f"{name[0]}00" for name in texts}
+    assert len(pairs) == len(texts) - 4
+    sets = {name: shingles(words, 3) for name, words in texts.items()}
+    assert all(pair.similarity == jaccard(sets[pair.first], sets[pair.second]) >= 0.7 for pair in pairs)
+    most_alike = {
+        second: max(jaccard(sets[first], sets[second]) for first in texts if first < second)
+        for second in (p.second for p in pairs)
+    }
+    assert sum(most_alike[pair.second] - pair.similarity < 0.05 for pair in pairs) > 0.9 * len(pairs)
+
+
+def test_shingles_that_are_no_longer_kept_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fieldwise.prepare.duplicates._MAX_KEPT_BYTES", 100)
+    texts = {f"{n}": text(n) for n in range(5)} | {"2 copy": changed(text(2), 0.03)}
+    seen = finder(texts)
+    near = [pair for name, words in texts.items() for pair in seen.add(name, words).near]
+    assert [(pair.first, pair.second) for pair in near] == [("2", "2 copy")]
+
+
 def test_scripts_without_blanks_are_compared_sign_by_sign() -> None:
     text = "".join(f"第{n}病房的护士长每天早上检查药柜的温度，并把结果写在本子里。" for n in range(1, 9))
     assert jaccard(shingles(text, 3), shingles(text.replace("早上", "晚上"), 3)) > 0.7

@@ -163,6 +163,10 @@ class Package:
         known = self._names.get(name.lower())
         return None if known is None else self._archive.read(known)
 
+    def has_part(self, beginning: str) -> bool:
+        """Tell whether the name of any part begins with these letters."""
+        return any(name.startswith(beginning.lower()) for name in self._names)
+
     def xml(self, name: str) -> Any:
         """Return the root element of a part, or None if it is missing."""
         content = self.read(name)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from fieldwise.collect.builder import TextBuilder, one_line, printable
 from fieldwise.collect.pdf_blocks import Block, HeadingRules, find_heading_rules, split_blocks
 from fieldwise.collect.pdf_layout import Segment, read_segments, reading_order
-from fieldwise.collect.pdf_tables import FoundTable, RuledTables, find_aligned, has_rules, segments_in
+from fieldwise.collect.pdf_tables import FoundTable, RuledTables, find_aligned, segments_in
 from fieldwise.errors import DocumentError
 from fieldwise.extras import require
 from fieldwise.records import Document, Source
@@ -20,6 +20,8 @@ NO_TEXT_LAYER = "has no text layer"
 INSTALL_OCR = "Have it read by text recognition: pip install 'fieldwise[ocr]', with collect.ocr at auto"
 _STAMP_CHARS = 200  # courts and scanners stamp a line on pages that are pictures
 _PASSWORD_ERROR = 4
+_MAX_OBJECTS = 50_000  # a drawing, not a scan with a stamp; to look through a million takes seconds
+_MAX_DAMAGED = 1000  # in a row: a file of 600 bytes may claim a million pages
 _NO_FORM = 0
 _NO_TITLE = re.compile(
     r"(?:untitled|untitled document|document\d*|scan\w*|\(?unspecified\)?|title|.*\.(?:docx?|od[tsp]|rtf|indd|qxd|pdf|tmp|dvi|xlsx?|pptx?|wpd|ps|tif)|microsoft word - .*|powerpoint presentation|slide \d+|\W*)",
@@ -36,6 +38,14 @@ class _Raw(NamedTuple):
     """Text of a page whose layout is of no use."""
 
     text: str
+
+
+class _Tools(NamedTuple):
+    """What the pages of a file are read with: `fonts` remembers which of them are bold."""
+
+    ruled: RuledTables
+    fonts: dict[int, bool]
+    scans: Scans | None
 
 
 _Part = Block | _Table | _Raw
@@ -95,18 +105,19 @@ def read_pdf(path: Path, source: Source, scans: Scans | None = None) -> Document
             fix="Print it to a new PDF, or get it again.",
         ) from error
     builder = TextBuilder()
-    with RuledTables(path) as ruled:
-        try:
-            if len(file) == 0:
-                raise DocumentError(
-                    "the file has no pages", reason="broken", fix="Print it to a new PDF, or get it again."
-                )
-            pages = [_read_page(file, n, ruled, builder, scans) for n in range(len(file))]
-            title = one_line(file.get_metadata_value("Title") or "")
-            if file.get_formtype() != _NO_FORM:
-                builder.note("what is filled into form fields is left out")
-        finally:
-            file.close()
+    try:
+        if len(file) == 0:
+            raise DocumentError("the file has no pages", reason="broken", fix="Print it to a new PDF, or get it again.")
+        pages = _read_pages(file, builder, scans)
+        title = one_line(file.get_metadata_value("Title") or "")
+        if file.get_formtype() != _NO_FORM:
+            builder.note("what is filled into form fields is left out")
+    finally:
+        file.close()
+    if not pages:
+        raise DocumentError(
+            "no page of the file can be read", reason="broken", fix="Print it to a new PDF, or get it again."
+        )
     if all(page.chars < MIN_PAGE_CHARS for page in pages):
         raise _no_text(len(pages), is_recognised=scans is not None)
     _write(builder, pages, scans)
@@ -130,23 +141,47 @@ def _no_text(pages: int, *, is_recognised: bool) -> DocumentError:
     )
 
 
-def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder, scans: Scans | None) -> _Page:
+def _read_pages(file: Any, builder: TextBuilder, scans: Scans | None) -> list[_Page]:
+    """Read page by page; what cannot be read is noted, at the end of a file with a thousand such pages as a whole."""
+    pages: list[_Page] = []
+    damaged: list[_Page] = []
+    tools = _Tools(RuledTables(), {}, scans)
+    for n in range(len(file)):
+        page = _read_page(file, n, tools, builder)
+        if page is None:
+            damaged.append(_Page(n + 1, [], 0))
+            if len(damaged) == _MAX_DAMAGED:
+                builder.note(f"the pages {damaged[0].number} to {len(file)} are damaged and left out")
+                return pages
+        else:
+            pages += [*_noted(damaged, builder), page]
+            damaged = []
+    return [*pages, *_noted(damaged, builder)]
+
+
+def _noted(damaged: list[_Page], builder: TextBuilder) -> list[_Page]:
+    for page in damaged:
+        builder.note(f"page {page.number} is damaged and left out")
+    return damaged
+
+
+def _read_page(file: Any, n: int, tools: _Tools, builder: TextBuilder) -> _Page | None:
+    """Read a page; None if it is damaged."""
     pdfium: Any = require("pypdfium2", extra="documents", to="read PDF files")
     try:
         page = file[n]
         textpage = page.get_textpage()
     except pdfium.PdfiumError:
-        builder.note(f"page {n + 1} is damaged and left out")
-        return _Page(n + 1, [], 0)
-    chars = read_segments(textpage)
+        return None
+    chars = read_segments(textpage, tools.fonts)
     visible = sum(len(s.text) for s in chars.segments)
     problem = ""
     if visible < MIN_PAGE_CHARS or (visible < _STAMP_CHARS and _is_picture(page)):
         problem, visible = NO_TEXT_LAYER, 0
     elif sum(len(_PRIVATE.findall(s.text)) for s in chars.segments) > 0.3 * visible:
         problem = "has a text layer that cannot be read"
-    if problem and scans is not None:
-        scan = scans.recognise(page)
+    if problem and tools.scans is not None:
+        scan = tools.scans.recognise(page)
         if scan.chars >= MIN_PAGE_CHARS:
             textpage.close()
             page.close()
@@ -156,13 +191,12 @@ def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder, scan
         builder.note(f"page {n + 1} {problem}")
     if not chars.has_layout:
         parts: list[_Part] = [_Raw(textpage.get_text_range())]
-    elif page.get_rotation() in (0, 180) and visible >= MIN_PAGE_CHARS and has_rules(page):
-        tables = ruled.find(n)
+    else:
+        is_ruled = page.get_rotation() in (0, 180) and visible >= MIN_PAGE_CHARS
+        tables = tools.ruled.find(page, chars.words) if is_ruled else []
         if tables is None:
             builder.note(f"tables of page {n + 1} are left as lines")
         parts = _with_tables(chars.segments, page.get_width(), tables or [])
-    else:
-        parts = _arrange(chars.segments, page.get_width())
     textpage.close()
     page.close()
     return _Page(n + 1, parts, visible, lacks_text=bool(problem))
@@ -171,6 +205,8 @@ def _read_page(file: Any, n: int, ruled: RuledTables, builder: TextBuilder, scan
 def _is_picture(page: Any) -> bool:
     """Tell whether one picture covers most of the page."""
     raw: Any = require("pypdfium2.raw", extra="documents", to="read PDF files")
+    if raw.FPDFPage_CountObjects(page.raw) > _MAX_OBJECTS:
+        return False
     area = page.get_width() * page.get_height()
     for picture in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=4):
         left, low, right, high = picture.get_bounds()

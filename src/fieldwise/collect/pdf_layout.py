@@ -7,17 +7,26 @@ from __future__ import annotations
 
 import ctypes
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from fieldwise.collect.pdf_calls import address_of, char_boxes, function
 from fieldwise.extras import require
 
-_HYPHENS = {0x02, 0xFFFE}  # pdfium's marks for a hyphen at a line end
-_BLANKS = {0x20, 0xA0, 0x09, 0x2002, 0x2003, 0x2009, 0x202F, 0x3000}
+_BLANKS = " \xa0\t\u2002\u2003\u2009\u202f\u3000\x00"
+_WORD = re.compile(f"[^\r\n{_BLANKS}]+")
+_LINE_END = re.compile("[\r\n]")
+_HYPHENS = str.maketrans({"\x02": "-", "\ufffe": "-"})  # pdfium's marks for a hyphen at a line end
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 _GAP_EMS = 1.25  # a wider gap ends a segment: another column or cell
 _SAME_LINE_EMS = 0.4
 _RAISED_EMS = 0.6
 _TOUCHING_EMS = 0.15
+_MAX_CHAR_EMS = 1.6  # a word that is wider for its letters has gaps within
 _MIN_COLUMN_LINES = 8
 _MIN_COLUMN_SHARE = 0.2
 _MAX_CROSSING_SHARE = 0.3
@@ -36,50 +45,48 @@ class Segment(NamedTuple):
     is_bold: bool
 
 
-@dataclass(frozen=True)
 class Line:
     """Segments on one baseline, left to right."""
 
-    segments: tuple[Segment, ...]
+    __slots__ = ("is_bold", "segments", "size", "text", "x0", "x1", "y")
 
-    @property
-    def text(self) -> str:
-        """The words of the line, wide gaps kept as blanks."""
-        parts = [self.segments[0].text]
-        for before, segment in zip(self.segments, self.segments[1:], strict=False):
+    def __init__(self, segments: tuple[Segment, ...]) -> None:
+        self.segments = segments
+        first = segments[0]
+        self.x0, self.y = first.x0, first.y
+        """Left edge and height on the page, in points."""
+        if len(segments) == 1:
+            self.text, self.x1, self.size, self.is_bold = first.text, first.x1, first.size, first.is_bold
+            return
+        parts = [first.text]
+        for before, segment in pairwise(segments):
             parts.append(segment.text if segment.x0 - before.x1 < _TOUCHING_EMS * before.size else f" {segment.text}")
-        return "".join(parts)
-
-    @property
-    def x0(self) -> float:
-        """Left edge, in points."""
-        return self.segments[0].x0
-
-    @property
-    def x1(self) -> float:
+        self.text = "".join(parts)
+        """The words of the line, wide gaps kept as blanks."""
+        self.x1 = max(s.x1 for s in segments)
         """Right edge, in points."""
-        return max(s.x1 for s in self.segments)
-
-    @property
-    def y(self) -> float:
-        """Height of the line on the page, in points."""
-        return self.segments[0].y
-
-    @property
-    def size(self) -> float:
+        self.size = max(segments, key=lambda s: len(s.text)).size
         """Font size of most of the line, in points."""
-        return max(self.segments, key=lambda s: len(s.text)).size
-
-    @property
-    def is_bold(self) -> bool:
+        self.is_bold = all(s.is_bold for s in segments)
         """Whether all of it is bold."""
-        return all(s.is_bold for s in self.segments)
+
+
+class Word(NamedTuple):
+    """Characters without blanks between them; `bottom` and `top` are those of their font."""
+
+    text: str
+    start: int
+    x0: float
+    x1: float
+    bottom: float
+    top: float
 
 
 class PageChars(NamedTuple):
-    """What stands on a page: its segments in the order of the file, and whether their places can be trusted."""
+    """What stands on a page: its segments in the order of the file, their words, and whether the places can be trusted."""
 
     segments: list[Segment]
+    words: list[Word]
     has_layout: bool
 
 
@@ -89,70 +96,139 @@ class PageChars(NamedTuple):
 class _Run:
     """A segment in the making."""
 
-    def __init__(self, char: str, box: tuple[float, float], y: float, size: float, is_bold: bool) -> None:
-        self.chars, self.x0, self.x1, self.y, self.size, self.is_bold = [char], box[0], box[1], y, size, is_bold
+    __slots__ = ("bottom", "is_bold", "last", "parts", "size", "x0", "x1", "y")
 
-    def segment(self, last_is_bold: bool) -> Segment:
-        return Segment("".join(self.chars), self.x0, self.x1, self.y, self.size, self.is_bold and last_is_bold)
+    def __init__(self, page: _Handle, word: Word) -> None:
+        self.parts, self.last, self.x0, self.x1, self.bottom, _ = [word.text], *word[1:]
+        self.y, self.size, self.is_bold = page.baseline(word.start), page.size(word.start), page.is_bold(word.start)
 
 
-def read_segments(textpage: Any) -> PageChars:
-    """Return the segments of a page from pdfium's text page; right-to-left and turned text has no usable layout."""
-    raw: Any = require("pypdfium2.raw", extra="documents", to="read PDF files")
-    handle, total = textpage.raw, textpage.count_chars()
-    left, right, low, high, x, y = (ctypes.c_double() for _ in range(6))
+def read_segments(textpage: Any, fonts: dict[int, bool]) -> PageChars:
+    """Return the segments of a page from pdfium's text page; right-to-left and turned text has no usable layout.
+
+    `fonts` remembers which fonts of the file are bold, by their address.
+    """
+    page = _Handle(address_of(textpage.raw), fonts)
+    text = _text(textpage, page.address)
+    words = _words(text, page.address)
+    line_ends = [match.start() for match in _LINE_END.finditer(text)]
+    line_ends.append(len(text))
     segments: list[Segment] = []
     run: _Run | None = None
-    pending = ""
-    last = odd = seen = 0
-    for n in range(total):
-        code = raw.FPDFText_GetUnicode(handle, n)
-        if code in (0x0A, 0x0D):
-            if run is not None:
-                segments.append(run.segment(_is_bold(raw, handle, last)))
-            run, pending = None, ""
-            continue
-        if code in _BLANKS or code == 0:
-            pending = " "
-            continue
-        char = "-" if code in _HYPHENS else chr(code)
-        raw.FPDFText_GetCharBox(handle, n, left, right, low, high)
-        raw.FPDFText_GetCharOrigin(handle, n, x, y)
-        seen += 1
-        odd += 0x590 <= code <= 0x8FF or 0xFB1D <= code <= 0xFDFF or 0xFE70 <= code <= 0xFEFC
-        if run is not None and (
-            abs(y.value - run.y) > _SAME_LINE_EMS * run.size
-            or not -run.size < left.value - run.x1 < _GAP_EMS * run.size
-        ):
-            segments.append(run.segment(_is_bold(raw, handle, last)))
-            run = None
-        if run is None:
-            size, turned = _size(raw, handle, n)
-            odd += turned
-            run = _Run(char, (left.value, right.value), y.value, size, _is_bold(raw, handle, n))
-        else:
-            run.chars.append(pending + char)
-            run.x1 = max(run.x1, right.value)
-        pending, last = "", n
+    end = at = 0
+    for word in words:
+        letters, start, x0, x1, bottom, _ = word
+        begins_line = line_ends[at] < start
+        while line_ends[at] < start:
+            at += 1
+        if run is not None:
+            size = run.size
+            if (
+                not begins_line
+                and -size < x0 - run.x1 < _GAP_EMS * size
+                and -_SAME_LINE_EMS * size <= bottom - run.bottom <= _SAME_LINE_EMS * size
+            ):
+                if start > end:
+                    run.parts.append(" ")
+                run.parts.append(letters)
+                run.x1, run.last, end = max(run.x1, x1), start, start + len(letters)
+                continue
+            segments.append(page.segment(run))
+        run, end = _Run(page, word), start + len(letters)
     if run is not None:
-        segments.append(run.segment(_is_bold(raw, handle, last)))
-    return PageChars(segments, odd <= 0.2 * max(seen, 1))
+        segments.append(page.segment(run))
+    odd = page.turned + len(_RIGHT_TO_LEFT.findall(text))
+    return PageChars(segments, words, odd <= 0.2 * max(sum([len(word.text) for word in words]), 1))
 
 
-def _size(raw: Any, handle: Any, n: int) -> tuple[float, bool]:
-    """Size of a character in points as it appears, and whether it is turned by a quarter or stands on its head."""
-    matrix = raw.FS_MATRIX()
-    raw.FPDFText_GetMatrix(handle, n, matrix)
-    size = raw.FPDFText_GetFontSize(handle, n) * math.hypot(matrix.c, matrix.d)
-    return (size if 1 <= size <= 300 else 10.0), matrix.a < abs(matrix.b)
+def _text(textpage: Any, handle: int) -> str:
+    """The characters of a page, each in its place: what pdfium gives at once leaves out those without a code."""
+    total = textpage.count_chars()
+    text = str(textpage.get_text_range()) if total else ""
+    if len(text) != total:
+        unicode = function("FPDFText_GetUnicode")
+        text = "".join([chr(min(unicode(handle, n), 0x10FFFF)) for n in range(total)])
+    return text
 
 
-def _is_bold(raw: Any, handle: Any, n: int) -> bool:
+def _words(text: str, handle: int) -> list[Word]:
+    spans = [match.span() for match in _WORD.finditer(text)]
+    if not spans:
+        return []
+    boxes = char_boxes(handle, [start for start, _ in spans] + [end - 1 for _, end in spans])
+    first, last = boxes[: len(spans)], boxes[len(spans) :]
+    widths = (last[:, 2] - first[:, 0]) / np.array([end - start for start, end in spans])
+    heights = np.maximum(first[:, 3] - first[:, 1], 1.0)
+    apart = (
+        (widths <= 0)
+        | (widths > _MAX_CHAR_EMS * heights)
+        | (np.abs(last[:, 1] - first[:, 1]) > _SAME_LINE_EMS * heights)
+    )
+    words: list[Word] = []
+    letters = text.translate(_HYPHENS)
+    for (start, end), (x0, bottom, _, top), x1, is_apart in zip(
+        spans, first.tolist(), last[:, 2].tolist(), apart.tolist(), strict=True
+    ):
+        if is_apart and end - start > 1:
+            words += _letters(letters, start, end, handle)
+        else:
+            words.append(Word(letters[start:end], start, x0, x1, bottom, top))
+    return words
+
+
+def _letters(text: str, start: int, end: int, handle: int) -> Iterator[Word]:
+    """Each letter of a word for itself: they stand apart, one above the other or from right to left."""
+    for n, (x0, bottom, x1, top) in enumerate(char_boxes(handle, range(start, end)).tolist(), start):
+        yield Word(text[n], n, x0, x1, bottom, top)
+
+
+class _Handle:
+    """What pdfium tells of single characters of a page, by their number."""
+
+    def __init__(self, address: int, fonts: dict[int, bool]) -> None:
+        self.address, self._fonts = address, fonts
+        self.turned = 0
+        self._point, self._matrix = (ctypes.c_double * 2)(), (ctypes.c_float * 6)()
+        self._x, self._y = ctypes.addressof(self._point), ctypes.addressof(self._point) + 8
+        self._matrix_at = ctypes.addressof(self._matrix)
+        names = ("GetCharOrigin", "GetMatrix", "GetFontSize", "GetTextObject")
+        self._origin_of, self._matrix_of, self._size_of, self._object_of = (function(f"FPDFText_{n}") for n in names)
+        self._font_of = function("FPDFTextObj_GetFont")
+
+    def baseline(self, n: int) -> float:
+        self._origin_of(self.address, n, self._x, self._y)
+        return self._point[1]
+
+    def size(self, n: int) -> float:
+        """Size in points as it appears; characters turned by a quarter or on their heads are counted."""
+        self._matrix_of(self.address, n, self._matrix_at)
+        a, b, c, d = self._matrix[:4]
+        self.turned += a < abs(b)
+        size = float(self._size_of(self.address, n)) * math.hypot(c, d)
+        return size if 1 <= size <= 300 else 10.0
+
+    def is_bold(self, n: int) -> bool:
+        found = self._object_of(self.address, n)
+        font = self._font_of(found) if found else None
+        if not font:
+            return False
+        if font not in self._fonts:
+            self._fonts[font] = _is_bold_font(font)
+        return self._fonts[font]
+
+    def segment(self, run: _Run) -> Segment:
+        is_bold = run.is_bold and self.is_bold(run.last)
+        return Segment("".join(run.parts), run.x0, run.x1, run.y, run.size, is_bold)
+
+
+def _is_bold_font(font: int) -> bool:
     """By weight or, since the standard fonts have none, by the name of the font."""
-    if raw.FPDFText_GetFontWeight(handle, n) >= 600:
+    raw: Any = require("pypdfium2.raw", extra="documents", to="read PDF files")
+    pointer = ctypes.cast(font, raw.FPDF_FONT)
+    if raw.FPDFFont_GetWeight(pointer) >= 600:
         return True
     name = ctypes.create_string_buffer(128)
-    raw.FPDFText_GetFontInfo(handle, n, name, 128, ctypes.c_int())
+    raw.FPDFFont_GetBaseFontName(pointer, name, 128)
     lowered = name.value.lower()
     return any(word in lowered for word in (b"bold", b"black", b"heavy", b"semibold")) or lowered.endswith(
         (b"-bd", b",bd")
@@ -203,19 +279,14 @@ def _find_gutter(segments: list[Segment], page_width: float) -> float | None:
     """The middle of the blank strip between two columns of prose, or None; short cells of a table are no prose."""
     if len(segments) < 2 * _MIN_COLUMN_LINES:
         return None
-    best: tuple[int, float] | None = None
-    for step in range(35, 66):
-        x = page_width * step / 100
-        crossing = sum(s.x0 < x - 3 and s.x1 > x + 3 for s in segments)
-        if (
-            best is None
-            or crossing < best[0]
-            or (crossing == best[0] and abs(x - page_width / 2) < abs(best[1] - page_width / 2))
-        ):
-            best = (crossing, x)
-    if best is None or best[0] > _MAX_CROSSING_SHARE * len(segments):
+    places = page_width * np.arange(35, 66) / 100
+    lefts, rights = np.array([s.x0 for s in segments]), np.array([s.x1 for s in segments])
+    crossing = ((lefts < places[:, None] - 3) & (rights > places[:, None] + 3)).sum(axis=1)
+    fewest = int(crossing.min())
+    if fewest > _MAX_CROSSING_SHARE * len(segments):
         return None
-    x = best[1]
+    free = places[crossing == fewest]
+    x = float(free[np.argmin(np.abs(free - page_width / 2))])
     for side in ([s for s in segments if s.x1 <= x + 3], [s for s in segments if s.x0 >= x - 3]):
         prose = [s for s in side if len(s.text) >= _MIN_PROSE_CHARS and s.x1 - s.x0 >= _MIN_COLUMN_SHARE * page_width]
         if len(prose) < _MIN_COLUMN_LINES or sum(len(s.text) for s in prose) < _MIN_PROSE_SHARE * sum(

@@ -10,6 +10,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
+from fieldwise.collect.archive import Package
 from fieldwise.collect.builder import TextBuilder, printable
 from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
@@ -74,6 +75,9 @@ def read_workbook(path: Path, source: Source) -> Document:
         title = str(book.properties.title or "") if book.properties else ""
     finally:
         book.close()
+    with Package(path) as package:
+        if package.has_part("xl/comments") or package.has_part("xl/threadedComments"):
+            builder.note("comments are left out")
     return builder.document(source, title)
 
 

@@ -40,6 +40,8 @@ def read_slides(path: Path, source: Source) -> Document:
             else:
                 builder.page(number)
                 _add_slide(builder, slide)
+        if package.has_part("ppt/comments"):
+            builder.note("comments are left out")
         return builder.document(source, package.title())
 
 

@@ -72,6 +72,8 @@ class HtmlBlocks:
             self._builder.heading(element.text_content(), _HEADINGS[tag])
         elif tag == "br":
             self._inline.append(_LINE_BREAK)
+        elif tag == "img" and _is_label(element):
+            self._say(element.get("alt"), bold)
         elif tag in ("ul", "ol", "menu"):
             self._flush()
             self._list(element, 0)
@@ -198,6 +200,12 @@ class HtmlBlocks:
             for cell in row:
                 self._children(cell, False)
                 self._flush()
+
+
+def _is_label(picture: Any) -> bool:
+    """Whether a picture stands for the words of a link."""
+    link = next(picture.iterancestors("a"), None)
+    return link is not None and not link.text_content().strip()
 
 
 def _is_bold(cell: Any) -> bool:

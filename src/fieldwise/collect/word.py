@@ -80,6 +80,8 @@ def read_word(path: Path, source: Source) -> Document:
             for part in _NOTE_PARTS
         ):
             builder.note("footnotes are left out")
+        if package.has_part(f"{folder}/comments"):
+            builder.note("comments are left out")
         return builder.document(source, package.title())
 
 
@@ -94,11 +96,23 @@ def _text(element: Any) -> str:
             parts.append(_symbol(child))
         elif name in _BREAKS:
             parts.append(_BREAKS[name])
+        elif name == "rad":
+            parts.append("{}√({})".format(*(_operand(child, part) for part in ("deg", "e"))))
+        elif name == "nary":
+            sign = attribute(child.find("{*}naryPr/{*}chr")) or "∫"
+            bounds = [(mark, _operand(child, part)) for mark, part in (("_", "sub"), ("^", "sup"))]
+            limits = "".join(f"{mark}({text})" for mark, text in bounds if text)
+            parts.append(f"{sign}{limits} {_operand(child, 'e')}")
         elif name in _FORMULAS:
             parts.append(_formula(name, [_text(part) for part in child if local_name(part) in _OPERANDS]))
         elif name not in _SKIPPED and name not in ("txbxContent", "tbl"):
             parts.append(_text(child))
     return "".join(parts)
+
+
+def _operand(formula: Any, name: str) -> str:
+    part = formula.find("{*}" + name)
+    return _text(part).strip() if part is not None else ""
 
 
 def _symbol(element: Any) -> str:

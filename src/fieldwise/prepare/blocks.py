@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from fieldwise.records import Document, Heading
+from fieldwise.records import Document, Heading, TableSpan
 
 Kind = Literal["text", "list", "table"]
 _BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
-_ITEM_LINE = re.compile(
-    r"^[ \t]*(?:[-*•]|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-zA-Z]|[ivxIVX]{1,4})[.)])[ \t]+\S", re.MULTILINE
-)
+_ITEM = re.compile(r"[ \t]*(?:[-*•]|\(?(?:\d{1,3}(?:\.\d{1,3})*|[a-zA-Z]|[ivxIVX]{1,4})[.)])[ \t]+\S")
+_NEXT_ITEM = re.compile(rf"\n{_ITEM.pattern}")  # the search leaps from line end to line end
 
 
 class Block(NamedTuple):
@@ -41,10 +41,13 @@ def split_sections(document: Document) -> list[Section]:
     """Return the sections in order; headings that follow each other directly open one section together."""
     sections: list[Section] = []
     above: list[Heading] = []
+    tables = sorted(document.tables, key=lambda t: t.start)
+    table_starts = [table.start for table in tables]
     start = head_end = 0
     for heading in [*sorted(document.headings, key=lambda h: h.start), None]:
         stop = heading.start if heading is not None else len(document.text)
-        blocks = tuple(_blocks(document, head_end, stop))
+        first, last = bisect_left(table_starts, head_end), bisect_left(table_starts, stop)
+        blocks = tuple(_blocks(document.text, tables[first:last], head_end, stop))
         if blocks or (heading is None and head_end > start):
             sections.append(Section(start, head_end, tuple(h.text for h in above), blocks))
             start = stop
@@ -58,7 +61,7 @@ def split_sections(document: Document) -> list[Section]:
 
 def items_of(text: str, block: Block) -> list[Block]:
     """Return the items of a list, each with the lines that belong to it."""
-    starts = [m.start() for m in _ITEM_LINE.finditer(text, block.start, block.end)]
+    starts = list(_item_starts(text, block.start, block.end))
     if not starts or starts[0] > block.start:
         starts = [block.start, *starts]
     return [
@@ -88,14 +91,14 @@ def header_and_row(text: str, block: Block) -> list[Block]:
     return [Block(block.start, header_end, "table"), Block(header_end + 1, block.end, "table")]
 
 
-def _blocks(document: Document, start: int, end: int) -> Iterator[Block]:
+def _blocks(text: str, tables: Sequence[TableSpan], start: int, end: int) -> Iterator[Block]:
     at = start
-    for table in sorted(document.tables, key=lambda t: t.start):
-        if start <= table.start and table.end <= end:
-            yield from _text_blocks(document.text, at, table.start)
+    for table in tables:
+        if table.end <= end:
+            yield from _text_blocks(text, at, table.start)
             yield Block(table.start, table.end, "table")
             at = table.end
-    yield from _text_blocks(document.text, at, end)
+    yield from _text_blocks(text, at, end)
 
 
 def _text_blocks(text: str, start: int, end: int) -> Iterator[Block]:
@@ -106,15 +109,23 @@ def _text_blocks(text: str, start: int, end: int) -> Iterator[Block]:
         at = after
         if block is None:
             continue
-        first = _ITEM_LINE.search(text, block.start, block.end)
+        first = next(_item_starts(text, block.start, block.end), None)
         if first is None:
             yield block
-        elif first.start() == block.start:
+        elif first == block.start:
             yield block._replace(kind="list")
         else:
-            opening = _trimmed(text, block.start, first.start(), "text")
-            rest = _trimmed(text, first.start(), block.end, "list")
+            opening = _trimmed(text, block.start, first, "text")
+            rest = _trimmed(text, first, block.end, "list")
             yield from (b for b in (opening, rest) if b is not None)
+
+
+def _item_starts(text: str, start: int, end: int) -> Iterator[int]:
+    """Where lines begin that open a list item."""
+    if (start == 0 or text[start - 1] == "\n") and _ITEM.match(text, start, end):
+        yield start
+    for match in _NEXT_ITEM.finditer(text, start, end):
+        yield match.start() + 1
 
 
 def _trimmed(text: str, start: int, end: int, kind: Kind) -> Block | None:

@@ -6,11 +6,11 @@ sentences, items and rows, and only then between words. Nothing is lost: between
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fieldwise.prepare.blocks import Block, Section, header_and_row, items_of, rows_of, split_sections
 from fieldwise.prepare.sentences import split_sentences
@@ -19,11 +19,23 @@ from fieldwise.records import Chunk, Document
 
 UnitKind = Literal["head", "text", "list", "item", "sentence", "word", "table", "row"]
 _TABULAR = ("table", "row")
+_WORD = re.compile(r"\S+")
 _MAX_WHOLE_ROW = 2  # times the largest chunk; a cell that holds a whole letter is cut, or no model could be shown it
 
+Counts = Callable[[Sequence[str]], list[int]]
+"""Returns the tokens of each of some texts; those of a text are the sum of its parts where it is cut before a space."""
 
-@dataclass(frozen=True)
-class _Unit:
+
+class _Span(NamedTuple):
+    """A unit before its tokens are counted."""
+
+    start: int
+    end: int
+    kind: UnitKind
+    leads: bool = False
+
+
+class _Unit(NamedTuple):
     """A span that is not cut unless it must be, with its tokens and those of the blanks before it.
 
     One that `leads` belongs with what follows it.
@@ -36,8 +48,7 @@ class _Unit:
     leads: bool = False
 
 
-@dataclass(frozen=True)
-class _Piece:
+class _Piece(NamedTuple):
     """A chunk in the making."""
 
     start: int
@@ -48,12 +59,10 @@ class _Piece:
     section: int
 
 
-def chunk_document(document: Document, settings: ChunkSettings, count: Callable[[str], int]) -> list[Chunk]:
-    """Return the chunks of a document in order; `count` returns the tokens of a text."""
-    chunker = _Chunker(document.text, settings, count)
-    pieces: list[_Piece] = []
-    for number, section in enumerate(split_sections(document)):
-        pieces += chunker.pack(section, number)
+def chunk_document(document: Document, settings: ChunkSettings, counts: Counts) -> list[Chunk]:
+    """Return the chunks of a document in order; `counts` returns the tokens of texts."""
+    chunker = _Chunker(document.text, settings, counts)
+    pieces = chunker.join_small(chunker.pieces(split_sections(document)))
     return [
         Chunk.make(
             document,
@@ -63,45 +72,57 @@ def chunk_document(document: Document, settings: ChunkSettings, count: Callable[
             tokens=piece.tokens,
             kind="table" if piece.has_table else "text",
         )
-        for piece in chunker.join_small(pieces)
+        for piece in pieces
     ]
 
 
 class _Chunker:
-    def __init__(self, text: str, settings: ChunkSettings, count: Callable[[str], int]) -> None:
-        self._text, self._settings, self._count = text, settings, count
+    def __init__(self, text: str, settings: ChunkSettings, counts: Counts) -> None:
+        self._text, self._settings, self._counts = text, settings, counts
+
+    def _count(self, start: int, end: int) -> int:
+        return self._counts((self._text[start:end],))[0]
 
     # ------------------------------------------------------------ within a section
 
-    def pack(self, section: Section, number: int) -> list[_Piece]:
+    def pieces(self, sections: Sequence[Section]) -> list[_Piece]:
+        """Fill chunks with the units of each section; all are counted at once, since that is several times as fast."""
+        spans = [list(self._spans(section)) for section in sections]
+        units = iter(self._counted([span for of_section in spans for span in of_section]))
+        pieces: list[_Piece] = []
+        for number, (section, of_section) in enumerate(zip(sections, spans, strict=True)):
+            pieces += self._pack([next(units) for _ in of_section], section.path, number)
+        return pieces
+
+    def _pack(self, units: Iterable[_Unit], path: tuple[str, ...], number: int) -> list[_Piece]:
         """Fill chunks with the units of one section, up to about the target size."""
-        queue = deque(self._units(section))
-        pieces: list[list[_Unit]] = []
+        queue = deque(units)
+        max_tokens, min_tokens = self._settings.max_tokens, self._settings.min_tokens
+        pieces: list[_Piece] = []
         current: list[_Unit] = []
         tokens = 0
         while queue:
             unit = queue.popleft()
-            if (not current and unit.tokens > self._settings.max_tokens) or (
-                current and self._wants_part(current, tokens, unit)
-            ):
+            # also cut so that what leads to it, or is too small alone, is not left behind
+            if tokens + unit.tokens > max_tokens and (not current or current[-1].leads or tokens < min_tokens):
                 parts = self._parts(unit)
                 if len(parts) > 1:
                     queue.extendleft(reversed(parts))
                     continue
-            if current and not self._takes(current, tokens, unit, queue[0] if queue else None):
-                pieces.append(current)
+            if current and not self._takes(current[-1], tokens, unit, queue[0] if queue else None):
+                pieces.append(self._piece(current, path, number))
                 current, tokens = [], 0
                 queue.appendleft(unit)
                 continue
             tokens += unit.tokens
             current.append(unit)
         if current:
-            pieces.append(current)
-        return self._without_small_rest([self._piece(units, section.path, number) for units in pieces])
+            pieces.append(self._piece(current, path, number))
+        return self._without_small_rest(pieces)
 
-    def _units(self, section: Section) -> Iterable[_Unit]:
+    def _spans(self, section: Section) -> Iterator[_Span]:
         if section.head_end > section.start:
-            yield self._unit(section.start, section.head_end, "head", leads=True)
+            yield _Span(section.start, section.head_end, "head", leads=True)
         for block, following in zip(section.blocks, [*section.blocks[1:], None], strict=False):
             leads = (
                 block.kind == "text"
@@ -109,10 +130,14 @@ class _Chunker:
                 and following.kind != "text"
                 and self._text[block.end - 1] == ":"
             )
-            yield self._unit(block.start, block.end, block.kind, leads=leads)
+            yield _Span(block.start, block.end, block.kind, leads)
 
-    def _unit(self, start: int, end: int, kind: UnitKind, *, leads: bool = False) -> _Unit:
-        return _Unit(start, end, kind, self._count(self._text[self._before(start) : end]), leads)
+    def _counted(self, spans: Sequence[_Span]) -> list[_Unit]:
+        text = self._text
+        tokens = self._counts([text[self._before(span.start) : span.end] for span in spans])
+        return [
+            _Unit(span.start, span.end, span.kind, count, span.leads) for span, count in zip(spans, tokens, strict=True)
+        ]
 
     def _before(self, start: int) -> int:
         """Where the blanks before a unit begin."""
@@ -120,94 +145,100 @@ class _Chunker:
             start -= 1
         return start
 
-    def _takes(self, current: list[_Unit], tokens: int, unit: _Unit, following: _Unit | None) -> bool:
-        """Whether a unit goes into the chunk at hand."""
-        last, total = current[-1], tokens + unit.tokens
+    def _takes(self, last: _Unit, tokens: int, unit: _Unit, following: _Unit | None) -> bool:
+        """Whether a unit goes into the chunk at hand, which ends in `last`."""
+        total = tokens + unit.tokens
         if total > self._settings.max_tokens:
             return False
         if last.leads or tokens < self._settings.min_tokens:
             return True
         if (unit.kind in _TABULAR) != (last.kind in _TABULAR):
             return False
-        if (
-            unit.leads and following is not None
-        ):  # better to begin a chunk with it than to part it from what it leads to
-            total += following.tokens
+        if unit.leads and following is not None:
+            total += following.tokens  # better to begin a chunk with it than to part it from what it leads to
         return total <= self._settings.target_tokens and not (unit.kind == last.kind == "table")
-
-    def _wants_part(self, current: list[_Unit], tokens: int, unit: _Unit) -> bool:
-        """Whether a unit that does not fit is cut so that what leads to it, or is too small alone, is not left behind."""
-        return tokens + unit.tokens > self._settings.max_tokens and (
-            current[-1].leads or tokens < self._settings.min_tokens
-        )
 
     def _parts(self, unit: _Unit) -> list[_Unit]:
         """Cut a unit at the next finer joint; a single row, unless it is huge, and a single sign cannot be cut."""
         block = Block(unit.start, unit.end, "text")
         if unit.kind == "table":
-            parts = [self._unit(b.start, b.end, "row") for b in rows_of(self._text, block)]
+            parts = self._counted([_Span(b.start, b.end, "row") for b in rows_of(self._text, block)])
         elif unit.kind == "row":
-            parts = [self._unit(b.start, b.end, "row") for b in header_and_row(self._text, block)]
+            parts = self._counted([_Span(b.start, b.end, "row") for b in header_and_row(self._text, block)])
             if len(parts) == 1 and unit.tokens > _MAX_WHOLE_ROW * self._settings.max_tokens:
-                return self._parts(replace(unit, kind="text"))
+                return self._parts(unit._replace(kind="text"))
         elif unit.kind == "list":
-            parts = [self._unit(b.start, b.end, "item") for b in items_of(self._text, block)]
+            parts = self._counted([_Span(b.start, b.end, "item") for b in items_of(self._text, block)])
         elif unit.kind in ("text", "item"):
-            parts = [self._unit(p.start, p.end, "sentence") for p in split_sentences(self._text, unit.start, unit.end)]
+            sentences = split_sentences(self._text, unit.start, unit.end)
+            parts = self._counted([_Span(*sentence, "sentence") for sentence in sentences])
         elif unit.kind in ("sentence", "head"):
             parts = self._words(unit)
         else:
             return [unit]
         if len(parts) == 1 and parts[0].kind != unit.kind:
             return self._parts(parts[0])
-        return [*parts[:-1], replace(parts[-1], leads=unit.leads)] if parts else [unit]
+        return [*parts[:-1], parts[-1]._replace(leads=unit.leads)] if parts else [unit]
 
     def _words(self, unit: _Unit) -> list[_Unit]:
         """Runs of words of half the target size each; a word longer than a chunk is cut anywhere."""
-        runs: list[_Unit] = []
-        start = end = unit.start
-        while end < unit.end:
-            stop = self._word_end(end, unit.end)
-            if start < end and self._count(self._text[start:stop]) > self._settings.target_tokens // 2:
-                runs.append(self._unit(start, end, "word"))
-                start = self._skip_blanks(end, unit.end)
-            end = stop
-        runs.append(self._unit(start, unit.end, "word"))
+        runs = self._counted([_Span(start, end, "word") for start, end in self._runs(unit)])
         return [part for run in runs for part in self._halves(run)]
 
-    def _word_end(self, at: int, limit: int) -> int:
-        at = self._skip_blanks(at, limit)
-        while at < limit and not self._text[at].isspace():
-            at += 1
-        return at
-
-    def _skip_blanks(self, at: int, limit: int) -> int:
-        while at < limit and self._text[at].isspace():
-            at += 1
-        return at
+    def _runs(self, unit: _Unit) -> Iterator[tuple[int, int]]:
+        """Spans of words, the tokens of each run added up from space to space."""
+        text, limit = self._text, self._settings.target_tokens // 2
+        words = [match.span() for match in _WORD.finditer(text, unit.start, unit.end)]
+        spaces = [-1, *(text.rfind(" ", a[1], b[0]) for a, b in pairwise(words))]
+        tails = self._counts(
+            [
+                text[max(s, start) : end] if s < 0 else text[s:end]
+                for s, (start, end) in zip(spaces, words, strict=False)
+            ]
+        )
+        start = end = cut = unit.start
+        before = last = 0  # tokens from the start of the run to its last space, and from there to the last word
+        for space, tail, (word_start, word_end) in zip(spaces, tails, words, strict=False):
+            if space >= 0:
+                before += last if space == end else self._count(cut, space)
+                cut, last = space, tail
+            else:
+                last = self._count(cut, word_end)
+            if start < end and before + last > limit:
+                yield start, end
+                start = cut = word_start
+                before, last = 0, self._count(word_start, word_end)
+            end = word_end
+        yield start, unit.end
 
     def _halves(self, unit: _Unit) -> list[_Unit]:
         middle = (unit.start + unit.end) // 2
         if unit.tokens <= self._settings.max_tokens or middle == unit.start:
             return [unit]
-        return [
-            *self._halves(self._unit(unit.start, middle, "word")),
-            *self._halves(self._unit(middle, unit.end, "word")),
-        ]
+        halves = self._counted([_Span(unit.start, middle, "word"), _Span(middle, unit.end, "word")])
+        return [part for half in halves for part in self._halves(half)]
 
     def _piece(self, units: list[_Unit], path: tuple[str, ...], number: int) -> _Piece:
         start, end = units[0].start, units[-1].end
-        return _Piece(start, end, self._tokens(units), path, any(u.kind in _TABULAR for u in units), number)
+        tokens, last_end, has_table, touching = 0, -1, False, False
+        for unit in units:
+            tokens += unit.tokens
+            has_table = has_table or unit.kind in _TABULAR
+            touching = touching or unit.start == last_end
+            last_end = unit.end
+        # where two touch within a word the tokens of the whole are not those of its parts
+        tokens = self._count(start, end) if touching else tokens - self._blank_tokens(start, end)
+        return _Piece(start, end, tokens, path, has_table, number)
 
-    def _tokens(self, units: list[_Unit]) -> int:
-        """The tokens of units together: their sum without the blanks before the first, unless two touch within a word."""
-        start, end = units[0].start, units[-1].end
-        if any(a.end == b.start for a, b in pairwise(units)):
-            return self._count(self._text[start:end])
+    def _blank_tokens(self, start: int, end: int) -> int:
+        """What the blanks before a unit add to its tokens."""
+        before = self._before(start)
+        if before == start:
+            return 0
         word_end = self._text.find(" ", start, end)
         word_end = end if word_end < 0 else word_end
-        blanks = self._count(self._text[self._before(start) : word_end]) - self._count(self._text[start:word_end])
-        return sum(unit.tokens for unit in units) - blanks
+        with_blanks, without = self._counts((self._text[before:word_end], self._text[start:word_end]))
+        return with_blanks - without
 
     # ------------------------------------------------------------ small pieces
 
@@ -240,7 +271,7 @@ class _Chunker:
 
     def _joined(self, first: _Piece, second: _Piece, path: tuple[str, ...]) -> _Piece | None:
         """Both as one, or None if that would be too large."""
-        tokens = self._count(self._text[first.start : second.end])
+        tokens = self._count(first.start, second.end)
         if tokens > self._settings.max_tokens:
             return None
         return _Piece(first.start, second.end, tokens, path, first.has_table or second.has_table, second.section)

@@ -6,13 +6,17 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# a full stop, or its like, perhaps with closing quotes, then a blank and something that can begin a sentence
-_END = re.compile(r"[.!?…][\"'”\u2019»)\]]*\s+(?=[\"'“\u2018«(\[]?[^\W_a-z]|[-•*] )|[。\uff01\uff1f]\s*|[.!?:;]\n+")
+# a full stop, or its like, perhaps with closing quotes, then a blank and something that can begin a sentence;
+# the sign itself stands before the choice, since only then does the search pass over all other letters at once
+_END = re.compile(
+    r"[.!?…。\uff01\uff1f:;](?:(?<=[.!?…])[\"'”\u2019»)\]]*\s+(?=[\"'“\u2018«(\[]?[^\W_a-z]|[-•*] )|(?<=[。\uff01\uff1f])\s*|(?<=[.!?:;])\n+)"
+)
 _KNOWN = """dr mr mrs ms prof st no nos vs etc fig figs eq cf al approx dept inc ltd co corp jr sr art sec ch para pp vol ed eds
 rev gen col sgt capt lt hon pres gov e.g i.e a.m p.m u.s u.k jan feb mar apr jun jul aug sept sep oct nov dec
 bzw z.b d.h nr abs str usw evtl ggf inkl min max tel ext ref"""
 _ABBREVIATIONS = frozenset(_KNOWN.split())
-_LAST_WORD = re.compile(r"([^\W_](?:[\w.]*[^\W_])?)\.\s*$")
+_MAX_WORD_CHARS = 23
+_WORD_BACKWARDS = re.compile(r"[^\W_][\w.]*")
 
 
 class Piece(NamedTuple):
@@ -26,21 +30,24 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[Piece]:
     """Yield the sentences of `text[start:end]`, without the blanks between them."""
     begin = start
     for match in _END.finditer(text, start, end):
-        if _is_abbreviation(text, begin, match.start() + 1):
+        stop = match.end()
+        if text[match.start()] == "." and _is_abbreviation(text, begin, match.start()):
             continue
-        piece = _trimmed(text, begin, match.end())
+        piece = _trimmed(text, begin, stop)
         if piece is not None:
             yield piece
-        begin = match.end()
+        begin = stop
     if (rest := _trimmed(text, begin, end)) is not None:
         yield rest
 
 
-def _is_abbreviation(text: str, begin: int, stop: int) -> bool:
-    word = _LAST_WORD.search(text[max(begin, stop - 24) : stop])
-    if word is None:
+def _is_abbreviation(text: str, begin: int, full_stop: int) -> bool:
+    """Whether the word before a full stop is known to end in one; it is read backwards, from the full stop."""
+    match = _WORD_BACKWARDS.match(text[max(begin, full_stop - _MAX_WORD_CHARS) : full_stop][::-1])
+    if match is None:
         return False
-    return word[1].casefold() in _ABBREVIATIONS or (len(word[1]) == 1 and word[1].isupper())
+    word = match[0].rstrip("._")[::-1]
+    return word.casefold() in _ABBREVIATIONS or (len(word) == 1 and word.isupper())
 
 
 def _trimmed(text: str, start: int, end: int) -> Piece | None:

@@ -6,15 +6,16 @@ A remembered count is a look-up: several times as fast as encoding, with the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 
-_MAX_REMEMBERED = 1_000_000
-_MAX_WORD_CHARS = 64
+_MAX_REMEMBERED_WORDS = 1_000_000
+_MAX_REMEMBERED_CHARS = 20_000_000  # words may be long: addresses, or a picture in letters
 
 
 class TokenCounter:
@@ -22,8 +23,9 @@ class TokenCounter:
 
     def __init__(self, encode: Callable[[list[str]], list[int]]) -> None:
         self._encode = encode
-        self._first: dict[str, int] = {}
-        self._later: dict[str, int] = {}
+        self._first: dict[str, int] = {}  # words that begin a text
+        self._later: dict[str, int] = {}  # words after a space
+        self._chars = 0
 
     @classmethod
     def from_file(cls, path: Path) -> TokenCounter:
@@ -40,24 +42,39 @@ class TokenCounter:
             ) from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(lambda texts: [len(e.ids) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)])
+        return cls(lambda texts: [len(e) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)])
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has."""
-        first, *words = text.split(" ")
-        if not words:
-            return self._count_words(self._first, [first], "")
-        return self._count_words(self._first, [first], "") + self._count_words(self._later, words, " ")
+        return self.counts((text,))[0]
 
-    def _count_words(self, known: dict[str, int], words: list[str], before: str) -> int:
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each of some texts has; one call for many texts asks the tokenizer once."""
         try:
-            return sum(map(known.__getitem__, words))
+            return self._remembered(texts)
         except KeyError:
-            self._learn(known, words, before)
-            return sum(known[w] if w in known else self._encode([before + w])[0] for w in words)
+            self._learn(texts)
+            return self._remembered(texts)
 
-    def _learn(self, known: dict[str, int], words: list[str], before: str) -> None:
-        if len(known) > _MAX_REMEMBERED:
-            known.clear()
-        new = sorted({w for w in words if w not in known and len(w) <= _MAX_WORD_CHARS})
-        known.update(zip(new, self._encode([before + w for w in new]), strict=True))
+    def _remembered(self, texts: Sequence[str]) -> list[int]:
+        """Count with what is known; KeyError for an unknown word."""
+        first, later = self._first, self._later.__getitem__
+        counts = []
+        for text in texts:
+            word, space, rest = text.partition(" ")
+            counts.append(first[word] + sum(map(later, rest.split(" "))) if space else first[word])
+        return counts
+
+    def _learn(self, texts: Sequence[str]) -> None:
+        if self._chars > _MAX_REMEMBERED_CHARS or len(self._first) + len(self._later) > _MAX_REMEMBERED_WORDS:
+            self._first, self._later, self._chars = {}, {}, 0
+        first = _unknown((text.partition(" ")[0] for text in texts), self._first)
+        later = _unknown(chain.from_iterable(text.split(" ")[1:] for text in texts), self._later)
+        counts = self._encode([*first, *(f" {word}" for word in later)])
+        self._first.update(zip(first, counts, strict=False))
+        self._later.update(zip(later, counts[len(first) :], strict=True))
+        self._chars += sum(map(len, first)) + sum(map(len, later))
+
+
+def _unknown(words: Iterable[str], known: dict[str, int]) -> list[str]:
+    return sorted(set(words).difference(known))
