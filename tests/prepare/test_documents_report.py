@@ -51,7 +51,7 @@ NOT_READ = {
     "empty.txt": "empty",
     "locked.pdf": "encrypted",
     "outside.md": "symlink_outside",
-    "picture.png": "unknown_type",
+    "picture.png": "needs_ocr",
     "scan.pdf": "no_text_layer",
 }
 LEFT_OUT = {
