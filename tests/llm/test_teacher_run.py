@@ -19,11 +19,17 @@ ROOT = Path(__file__).resolve().parents[2]
 TEACHER = ["generate.teacher=openai", "generate.endpoint.model=m", "generate.endpoint.key_variable=OUR_KEY"]
 
 
+def _heed_ctrl_c() -> None:
+    """A suite that was started in the background hands on that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def fieldwise(*arguments: str, key: str = KEY, **more: Any) -> Any:
     start = subprocess.run if not more.pop("in_background", False) else subprocess.Popen
     environment = {**os.environ, "OUR_KEY": key, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     captured = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return start([sys.executable, "-m", "fieldwise", *arguments], env=environment, cwd=ROOT, **captured, **more)
+    command = [sys.executable, "-m", "fieldwise", *arguments]
+    return start(command, env=environment, cwd=ROOT, preexec_fn=_heed_ctrl_c, **captured, **more)
 
 
 def generate(run: Path, server: ChatServer, *overrides: str, **more: Any) -> Any:
