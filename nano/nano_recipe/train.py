@@ -228,7 +228,7 @@ class Run:
         DPO (Rafailov et al. 2023) against the weights the phase began with, plus the likelihood of the right answer,
         without which both may fall (Pang et al. 2024).
         """
-        x, said = torch.from_numpy(ids).to(self.device), torch.from_numpy(weights[:, 1:] == ANSWER).to(self.device)
+        x, said = torch.from_numpy(ids).to(self.device), torch.from_numpy(weights[:, 1:] > 0).to(self.device)
         with torch.no_grad():
             before = self._answer_logprobs(self.reference(), x, said).sum(1)
         each = self._answer_logprobs(self.model, x, said)

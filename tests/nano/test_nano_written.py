@@ -6,7 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import NANO
+
+NANO = Path(__file__).resolve().parents[2] / "nano"
 
 PASSAGE = """passage Late medicines
 [[The pharmacy|Our pharmacy]] keeps a van.

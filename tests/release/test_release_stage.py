@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from decline_rules import decline_rule
 from pydantic import ValidationError
 
 from fieldwise.errors import GateFailed
@@ -125,17 +126,7 @@ def test_neither_record_nor_card_names_the_folder_of_a_local_base(run: RunFolder
 def test_record_and_card_carry_when_the_service_declines(run: RunFolder) -> None:
     record, card = release(run, "PASS", "PASS")
     assert record["decline"] is None and "When it declines" not in card
-    rule = DeclineRule(
-        bias=0.5,
-        decline_weight=0.25,
-        similarity_weight=-2.0,
-        threshold=0.625,
-        answerable=40,
-        unanswerable=41,
-        right_declines=0.7,
-        false_declines=0.2,
-        auc=0.8,
-    )
+    rule = decline_rule(similarity_weight=-2.0, threshold=0.625, answerable=40, unanswerable=41, right_declines=0.7)
     write_json(run.path / "4_adapters/selected.json", {"selected": "dpo", "decline": rule.model_dump(mode="json")})
     record, card = release(run, "PASS", "PASS")
     assert DeclineRule.model_validate(record["decline"]) == rule

@@ -3,6 +3,7 @@ import random
 
 import numpy as np
 import pytest
+from decline_rules import decline_rule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,17 +33,7 @@ def declines(rule: DeclineRule, items: list[Asked], unanswerable: bool) -> float
 
 
 def test_the_doubt_is_the_logistic_function_of_the_weighted_signals() -> None:
-    rule = DeclineRule(
-        bias=1.0,
-        decline_weight=0.5,
-        similarity_weight=-2.0,
-        threshold=0.5,
-        answerable=20,
-        unanswerable=20,
-        right_declines=0.0,
-        false_declines=0.0,
-        auc=0.5,
-    )
+    rule = decline_rule(bias=1.0, decline_weight=0.5, similarity_weight=-2.0)
     assert rule.doubt(-2.0, 0.5) == pytest.approx(1 / (1 + math.exp(1.0)))  # 1 - 1 - 1 = -1
     assert rule.doubt(-1e9, 0.0) == pytest.approx(0.0) and rule.doubt(1e9, 0.0) == pytest.approx(1.0)
 

@@ -2,6 +2,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import pytest
+from decline_rules import decline_rule
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,6 @@ from fieldwise.errors import ModelError
 from fieldwise.interfaces import Generation, Piece, Sampling
 from fieldwise.prompts import cited_numbers, is_declined, without_marks
 from fieldwise.records import NOT_STATED, Answer, Chunk, Conversation, Document, Message, RetrievedPassage, Source
-from fieldwise.retrieve.decline import DeclineRule
 from fieldwise.retrieve.grounded import (
     ClosedAnswerer,
     GroundedAnswerer,
@@ -209,23 +209,10 @@ def test_declining_is_recognised(text: str, declined: bool) -> None:
     assert is_declined(text) is declined
 
 
-RULE = DeclineRule(
-    bias=0.0,
-    decline_weight=1.0,
-    similarity_weight=0.0,
-    threshold=0.1,
-    answerable=20,
-    unanswerable=20,
-    right_declines=0.0,
-    false_declines=0.0,
-    auc=0.5,
-)
-
-
 @pytest.mark.parametrize(("declining", "is_held_back"), [(-1.0, True), (-9.0, False)])
 def test_an_answer_over_doubtful_passages_is_held_back_and_stays_readable(declining: float, is_held_back: bool) -> None:
     engine = Scripted("18:30 [1]", declining=declining)
-    answerer = GroundedAnswerer("rag", engine, Shelf(chunk()), RetrieveSettings(), Sampling(), RULE)
+    answerer = GroundedAnswerer("rag", engine, Shelf(chunk()), RetrieveSettings(), Sampling(), decline_rule())
     conversation = (Message(role="user", content="When?"),)
     answer = next(answerer.answer_all([conversation]))
     assert answer.doubt == pytest.approx(1 / (1 + math.exp(-declining)))
@@ -256,3 +243,12 @@ def test_the_known_answer_costs_its_bits_per_byte() -> None:
     ):
         found = [a.known_bits for a in answerer.answer_all(conversations, ["18:30", None])]
         assert found == [pytest.approx(2 / 5), None]  # two bits over five bytes
+
+
+def test_a_known_answer_that_does_not_fit_changes_nothing_about_the_decline() -> None:
+    conversation = (Message(role="user", content="When?"),)
+    engine = Scripted("18:30 [1]", context_tokens=200, declining=-1.0)
+    answerer = GroundedAnswerer("rag", engine, Shelf(chunk()), RetrieveSettings(), Sampling(), decline_rule())
+    plain, long = (next(answerer.answer_all([conversation], [known])) for known in (None, "word " * 500))
+    assert (long.is_declined, long.doubt, long.known_bits) == (plain.is_declined, plain.doubt, None)
+    assert long.is_declined

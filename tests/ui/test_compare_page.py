@@ -214,6 +214,7 @@ def test_a_key_is_asked_for_where_the_service_wants_one(
         page.get_by_test_id("begin").click()
         page.get_by_test_id("choose-tie").click()
         wait_for_votes(page, 1)
+    assert votes(run) == ["tie"]
 
 
 def test_a_run_without_two_systems_says_what_to_do(open_page: OpenPage, ui_service: Live) -> None:

@@ -214,7 +214,7 @@ class Scheduler:
             piece = replace(request.reply.take(row), ratings=ratings)
             request.pieces.put(piece)
             if piece.finish_reason is None:
-                slot.pending.append(request.reply.tokens[-1])
+                slot.pending = [request.reply.tokens[-1]]
             else:
                 self._release(slot)
 
@@ -228,7 +228,7 @@ class Scheduler:
         for tokens in reply.rated:
             total = float(log_softmax_at(row[None], np.asarray(tokens[:1], dtype=np.int64))[0])
             for start in range(0, len(tokens) - 1, self._context.batch_tokens):
-                part = tokens[start : len(tokens) - 1][: self._context.batch_tokens]
+                part = tokens[start : min(start + self._context.batch_tokens, len(tokens) - 1)]
                 place = prompt + start
                 rows = self._context.decode(
                     part, range(place, place + len(part)), [slot.sequence] * len(part), [True] * len(part)

@@ -21,7 +21,7 @@ from fieldwise.records import Record, RetrievedPassage
 
 LEAST_ITEMS = 20
 """Answerable and unanswerable questions each that a rule needs."""
-_RIDGE = 0.05
+_RIDGE = 0.005  # of the number of questions
 _STEPS = 50
 
 
@@ -129,7 +129,7 @@ def _logistic(signals: NDArray[np.float64], wanted: NDArray[np.float64], *, used
     means, spreads = signals.mean(0), signals.std(0)
     kept = [n for n in used if spreads[n] > 1e-9]
     design = np.column_stack([np.ones(len(signals)), *((signals[:, n] - means[n]) / spreads[n] for n in kept)])
-    ridge = _RIDGE * np.diag([0.0] + [1.0] * len(kept)) * len(signals) / 10
+    ridge = _RIDGE * len(signals) * np.diag([0.0] + [1.0] * len(kept))
     found = np.zeros(1 + len(kept))
     for _ in range(_STEPS):
         chance = 1 / (1 + np.exp(-np.clip(design @ found, -30, 30)))

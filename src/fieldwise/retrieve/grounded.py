@@ -44,7 +44,7 @@ class ClosedAnswerer:
             answers = _known(group, known[begin : begin + _BATCH])
             began = time.monotonic()
             prompts = [self.engine.render(closed_prompt(_question(c))) for c in group]
-            rated = [[self.engine.reply_tokens(a)] if a else [] for a in answers]
+            rated = [_fitting_answer(self.engine, p, a) for p, a in zip(prompts, answers, strict=True)]
             replies = self.engine.generate(prompts, self.sampling, rated=rated)
             seconds = (time.monotonic() - began) / len(group)
             for reply, answer in zip(replies, answers, strict=True):
@@ -88,7 +88,10 @@ class GroundedAnswerer:
             began = time.monotonic()
             packed = [self.pack(c) for c in group]
             found = time.monotonic()
-            rated = [[declining, *([self.engine.reply_tokens(a)] if a else [])] for a in answers]
+            rated = [
+                [declining, *_fitting_answer(self.engine, prompt, a)]
+                for (_, prompt), a in zip(packed, answers, strict=True)
+            ]
             replies = self.engine.generate([prompt for _, prompt in packed], self.sampling, rated=rated)
             done = time.monotonic()
             timings = Timings(
@@ -210,6 +213,15 @@ def _query(conversation: Conversation) -> str:
 
 def _known(group: Sequence[Conversation], known: Sequence[str | None]) -> Sequence[str | None]:
     return known or [None] * len(group)
+
+
+def _fitting_answer(engine: Engine, prompt: list[int], answer: str | None) -> list[list[int]]:
+    """The tokens of a known answer, if there is one and it fits behind the prompt.
+
+    One that does not fit must not keep the decline from being rated: what is declined would hang on the known answer.
+    """
+    tokens = engine.reply_tokens(answer) if answer else []
+    return [tokens] if 0 < len(tokens) <= engine.context_tokens - len(prompt) else []
 
 
 def _bits(ratings: Sequence[float], answer: str | None) -> float | None:
