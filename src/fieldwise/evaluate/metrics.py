@@ -164,13 +164,14 @@ def seconds(answer: Answer, question: Question) -> float | None:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric with its direction and whether its values are 0 and 1 only."""
+    """A metric with its direction, whether its values are 0 and 1 only, and whether they lie between 0 and 1."""
 
     name: str
     score: Callable[[Answer, Question], float | None]
     better: Literal["higher", "lower"] = "higher"
     is_binary: bool = True
     title: str = ""
+    is_bounded: bool = True
 
 
 METRICS: dict[str, Metric] = {
@@ -180,12 +181,12 @@ METRICS: dict[str, Metric] = {
         Metric("token_f1", token_f1, is_binary=False, title="Token F1"),
         Metric("overall_f1", overall_f1, is_binary=False, title="F1 with declines"),
         Metric("rouge_l", rouge_l, is_binary=False, title="ROUGE-L"),
-        Metric("bits_per_byte", bits_per_byte, better="lower", is_binary=False, title="Bits per byte, known answer"),
+        Metric("bits_per_byte", bits_per_byte, "lower", False, "Bits per byte, known answer", is_bounded=False),
         Metric("groundedness", groundedness, title="Grounded"),
         Metric("citation_match", citation_match, title="Cites right document"),
         Metric("retrieval_hit", retrieval_hit, title="Passage found"),
         Metric("abstention", abstention, title="Declines unanswerable"),
         Metric("false_decline", false_decline, better="lower", title="Declines answerable"),
-        Metric("seconds", seconds, better="lower", is_binary=False, title="Seconds"),
+        Metric("seconds", seconds, better="lower", is_binary=False, title="Seconds", is_bounded=False),
     )
 }
