@@ -141,12 +141,19 @@ class _Grouped(NamedTuple):
         return float(_distributions().t.ppf(0.975, self.freedom))
 
     def error(self) -> float:
-        """Standard error of the mean, clusters independent (linearised ratio; Miller 2024, Adding Error Bars to Evals)."""
+        """Standard error of the mean, clusters independent: leave-one-cluster-out jackknife.
+
+        Where clusters are of one size it is Miller's clustered error times the root of k / (k - 1); few large ones
+        among small ones need the jackknife (MacKinnon, Nielsen and Webb 2023).
+        """
         many = len(self.sums)
         if many < 2:
             return 0.0
-        residual = self.sums - self.mean * self.counts
-        return float(math.sqrt(many / (many - 1) * (residual**2).sum()) / self.counts.sum())
+        moved = self._residuals() / (self.counts.sum() - self.counts)
+        return float(math.sqrt((many - 1) / many * (moved**2).sum()))
+
+    def _residuals(self) -> NDArray[np.float64]:
+        return self.sums - self.mean * self.counts
 
     def worth_if_alike(self, correlation: float) -> float:
         """The number of independent items, were those of a cluster correlated like this."""
@@ -154,11 +161,12 @@ class _Grouped(NamedTuple):
         return float(n / (1 + ((self.counts**2).sum() / n - 1) * correlation))
 
     def drawn(self, samples: int, seed: int) -> tuple[float, float]:
-        """Ends of the expanded percentile interval."""
+        """Ends of the percentile interval, widened by what the draws' own spread falls short of t and jackknife."""
         draws = np.random.default_rng(seed).integers(0, len(self.sums), (samples, len(self.sums)))
         means = self.sums[draws].sum(1) / self.counts[draws].sum(1)
-        k = max(self.worth, 1.0 + _TINY)
-        tail = 100 * float(_distributions().norm.cdf(-math.sqrt(k / (k - 1)) * self.t()))
+        spread = math.sqrt(float((self._residuals() ** 2).sum())) / float(self.counts.sum())
+        wider = self.error() / spread if spread > 0 else 1.0
+        tail = 100 * float(_distributions().norm.cdf(-wider * self.t()))
         low, high = np.percentile(means, [tail, 100 - tail])
         return float(low), float(high)
 
