@@ -154,6 +154,9 @@ def _write_predictions(step: StepRun, system: str, answers: Sequence[Answer], qu
                 "id": q.id,
                 "question": q.question,
                 "expected": q.answer,
+                "aliases": list(q.aliases),
+                "document": q.document,
+                "kind": q.kind,
                 "answer": a.model_dump(mode="json", exclude={"timings"}),
                 "scores": {n: m.score(a, q) for n, m in METRICS.items() if n != "seconds"},
             }
