@@ -86,6 +86,13 @@ def test_a_mean_of_noughts_and_one_half_is_bounded_by_the_share_that_is_not_noug
     assert s.bounded_mean([1 - v for v in scores], names, 500, 0).low == pytest.approx(1 - found.high)
 
 
+def test_many_documents_of_which_three_hold_the_questions_are_few() -> None:
+    names = [f"d{n % 3}" for n in range(210)] + [f"alone{n}" for n in range(50)]
+    assert s.are_few(names) and not s.are_few([f"d{n % 10}" for n in range(200)])
+    scores = [float(n % 3 == 0) for n in range(210)] + [0.5] * 50
+    assert s.bootstrap_mean(scores, names, 500, 0).half > 0.3
+
+
 def test_holm_by_hand_and_never_below_the_unadjusted() -> None:
     assert s.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert s.holm([0.5, 0.9]) == [1.0, 1.0] and s.holm([]) == []

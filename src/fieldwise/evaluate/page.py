@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fieldwise.evaluate.curves import calibration_section
 from fieldwise.evaluate.items import LEAST_IN_SLICE, Slice, slices
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
@@ -42,7 +43,7 @@ _METHODS = {
     "Wilson": "Wilson score interval of a share, widened where questions about one document agree with each other.",
     "Clopper-Pearson": "Exact interval of a share where all or none of the questions count, for as many questions as they are worth if those about one document agree a little.",
     "cluster bootstrap": "Whole documents are drawn again and again; the middle 95&nbsp;% of the means, widened to what Student's t says for this number of documents, is the interval.",
-    "few documents": "Fewer than ten documents were there to draw: the interval is that of Student's t over the documents, or that of draws of single questions where it is wider.",
+    "few documents": "Fewer than ten documents were there to draw, or a few of them hold most of the questions: the interval is that of Student's t over the documents, or that of draws of single questions where it is wider.",
     "McNemar": "p is that of the exact McNemar test on the questions that only one of the two systems gets right, since no two questions are about one document. Elsewhere it is read off the interval.",
 }
 
@@ -79,6 +80,7 @@ def page(measured: Measured) -> str:
         _differences(measured.report),
         _slices(measured),
         flips_section(measured.report, measured.questions, measured.answers, measured.scores),
+        _doubt(measured),
         declines_section(measured.report, measured.candidate, measured.questions, measured.answers),
         _method(measured),
     ]
@@ -228,8 +230,8 @@ def _differences(report: EvalReport) -> str:
         "differences",
         "Paired differences",
         f"<p>To {escape(title(report, report.baseline))}, on the questions both were scored on. Positive is better, also where less is better. "
-        "Better or worse is said only where the whole interval lies on one side of 0; "
-        f"p is adjusted for all differences of this table together (Holm).</p><p>{escape(detectable(report))}</p>",
+        "Better or worse is said only where the whole interval lies on one side of 0, and taken alone is added where "
+        f"p, adjusted for all differences of this table together (Holm), is above 0.05.</p><p>{escape(detectable(report))}</p>",
         table(
             "Difference to the baseline",
             [_METRIC_HEADING, *(_heading(report, s.system) for s in systems)],
@@ -243,7 +245,7 @@ def _difference(found: Difference | None) -> str:
     if found is None or found.value is None or found.low is None or found.high is None:
         return '-<span class="note">no question scored on both</span>'
     notes = f"{_word(found)}, n={found.n}"
-    if found.p_adjusted is not None:
+    if found.p_adjusted is not None and found.changed:
         notes += ", p<0.001" if found.p_adjusted < 0.001 else f", p={found.p_adjusted:.2g}"
     return (
         f'{found.value:+.2f} <span class="interval-text">[{found.low:+.2f}, {found.high:+.2f}]</span>'
@@ -256,7 +258,15 @@ def _word(found: Difference) -> str:
         return "no question differs"
     if found.low is None or found.high is None or found.low <= 0 <= found.high:
         return "not decided"
-    return "better" if found.low > 0 else "worse"
+    alone = "" if found.p_adjusted is None or found.p_adjusted <= 0.05 else " taken alone"
+    return ("better" if found.low > 0 else "worse") + alone
+
+
+def _doubt(measured: Measured) -> str:
+    system = measured.report.system(measured.candidate)
+    if system is None or system.calibration is None:
+        return ""
+    return calibration_section(system.calibration, title(measured.report, system.system))
 
 
 # ---------------------------------------------------------------- slices

@@ -7,12 +7,14 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
+from fieldwise.evaluate.calibration import Calibration, calibrate
 from fieldwise.evaluate.metrics import METRICS, Metric
+from fieldwise.evaluate.overlap import CorpusBleu, corpus_bleu
 from fieldwise.evaluate.power import minimum_detectable_effect, needed_n, passes_from
 from fieldwise.evaluate.settings import GateSettings
 from fieldwise.evaluate.statistics import (
-    FEW_CLUSTERS,
     Estimate,
+    are_few,
     bootstrap_mean,
     bounded_mean,
     clustered_share,
@@ -42,6 +44,8 @@ class SystemReport(Record):
     system: str
     figures: dict[str, Interval]
     differences: dict[str, Difference] = Field(default_factory=dict)
+    calibration: Calibration | None = Field(None, description="of the fitted doubt, where there is one")
+    bleu: CorpusBleu | None = Field(None, description="of all answers together; None without sacrebleu")
 
 
 class EvalReport(Record):
@@ -113,8 +117,7 @@ def _share(value: float) -> str:
 
 
 def _drawn(clusters: Sequence[str]) -> str:
-    few = len(set(clusters)) < FEW_CLUSTERS
-    return "Student's t, few documents: not narrower than over questions" if few else "cluster bootstrap"
+    return "Student's t, few documents: not narrower than over questions" if are_few(clusters) else "cluster bootstrap"
 
 
 def compare(candidate: Scored, baseline: Scored, clusters: Sequence[str], samples: int, seed: int) -> Difference:
@@ -162,6 +165,30 @@ def adjust_differences(systems: Sequence[SystemReport], metrics: Sequence[str]) 
         s.model_copy(update={"differences": {m: with_adjusted(s.system, m, d) for m, d in s.differences.items()}})
         for s in systems
     )
+
+
+def with_whole_sets(
+    report: EvalReport, answers: dict[str, Sequence[Answer]], questions: Sequence[Question]
+) -> EvalReport:
+    """Return the report with the figures that answers have only together: calibration and corpus BLEU."""
+    names = cluster_names(questions)
+
+    def bleu(given: Sequence[Answer]) -> CorpusBleu | None:
+        known = [
+            (a.answer, (q.answer, *q.aliases)) for a, q in zip(given, questions, strict=True) if q.answer is not None
+        ]
+        return corpus_bleu([said for said, _ in known], [answers for _, answers in known])
+
+    systems = tuple(
+        s.model_copy(
+            update={
+                "calibration": calibrate(answers[s.system], questions, names, report.seed),
+                "bleu": bleu(answers[s.system]),
+            }
+        )
+        for s in report.systems
+    )
+    return report.model_copy(update={"systems": systems})
 
 
 def judge_all(

@@ -35,6 +35,7 @@ from fieldwise.evaluate.report import (
     report_json,
     score_system,
     summarise,
+    with_whole_sets,
 )
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
 from fieldwise.evaluate.table import SHOWN, markdown, plain
@@ -353,6 +354,7 @@ def run_evaluate(
     report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run)).model_copy(
         update={"has_dpo": "dpo" in _tuned(step.run)}
     )
+    report = with_whole_sets(report, given, questions)
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
     write_text(step.out("5_reports/report.md"), markdown(report))
     measured = Measured(

@@ -137,6 +137,10 @@ class _Grouped(NamedTuple):
     def freedom(self) -> float:
         return max(self.worth - 1, 0.1)
 
+    @property
+    def are_few(self) -> bool:
+        return self.worth < FEW_CLUSTERS - 1e-9
+
     def t(self) -> float:
         return float(_distributions().t.ppf(0.975, self.freedom))
 
@@ -171,6 +175,11 @@ class _Grouped(NamedTuple):
         return float(low), float(high)
 
 
+def are_few(clusters: Sequence[str]) -> bool:
+    """Whether the items spread over fewer than ten clusters, or over more of which a few hold most of them (Kish)."""
+    return _Grouped.of(np.zeros(len(clusters)), clusters).are_few
+
+
 def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> float:
     """Standard error of a mean whose items are independent between clusters only; 0 for a single cluster."""
     return _Grouped.of(np.asarray(values, dtype=float), clusters).error()
@@ -179,13 +188,13 @@ def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> float:
 def bootstrap_mean(scores: Sequence[float], clusters: Sequence[str], samples: int, seed: int) -> Estimate:
     """Interval of a mean: whole clusters are drawn.
 
-    With fewer than ten clusters draws say too little: the interval is that of Student's t over the clusters, and not
+    With few clusters (`are_few`) draws say too little: the interval is that of Student's t over the clusters, and not
     narrower than draws of single items, since two documents may be alike by chance.
     """
     values = np.asarray(scores, dtype=float)
     grouped = _Grouped.of(values, clusters)
     mean = grouped.mean
-    if len(grouped.sums) >= FEW_CLUSTERS:
+    if not grouped.are_few:
         return Estimate(mean, *grouped.drawn(samples, seed))
     low, high = _Grouped(values, np.ones(len(values))).drawn(samples, seed)
     if len(grouped.sums) > 1:
