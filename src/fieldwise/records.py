@@ -424,6 +424,7 @@ class Difference(Interval):
 
     baseline: str = ""
     changed: int = Field(0, description="items whose score differs at all")
+    freedom: float | None = Field(None, description="degrees of freedom of the p-values: documents less one")
     p: float | None = Field(None, description="two-sided p-value of no difference")
     p_adjusted: float | None = Field(None, description="the same, adjusted for all differences of the report (Holm)")
     detectable: float | None = Field(

@@ -60,6 +60,15 @@ def test_not_worse_allows_the_margin_and_no_more() -> None:
     assert decide(gate, [1.0] * 100 + [0.0] * 100, [1.0] * 200)[0] == "FAIL"
 
 
+def test_a_loss_beyond_chance_that_is_found_larger_than_allowed_fails() -> None:
+    gate = GateSettings(metric="exact_match", system="sft", baseline="base", requires="not_worse", margin=0.1)
+    before = [1.0] * 100 + [0.0] * 100
+    assert decide(gate, [0.0] * 24 + before[24:], before)[0] == "FAIL"  # -0.12 [-0.17, -0.08]
+    assert decide(gate, [0.0] * 18 + before[18:], before)[0] == "INCONCLUSIVE"  # -0.09 [-0.13, -0.05]
+    result = judge(gate, {**scored("sft", [0.0] * 24 + before[24:]), **scored("base", before)}, names(200), 500, 0)
+    assert result.found.endswith("n=200, a loss beyond chance") and result.p < 0.001
+
+
 def test_unchanged_is_not_worse_even_without_a_margin() -> None:
     gate = GateSettings(metric="exact_match", system="sft", baseline="base", requires="not_worse")
     assert decide(gate, [1.0, 0.0] * 20, [1.0, 0.0] * 20)[0] == "PASS"

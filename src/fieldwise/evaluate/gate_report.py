@@ -14,7 +14,7 @@ _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 _FLIPS_SHOWN = 20
 _MEANING = {
     "PASS": "every interval lies on the right side",
-    "FAIL": "an interval lies on the wrong side, or a metric was not measured",
+    "FAIL": "an interval lies on the wrong side or shows a loss beyond chance, or a metric was not measured",
     "INCONCLUSIVE": "an interval lies on both sides: these questions do not decide",
 }
 

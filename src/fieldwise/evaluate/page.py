@@ -36,7 +36,7 @@ _METRIC_HEADING = '<span class="unseen">Metric</span>'
 _SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?"}
 _MEANING = {
     "PASS": "Every gate passed: each interval lies on the right side.",
-    "FAIL": "A gate failed: its interval lies on the wrong side, or its figure could not be measured.",
+    "FAIL": "A gate failed: its interval lies on the wrong side, or shows a loss beyond chance that was found larger than allowed, or its figure could not be measured.",
     "INCONCLUSIVE": "No gate failed, but not all passed: an interval lies on both sides, so these questions do not decide.",
 }
 _METHODS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from fieldwise.evaluate.statistics import (
     bootstrap_mean,
     bounded_mean,
     clustered_share,
+    degrees_of_freedom,
     holm,
     mcnemar,
     p_beyond,
@@ -135,7 +137,8 @@ def compare(candidate: Scored, baseline: Scored, clusters: Sequence[str], sample
     sign = 1.0 if metric.better == "higher" else -1.0
     after, before = [sign * c for c, _, _ in pairs], [sign * b for _, b, _ in pairs]
     values = paired_difference(after, before, names, samples, seed, is_bounded=metric.is_bounded)
-    method, p = f"paired {_drawn(names)}", min(1.0, 2 * p_beyond(values, 0.0))
+    freedom = degrees_of_freedom(names)
+    method, p = f"paired {_drawn(names)}", min(1.0, 2 * p_beyond(values, 0.0, freedom))
     if metric.is_binary and len(set(names)) == len(names):  # it takes the questions to be independent
         method, p = f"{method}, McNemar", mcnemar(after, before)
     return Difference(
@@ -146,6 +149,7 @@ def compare(candidate: Scored, baseline: Scored, clusters: Sequence[str], sample
         unscored=len(clusters) - len(pairs),
         baseline=baseline.system,
         changed=sum(abs(c - b) > _SAME for c, b in zip(after, before, strict=True)),
+        freedom=freedom,
         p=p,
         detectable=minimum_detectable_effect(values),
         method=method,
@@ -279,15 +283,20 @@ def _against_level(gate: GateSettings, figure: Interval, metric: Metric) -> Gate
     return _result(gate, "INCONCLUSIVE", _shown(figure), need_n=needed_n(figure.n, found, level), p=p)
 
 
-def _against(found: Estimate, limit: float) -> float:
+def _against(found: Estimate, limit: float, freedom: float | None = None) -> float:
     """One-sided p-value that the truth reaches a limit."""
-    return p_beyond(found, limit) if found.value < limit else 1 - p_beyond(found, limit)
+    p = p_beyond(found, limit, math.inf if freedom is None else freedom)
+    return p if found.value < limit else 1 - p
 
 
 def judge_pair(
     gate: GateSettings, candidate: Scored, reference: Scored, clusters: Sequence[str], samples: int, seed: int
 ) -> GateResult:
-    """Decide whether the candidate is better, or not worse by more than the margin, than the reference on the same items."""
+    """Decide whether the candidate is better, or not worse by more than the margin, than the reference on the same items.
+
+    A loss that was found larger than the margin and is beyond chance fails, though it may be a little smaller in truth:
+    nothing is left to decide but by how much. Without any real change this is as rare as the interval says.
+    """
     difference, system = compare(candidate, reference, clusters, samples, seed), candidate.system
     if difference.value is None or difference.n < LEAST_ITEMS:
         found = f"{difference.n} items scored on both"
@@ -295,9 +304,13 @@ def judge_pair(
     assert difference.low is not None and difference.high is not None
     found, limit = _shown(difference, sign=True), -gate.margin if gate.requires == "not_worse" else gate.margin
     estimate = Estimate(difference.value, difference.low, difference.high)
-    power, p = passes_from(estimate, limit), _against(estimate, limit)
+    power, p = passes_from(estimate, limit), _against(estimate, limit, difference.freedom)
     if estimate.low > limit or (gate.requires == "not_worse" and difference.changed == 0):
         return _result(gate, "PASS", found, passes_from=power, p=p, system=system)
+    if gate.requires == "not_worse" and estimate.value < limit and estimate.high < 0:
+        beyond = "" if estimate.high <= limit else ", a loss beyond chance"
+        p = _against(estimate, 0.0, difference.freedom)
+        return _result(gate, "FAIL", found + beyond, passes_from=power, p=p, system=system)
     if difference.changed == 0:
         return _result(gate, "FAIL", f"{found}, no item differs", passes_from=power, system=system)
     if estimate.high <= limit:

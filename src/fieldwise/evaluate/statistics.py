@@ -180,6 +180,11 @@ def are_few(clusters: Sequence[str]) -> bool:
     return _Grouped.of(np.zeros(len(clusters)), clusters).are_few
 
 
+def degrees_of_freedom(clusters: Sequence[str]) -> float:
+    """Of a mean whose items are independent between clusters only: the number these are worth (Kish) less one."""
+    return _Grouped.of(np.zeros(len(clusters)), clusters).freedom
+
+
 def clustered_error(values: Sequence[float], clusters: Sequence[str]) -> float:
     """Standard error of a mean whose items are independent between clusters only; 0 for a single cluster."""
     return _Grouped.of(np.asarray(values, dtype=float), clusters).error()
@@ -274,10 +279,11 @@ def mcnemar(candidate: Sequence[float], baseline: Sequence[float]) -> float:
     return sign_test(wins, losses)
 
 
-def p_beyond(found: Estimate, limit: float) -> float:
+def p_beyond(found: Estimate, limit: float, freedom: float = math.inf) -> float:
     """One-sided p-value that the truth lies on the found value's side of a limit, read off the 95 % interval.
 
-    It falls below 0.025 exactly where the interval leaves the limit out (Altman and Bland 2011, BMJ 343:d2304).
+    It falls below 0.025 exactly where the interval leaves the limit out (Altman and Bland 2011, BMJ 343:d2304). With
+    few documents the tails beyond are those of Student's t with these degrees of freedom.
 
     >>> round(p_beyond(Estimate(0.2, 0.0, 0.4), 0.0), 3)
     0.025
@@ -286,7 +292,10 @@ def p_beyond(found: Estimate, limit: float) -> float:
     distance = abs(found.value - limit)
     if distance <= _TINY:
         return 0.5
-    return float(_distributions().norm.sf(Z95 * distance / side)) if side > 0 else 0.0
+    if side <= 0:
+        return 0.0
+    t = _distributions().t
+    return float(t.sf(t.ppf(0.975, freedom) * distance / side, freedom))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
