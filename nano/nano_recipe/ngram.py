@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DISCOUNT = 0.75
-_FACTOR = np.uint64(
-    0x9E3779B97F4A7C15
-)  # odd, so that multiplying loses nothing; a clash of two grams is as good as impossible
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing; a clash of two grams is as good as impossible
 
 
 def loss(train: NDArray[np.uint16], held: NDArray[np.uint16], vocabulary: int, order: int = 5) -> float:
