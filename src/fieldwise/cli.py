@@ -1,7 +1,8 @@
-"""The command line: one command per stage, and those that look at a run, ask, compare, vote and measure.
+"""The command line: one command per stage, and those that look at a run, ask, gate, compare, vote and measure.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 something the user can mend, 3 a gate said no,
-130 interrupted, 141 the reader of the output went away. Nothing heavy is imported before a command needs it.
+4 `gate` could not decide, 130 interrupted, 141 the reader of the output went away. Nothing heavy is imported before a
+command needs it.
 """
 
 from __future__ import annotations
@@ -165,6 +166,24 @@ def build_parser() -> argparse.ArgumentParser:
         made = add(name, _stage, about, place, recipe)
         made.add_argument("--force", action="store_true", help="run even if up to date")
         made.set_defaults(stage_name=name)
+
+    gate = add(
+        "gate", _gate, "judge a run by its own gates, or against an earlier run on the same questions", place, recipe
+    )
+    gate.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="PATH",
+        help="run folder or baseline file to compare with, question by question",
+    )
+    gate.add_argument(
+        "--system", metavar="SYSTEM", help="what to compare (default: what both have, the served file first)"
+    )
+    gate.add_argument(
+        "--save-baseline", type=Path, metavar="FILE", help="keep the scores of this run as a baseline file"
+    )
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="write the result as JUnit XML")
+    gate.add_argument("--markdown", type=Path, metavar="FILE", help="write the result as Markdown")
 
     serve = add("serve", _serve, "serve the released model and the documents over HTTP, with a web page", place, recipe)
     serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
@@ -456,6 +475,27 @@ def _stage(options: argparse.Namespace) -> int:
     }
     start, end = ranges[options.stage_name]
     return _run_steps(options, recipe, run, choose(start=start, end=end), options.stage_name)
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from fieldwise.evaluate import gate, gate_report
+    from fieldwise.evaluate.baseline import write_baseline
+    from fieldwise.files import write_text
+
+    run, name = _standing_run(options), str(options.run)
+    settings = _recipe_for(options, run, options.overrides).evaluate
+    if options.save_baseline is not None:
+        write_baseline(options.save_baseline, gate.to_keep(run, name, options.system))
+    if options.baseline is not None:
+        report = gate.against(run, options.baseline, settings, name=name, system=options.system)
+    else:
+        report = gate.own_gates(run, name)
+    if options.junit is not None:
+        write_text(options.junit, gate_report.junit(report))
+    if options.markdown is not None:
+        write_text(options.markdown, gate_report.markdown(report))
+    _print_json(report.model_dump(mode="json")) if options.json else print(gate_report.plain(report))
+    return report.exit_code
 
 
 # ---------------------------------------------------------------- serving and asking

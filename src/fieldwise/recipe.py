@@ -453,6 +453,10 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             0,
             "Raise it, or name a file with evaluate.questions.",
         )
+    for n, regression in enumerate(evaluate.regressions):
+        if regression.metric not in METRICS:
+            known = f"There are: {', '.join(METRICS)}."
+            yield problem(f"evaluate.regressions.{n}.metric", "unknown metric", regression.metric, known)
     for n, gate in enumerate(evaluate.gates):
         key = f"evaluate.gates.{n}"
         if gate.metric not in METRICS:

@@ -427,6 +427,13 @@ class Difference(Interval):
     """A paired difference to a baseline: positive means better, whatever the metric's direction."""
 
     baseline: str = ""
+    changed: int = Field(0, description="items whose score differs at all")
+    freedom: float | None = Field(None, description="degrees of freedom of the p-values: documents less one")
+    p: float | None = Field(None, description="two-sided p-value of no difference")
+    p_adjusted: float | None = Field(None, description="the same, adjusted for all differences of the report (Holm)")
+    detectable: float | None = Field(
+        None, description="smallest true difference that questions like these show in 80 % of the cases"
+    )
 
 
 class GateResult(Record):
@@ -436,7 +443,12 @@ class GateResult(Record):
     verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"]
     requirement: str
     found: str
-    need_n: int | None = None
+    need_n: int | None = Field(None, description="about how many items would decide in 80 % of the cases")
+    passes_from: float | None = Field(
+        None, description="true difference from which on the gate passes in 80 % of the cases"
+    )
+    p: float | None = Field(None, description="one-sided p-value against the requirement being met")
+    p_adjusted: float | None = Field(None, description="the same, adjusted for all gates judged together (Holm)")
 
 
 def record_hash(record: Record) -> str:

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
+from fieldwise.evaluate import overlap
 from fieldwise.evaluate.metrics import METRICS, exact_match, groundedness, normalise, overall_f1, rouge_l, token_f1
+from fieldwise.evaluate.overlap import corpus_bleu
 from fieldwise.records import NOT_STATED, Answer, Chunk, Citation, Question, RetrievedPassage
 
 
@@ -68,13 +70,98 @@ def test_rouge_l_by_hand() -> None:
     assert rouge_l(answer("cat the sat"), question("the cat sat")) == pytest.approx(2 / 3)
 
 
-def test_rouge_l_equals_the_reference_library_on_random_text() -> None:
+@pytest.mark.parametrize(
+    ("said", "known", "precision", "recall"),
+    [
+        ("within 14 days", "14 days", 2 / 3, 1.0),
+        ("14", "14 days", 1.0, 0.5),
+        ("red", "14 days", 0.0, 0.0),
+        ("", "x", 0, 0),
+    ],
+)
+def test_token_precision_and_recall_by_hand(said: str, known: str, precision: float, recall: float) -> None:
+    assert METRICS["token_precision"].score(answer(said), question(known)) == pytest.approx(precision)
+    assert METRICS["token_recall"].score(answer(said), question(known)) == pytest.approx(recall)
+
+
+def test_precision_and_recall_are_those_of_the_known_answer_that_fits_best() -> None:
+    said, asked = answer("two weeks after the visit"), question("14 days", "two weeks")
+    assert METRICS["token_precision"].score(said, asked) == pytest.approx(0.5)  # the article does not count
+    assert METRICS["token_recall"].score(said, asked) == 1.0
+
+
+@pytest.mark.parametrize(("metric", "value"), [("rouge_1", 2 / 3), ("rouge_2", 0.5)])
+def test_rouge_of_runs_by_hand(metric: str, value: float) -> None:
+    assert METRICS[metric].score(answer("the cat sat"), question("the cat ran")) == pytest.approx(value)
+
+
+def test_rouge_equals_the_reference_library_on_random_text() -> None:
     rng = random.Random(3)
-    scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
+    scorer = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=False)
     words = ["the", "ward", "a", "bin", "red", "blue", "14", "days", "within", "score", "of", "EWS-5", "e-mail", "it's"]
     for _ in range(300):
         said, known = (" ".join(rng.choices(words, k=rng.randint(1, 12))) for _ in range(2))
-        assert rouge_l(answer(said), question(known)) == pytest.approx(scorer.score(known, said)["rougeL"].fmeasure)
+        expected = scorer.score(known, said)
+        for ours, theirs in (("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL")):
+            found = METRICS[ours].score(answer(said), question(known))
+            assert found == pytest.approx(expected[theirs].fmeasure), (ours, said, known)
+
+
+def test_bleu_equals_the_reference_library_and_names_its_signature() -> None:
+    sacrebleu = pytest.importorskip("sacrebleu")
+    rng = random.Random(5)
+    words = ["the", "ward", "a", "bin", "red", "blue", "14", "days", "within", "score", "of", "EWS-5", "5.5", "it's"]
+    said, known = [], []
+    for _ in range(100):
+        said.append(" ".join(rng.choices(words, k=rng.randint(1, 12))))
+        known.append([" ".join(rng.choices(words, k=rng.randint(1, 12))) for _ in range(rng.randint(1, 3))])
+        expected = sacrebleu.sentence_bleu(said[-1], known[-1]).score / 100
+        assert METRICS["bleu"].score(answer(said[-1]), question(*known[-1])) == pytest.approx(min(1.0, expected))
+    whole = corpus_bleu(said, [k[:1] for k in known])
+    assert whole.value == pytest.approx(sacrebleu.corpus_bleu(said, [[k[0] for k in known]]).score / 100)
+    assert whole.signature.startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert METRICS["bleu"].score(answer("14 days"), question("14 days")) == 1.0
+    assert corpus_bleu(["a b", "c"], [["a b", "d"], ["c"]]).signature.startswith("nrefs:var")
+
+
+def test_without_the_library_bleu_is_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "_bleu", lambda **_: None)
+    assert METRICS["bleu"].score(answer("14 days"), question("14 days")) is None
+    assert overlap.corpus_bleu(["14 days"], [["14 days"]]) is None
+
+
+def citation(uri: str, verified: bool) -> Citation:
+    return Citation(
+        mark=1, chunk_id="c", document_id="d", uri=uri, title="", start=0, end=1, quote="q", is_verified=verified
+    )
+
+
+@pytest.mark.parametrize(
+    ("citations", "precision", "recall"),
+    [
+        ([("right.pdf", True), ("wrong.pdf", True)], 0.5, 1.0),
+        ([("right.pdf", False)], 0.0, 0.0),
+        ([("right.pdf", True)], 1.0, 1.0),
+        ([], None, 0.0),
+    ],
+)
+def test_citation_precision_and_recall_by_hand(
+    citations: list[tuple[str, bool]], precision: float | None, recall: float
+) -> None:
+    said = cited("14 days", "Kept for 14 days.").model_copy(
+        update={"citations": tuple(citation(*c) for c in citations)}
+    )
+    asked = question("14 days").model_copy(update={"document": "right.pdf"})
+    assert METRICS["citation_precision"].score(said, asked) == precision
+    assert METRICS["citation_recall"].score(said, asked) == recall
+    assert METRICS["citation_recall"].score(answer("14 days"), asked) is None  # nothing to cite was shown
+    assert METRICS["citation_recall"].score(said, question(None)) is None
+
+
+def test_the_brier_score_by_hand() -> None:
+    assert METRICS["brier"].score(answer("x", doubt=0.3), question("x")) == pytest.approx(0.09)
+    assert METRICS["brier"].score(answer("x", doubt=0.3), question(None)) == pytest.approx(0.49)
+    assert METRICS["brier"].score(answer("x"), question("x")) is None
 
 
 def cited(said: str, quote: str, *, verified: bool = True) -> Answer:
@@ -121,7 +208,7 @@ def test_declining_is_right_only_where_the_documents_are_silent() -> None:
 
 @given(st.text(), st.text(min_size=1))
 def test_scores_stay_between_nought_and_one(said: str, known: str) -> None:
-    for name in ("exact_match", "token_f1", "rouge_l"):
+    for name in ("exact_match", "token_f1", "token_precision", "token_recall", "rouge_1", "rouge_2", "rouge_l"):
         assert 0.0 <= METRICS[name].score(answer(said), question(known)) <= 1.0
 
 

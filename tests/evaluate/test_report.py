@@ -1,11 +1,20 @@
 import pytest
 
 from fieldwise.evaluate import table
-from fieldwise.evaluate.report import EvalReport, Scored, cluster_names, judge, report_json, score_system, summarise
+from fieldwise.evaluate.report import (
+    EvalReport,
+    Scored,
+    as_family,
+    cluster_names,
+    judge,
+    report_json,
+    score_system,
+    summarise,
+)
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
 from fieldwise.evaluate.stage import build_report
 from fieldwise.evaluate.table import cell, markdown, plain
-from fieldwise.records import NOT_STATED, Answer, Question
+from fieldwise.records import NOT_STATED, Answer, GateResult, Question
 
 
 def scored(system: str, values: list[float | None], metric: str = "exact_match") -> dict[str, dict[str, Scored]]:
@@ -49,6 +58,15 @@ def test_not_worse_allows_the_margin_and_no_more() -> None:
     gate = GateSettings(metric="exact_match", system="sft", baseline="base", requires="not_worse", margin=0.1)
     assert decide(gate, [1.0] * 199 + [0.0], [1.0] * 200)[0] == "PASS"
     assert decide(gate, [1.0] * 100 + [0.0] * 100, [1.0] * 200)[0] == "FAIL"
+
+
+def test_a_loss_beyond_chance_that_is_found_larger_than_allowed_fails() -> None:
+    gate = GateSettings(metric="exact_match", system="sft", baseline="base", requires="not_worse", margin=0.1)
+    before = [1.0] * 100 + [0.0] * 100
+    assert decide(gate, [0.0] * 24 + before[24:], before)[0] == "FAIL"  # -0.12 [-0.17, -0.08]
+    assert decide(gate, [0.0] * 18 + before[18:], before)[0] == "INCONCLUSIVE"  # -0.09 [-0.13, -0.05]
+    result = judge(gate, {**scored("sft", [0.0] * 24 + before[24:]), **scored("base", before)}, names(200), 500, 0)
+    assert result.found.endswith("n=200, a loss beyond chance") and result.p < 0.001
 
 
 def test_unchanged_is_not_worse_even_without_a_margin() -> None:
@@ -100,6 +118,35 @@ def test_a_missing_metric_or_system_fails() -> None:
     assert judge(BETTER, scored("sft", [1.0] * 50), names(50), 200, 0).verdict == "FAIL"
 
 
+def failed(p: float | None) -> GateResult:
+    return GateResult(metric="m", verdict="FAIL", requirement="r", found="f", p=p)
+
+
+def test_a_failure_that_many_gates_would_show_by_chance_is_inconclusive() -> None:
+    passed = [GateResult(metric="m", verdict="PASS", requirement="r", found="f", p=0.9)] * 3
+    assert as_family([failed(0.02)])[0].verdict == "FAIL"
+    judged = as_family([failed(0.02), *passed])
+    assert (judged[0].verdict, judged[0].p_adjusted) == ("INCONCLUSIVE", pytest.approx(0.08))
+    assert judged[0].found == "f; p=0.08 among 4 gates"
+    assert as_family([failed(0.001), *passed])[0].verdict == "FAIL"
+    assert as_family([failed(None), *passed])[0].verdict == "FAIL"  # not measured: no matter of chance
+
+
+def test_a_gate_says_from_which_difference_on_it_would_pass() -> None:
+    gate = GateSettings(metric="exact_match", system="sft", baseline="base", requires="not_worse", margin=0.2)
+    candidate, baseline = [1.0, 0.0, 1.0, 1.0] * 25, [1.0, 1.0, 0.0, 1.0] * 25
+    result = judge(gate, {**scored("sft", candidate), **scored("base", baseline)}, names(100), 500, 0)
+    assert result.verdict == "PASS" and -0.1 < result.passes_from < 0.0  # half width 0.14: -0.2 + 1.43 * 0.14
+
+
+def test_differences_of_a_report_are_one_family() -> None:
+    found = report().system("sft_dpo").differences
+    shown = [d for m, d in found.items() if m in table.SHOWN and d.p is not None]
+    assert all(d.p_adjusted >= d.p for d in shown) and len(shown) >= 5
+    assert found["exact_match"].changed == 60 and 0 < found["exact_match"].detectable < 0.2
+    assert "is seen with 80 % power from: Token F1 0." in plain(report())
+
+
 def test_nothing_scored_has_no_value() -> None:
     figure = summarise(Scored("s", "exact_match", (None, None)), names(2), 200, 0)
     assert (figure.value, figure.n, figure.unscored) == (None, 0, 2)
@@ -138,7 +185,7 @@ def test_a_report_counts_compares_and_judges() -> None:
 def test_the_printed_tables_show_figure_interval_and_verdict() -> None:
     text = plain(report())
     assert "SFT+DPO, closed book" in text and "1.00 [" in text and "Gates: PASS" in text
-    assert "1.00 [0.84, 1.00] n=20" in cell(report().system("sft_dpo").figures["abstention"], 60)
+    assert "1.00 [0.79, 1.00] n=20" in cell(report().system("sft_dpo").figures["abstention"], 60)
     page = markdown(report())
     assert "Seconds" not in page and "| Exact match (n=60) | 0.00 [" in page
 

@@ -14,9 +14,9 @@ from lxml import html
 
 from fieldwise.evaluate import stage
 from fieldwise.evaluate.items import declines, flips, slices
-from fieldwise.evaluate.page import Measured, in_words, page
+from fieldwise.evaluate.page import Measured, _word, in_words, page
 from fieldwise.evaluate.page_items import MOST_SHOWN
-from fieldwise.evaluate.report import Scored, report_json, score_system
+from fieldwise.evaluate.report import Scored, report_json, score_system, with_whole_sets
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
 from fieldwise.evaluate.table import SHOWN, cell
 from fieldwise.files import write_json, write_jsonl
@@ -218,6 +218,17 @@ def test_the_numbers_are_those_of_the_report() -> None:
     assert written["questions_sha256"] in root.xpath("//dd[@class='hash']")[0].text
 
 
+def test_differences_say_what_the_questions_can_show_and_what_holds_only_taken_alone() -> None:
+    words = html.document_fromstring(page(measured())).get_element_by_id("differences").text_content()
+    assert "is seen with 80 % power from: Token F1 0." in words and "{" not in words
+    assert "no question differs" in words
+    found = Difference(value=0.1, low=0.01, high=0.2, n=40, changed=9, p=0.03, p_adjusted=0.2)
+    assert _word(found) == "better taken alone"
+    assert _word(found.model_copy(update={"p_adjusted": 0.04})) == "better"
+    assert _word(found.model_copy(update={"value": -0.1, "low": -0.2, "high": -0.01})) == "worse taken alone"
+    assert _word(found.model_copy(update={"low": -0.01})) == "not decided"
+
+
 def test_each_gate_stands_in_words_with_its_figures() -> None:
     given = measured()
     shown = html.document_fromstring(page(given)).xpath("//section[@id='gates']")[0].text_content()
@@ -271,6 +282,21 @@ def test_slices_are_counted_worst_first_and_small_ones_together_at_the_end() -> 
     assert [round(s.figure.value or 0, 3) for s in found] == [0.25, 0.8, 0.4]
     assert [s.reference.n if s.reference else None for s in found] == [6, 5, 5]
     assert found[2].figure.low is not None and found[2].figure.low < 0.4 < (found[2].figure.high or 0)
+
+
+def test_a_doubt_has_a_section_with_both_curves_and_none_has_none() -> None:
+    made = measured(60)
+    assert "The doubt" not in page(made)
+    answers = {
+        s: [a.model_copy(update={"doubt": (n % 10) / 10}) for n, a in enumerate(given)]
+        for s, given in made.answers.items()
+    }
+    report = with_whole_sets(made.report, answers, made.questions)
+    root = html.document_fromstring(page(made._replace(report=report, answers=answers)))
+    pictures = root.xpath("//section[@id='doubt']//figure/svg")
+    assert [p.get("aria-labelledby") for p in pictures] == ["coverage-said", "reliability-said"]
+    assert [p[0].get("id") for p in pictures] == ["coverage-said", "reliability-said"]
+    assert read(page(made._replace(report=report, answers=answers))).faults == []
 
 
 def test_flips_are_counted_and_the_largest_loss_is_first() -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import string
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from fieldwise.records import Answer, Question
+from fieldwise.evaluate import overlap
+from fieldwise.evaluate.overlap import Overlap, rouge_n, sentence_bleu, shared
+from fieldwise.records import Answer, Citation, Question
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
@@ -50,12 +52,15 @@ def exact_match(answer: Answer, question: Question) -> float | None:
     return float(any(said == normalise(known) for known in (question.answer, *question.aliases)))
 
 
-def _f1(said: list[str], known: list[str]) -> float:
-    shared = sum((Counter(said) & Counter(known)).values())
-    if not shared:
-        return 0.0
-    precision, recall = shared / len(said), shared / len(known)
-    return 2 * precision * recall / (precision + recall)
+def _known(question: Question) -> tuple[str, ...]:
+    assert question.answer is not None
+    return (question.answer, *question.aliases)
+
+
+def _tokens(answer: Answer, question: Question) -> Overlap:
+    """Words shared with the known answer or alias that they fit best."""
+    said = normalise(answer.answer).split()
+    return max((shared(said, normalise(known).split()) for known in _known(question)), key=lambda o: o.f1)
 
 
 def token_f1(answer: Answer, question: Question) -> float | None:
@@ -63,10 +68,17 @@ def token_f1(answer: Answer, question: Question) -> float | None:
 
     Known "14 days", said "within 14 days": precision 2/3, recall 1, F1 0.8.
     """
-    if question.answer is None:
-        return None
-    said = normalise(answer.answer).split()
-    return max(_f1(said, normalise(known).split()) for known in (question.answer, *question.aliases))
+    return None if question.answer is None else _tokens(answer, question).f1
+
+
+def token_precision(answer: Answer, question: Question) -> float | None:
+    """Share of the words said that stand in the known answer: low where an answer says too much."""
+    return None if question.answer is None else _tokens(answer, question).precision
+
+
+def token_recall(answer: Answer, question: Question) -> float | None:
+    """Share of the words of the known answer that were said: low where an answer leaves something out."""
+    return None if question.answer is None else _tokens(answer, question).recall
 
 
 def overall_f1(answer: Answer, question: Question) -> float | None:
@@ -79,30 +91,33 @@ def overall_f1(answer: Answer, question: Question) -> float | None:
     return token_f1(answer, question)
 
 
+def _rouge(answer: Answer, question: Question, score: Callable[[str, str], float]) -> float | None:
+    if question.answer is None:
+        return None
+    return max(score(answer.answer, known) for known in _known(question))
+
+
+def rouge_1(answer: Answer, question: Question) -> float | None:
+    """F-measure of shared words (Lin 2004), without stemming, best of the known answers."""
+    return _rouge(answer, question, partial(rouge_n, n=1))
+
+
+def rouge_2(answer: Answer, question: Question) -> float | None:
+    """F-measure of shared pairs of neighbouring words (Lin 2004); 0 where the known answer is a single word."""
+    return _rouge(answer, question, partial(rouge_n, n=2))
+
+
 def rouge_l(answer: Answer, question: Question) -> float | None:
     """F-measure of the longest common subsequence of words (Lin 2004), without stemming, best of the known answers.
 
     Known "the cat sat", said "cat the sat": longest common subsequence 2, F 2/3.
     """
-    if question.answer is None:
-        return None
-    return max(_rouge_l(answer.answer, known) for known in (question.answer, *question.aliases))
+    return _rouge(answer, question, overlap.rouge_l)
 
 
-def _rouge_l(said: str, known: str) -> float:
-    a, b = re.findall(r"[a-z0-9]+", said.lower()), re.findall(r"[a-z0-9]+", known.lower())
-    if not a or not b:
-        return 0.0
-    row = [0] * (len(b) + 1)
-    for word in a:
-        diagonal = 0
-        for j, other in enumerate(b, 1):
-            diagonal, row[j] = row[j], diagonal + 1 if word == other else max(row[j], row[j - 1])
-    common = row[-1]
-    if not common:
-        return 0.0
-    precision, recall = common / len(a), common / len(b)
-    return 2 * precision * recall / (precision + recall)
+def bleu(answer: Answer, question: Question) -> float | None:
+    """BLEU of this one answer against all known ones, by sacrebleu; not scored where that is not installed."""
+    return None if question.answer is None else sentence_bleu(answer.answer, _known(question))
 
 
 def bits_per_byte(answer: Answer, question: Question) -> float | None:
@@ -131,6 +146,38 @@ def citation_match(answer: Answer, question: Question) -> float | None:
     if question.document is None or answer.is_declined or not answer.passages:
         return None
     return float(any(c.uri == question.document for c in answer.citations))
+
+
+def citation_precision(answer: Answer, question: Question) -> float | None:
+    """Share of the citations whose quote stands in the document that answers the question; not scored without any.
+
+    Two citations, one of the right document and verified, one of another: 1/2.
+    """
+    if question.document is None or not answer.citations:
+        return None
+    return sum(_is_right(c, question) for c in answer.citations) / len(answer.citations)
+
+
+def citation_recall(answer: Answer, question: Question) -> float | None:
+    """1 if the document that answers the question is cited with a quote that stands there, else 0.
+
+    An answer that was declined gives no evidence and gets 0, unlike in `citation_match`.
+    """
+    if question.document is None or question.answer is None or not answer.passages:
+        return None
+    return float(any(_is_right(c, question) for c in answer.citations))
+
+
+def _is_right(citation: Citation, question: Question) -> bool:
+    return citation.is_verified and citation.uri == question.document
+
+
+def brier(answer: Answer, question: Question) -> float | None:
+    """Squared distance of the fitted doubt from what is so: 1 if the documents do not answer, else 0 (Brier 1950).
+
+    Doubt 0.3 on a question with an answer: 0.09. Not scored without a fitted rule.
+    """
+    return None if answer.doubt is None else (answer.doubt - float(question.answer is None)) ** 2
 
 
 def retrieval_hit(answer: Answer, question: Question) -> float | None:
@@ -164,13 +211,14 @@ def seconds(answer: Answer, question: Question) -> float | None:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric with its direction and whether its values are 0 and 1 only."""
+    """A metric with its direction, whether its values are 0 and 1 only, and whether they lie between 0 and 1."""
 
     name: str
     score: Callable[[Answer, Question], float | None]
     better: Literal["higher", "lower"] = "higher"
     is_binary: bool = True
     title: str = ""
+    is_bounded: bool = True
 
 
 METRICS: dict[str, Metric] = {
@@ -178,14 +226,22 @@ METRICS: dict[str, Metric] = {
     for m in (
         Metric("exact_match", exact_match, title="Exact match"),
         Metric("token_f1", token_f1, is_binary=False, title="Token F1"),
+        Metric("token_precision", token_precision, is_binary=False, title="Token precision"),
+        Metric("token_recall", token_recall, is_binary=False, title="Token recall"),
         Metric("overall_f1", overall_f1, is_binary=False, title="F1 with declines"),
+        Metric("rouge_1", rouge_1, is_binary=False, title="ROUGE-1"),
+        Metric("rouge_2", rouge_2, is_binary=False, title="ROUGE-2"),
         Metric("rouge_l", rouge_l, is_binary=False, title="ROUGE-L"),
-        Metric("bits_per_byte", bits_per_byte, better="lower", is_binary=False, title="Bits per byte, known answer"),
+        Metric("bleu", bleu, is_binary=False, title="BLEU"),
+        Metric("bits_per_byte", bits_per_byte, "lower", False, "Bits per byte, known answer", is_bounded=False),
         Metric("groundedness", groundedness, title="Grounded"),
         Metric("citation_match", citation_match, title="Cites right document"),
+        Metric("citation_precision", citation_precision, is_binary=False, title="Citation precision"),
+        Metric("citation_recall", citation_recall, title="Citation recall"),
         Metric("retrieval_hit", retrieval_hit, title="Passage found"),
         Metric("abstention", abstention, title="Declines unanswerable"),
         Metric("false_decline", false_decline, better="lower", title="Declines answerable"),
-        Metric("seconds", seconds, better="lower", is_binary=False, title="Seconds"),
+        Metric("brier", brier, better="lower", is_binary=False, title="Brier score of the doubt"),
+        Metric("seconds", seconds, better="lower", is_binary=False, title="Seconds", is_bounded=False),
     )
 }

@@ -9,12 +9,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fieldwise.evaluate.curves import calibration_section
 from fieldwise.evaluate.items import LEAST_IN_SLICE, Slice, slices
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
-from fieldwise.evaluate.table import cell, scored, title
+from fieldwise.evaluate.table import cell, detectable, need, scored, title
 from fieldwise.page.frame import contents, whole
 from fieldwise.page.look import STYLE
 from fieldwise.page.markup import escape, label, section, table
@@ -35,14 +36,15 @@ _METRIC_HEADING = '<span class="unseen">Metric</span>'
 _SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?"}
 _MEANING = {
     "PASS": "Every gate passed: each interval lies on the right side.",
-    "FAIL": "A gate failed: its interval lies on the wrong side, or its figure could not be measured.",
+    "FAIL": "A gate failed: its interval lies on the wrong side, or shows a loss beyond chance that was found larger than allowed, or its figure could not be measured.",
     "INCONCLUSIVE": "No gate failed, but not all passed: an interval lies on both sides, so these questions do not decide.",
 }
 _METHODS = {
     "Wilson": "Wilson score interval of a share, widened where questions about one document agree with each other.",
-    "cluster bootstrap": "Whole documents are drawn again and again; the middle 95&nbsp;% of the means is the interval.",
-    "few documents": "Fewer than ten documents were there to draw. Single questions were drawn as well, and the wider of both intervals is given.",
-    "McNemar": "Exact McNemar test on the questions that only one of the two systems gets right (two-sided p).",
+    "Clopper-Pearson": "Exact interval of a share where all or none of the questions count, for as many questions as they are worth if those about one document agree a little.",
+    "cluster bootstrap": "Whole documents are drawn again and again; the middle 95&nbsp;% of the means, widened to what Student's t says for this number of documents, is the interval.",
+    "few documents": "Fewer than ten documents were there to draw, or a few of them hold most of the questions: the interval is that of Student's t over the documents, or that of draws of single questions where it is wider.",
+    "McNemar": "p is that of the exact McNemar test on the questions that only one of the two systems gets right, since no two questions are about one document. Elsewhere it is read off the interval.",
 }
 
 
@@ -78,6 +80,7 @@ def page(measured: Measured) -> str:
         _differences(measured.report),
         _slices(measured),
         flips_section(measured.report, measured.questions, measured.answers, measured.scores),
+        _doubt(measured),
         declines_section(measured.report, measured.candidate, measured.questions, measured.answers),
         _method(measured),
     ]
@@ -131,10 +134,10 @@ def _verdict(verdict: str) -> str:
 
 def _gate(report: EvalReport, gate: GateResult) -> str:
     found = f"Found: {gate.found}"
-    need = f"; would need about {gate.need_n} items to decide" if gate.need_n else ""
+    more = need(gate)
     if gate.metric == "seconds":  # no rerun repeats a time, and this file must be repeated
-        found, need = "Found: a time, which the table on the terminal shows", ""
-    return f'<p class="wanted">{escape(in_words(report, gate))}</p><p class="found">{escape(found + need)}</p>'
+        found, more = "Found: a time, which the table on the terminal shows", ""
+    return f'<p class="wanted">{escape(in_words(report, gate))}</p><p class="found">{escape(found + more)}</p>'
 
 
 def in_words(report: EvalReport, gate: GateResult) -> str:
@@ -227,7 +230,8 @@ def _differences(report: EvalReport) -> str:
         "differences",
         "Paired differences",
         f"<p>To {escape(title(report, report.baseline))}, on the questions both were scored on. Positive is better, also where less is better. "
-        "Better or worse is said only where the whole interval lies on one side of 0.</p>",
+        "Better or worse is said only where the whole interval lies on one side of 0, and taken alone is added where "
+        f"p, adjusted for all differences of this table together (Holm), is above 0.05.</p><p>{escape(detectable(report))}</p>",
         table(
             "Difference to the baseline",
             [_METRIC_HEADING, *(_heading(report, s.system) for s in systems)],
@@ -240,19 +244,29 @@ def _differences(report: EvalReport) -> str:
 def _difference(found: Difference | None) -> str:
     if found is None or found.value is None or found.low is None or found.high is None:
         return '-<span class="note">no question scored on both</span>'
-    notes = f"{_word(found.low, found.high)}, n={found.n}"
-    if p := found.method.partition("McNemar p=")[2]:
-        notes += ", p<0.001" if float(p) < 0.001 else f", p={p}"
+    notes = f"{_word(found)}, n={found.n}"
+    if found.p_adjusted is not None and found.changed:
+        notes += ", p<0.001" if found.p_adjusted < 0.001 else f", p={found.p_adjusted:.2g}"
     return (
         f'{found.value:+.2f} <span class="interval-text">[{found.low:+.2f}, {found.high:+.2f}]</span>'
         f'<span class="note">{escape(notes)}</span>'
     )
 
 
-def _word(low: float, high: float) -> str:
-    if low == high == 0.0:
-        return "no difference"
-    return "better" if low > 0 else "worse" if high < 0 else "not decided"
+def _word(found: Difference) -> str:
+    if found.changed == 0:
+        return "no question differs"
+    if found.low is None or found.high is None or found.low <= 0 <= found.high:
+        return "not decided"
+    alone = "" if found.p_adjusted is None or found.p_adjusted <= 0.05 else " taken alone"
+    return ("better" if found.low > 0 else "worse") + alone
+
+
+def _doubt(measured: Measured) -> str:
+    system = measured.report.system(measured.candidate)
+    if system is None or system.calibration is None:
+        return ""
+    return calibration_section(system.calibration, title(measured.report, system.system))
 
 
 # ---------------------------------------------------------------- slices
@@ -314,7 +328,7 @@ def _method(measured: Measured) -> str:
         "How the intervals were made",
         f"<p>All intervals are 95&nbsp;%, from {measured.samples} draws with seed {report.seed} where something is drawn. "
         "Questions about one document are not independent, so documents are drawn whole. "
-        "No interval is corrected for how many figures are compared here; slices above all are for finding out where to look. "
+        "Intervals are not corrected for how many figures are compared here, the p-values of the differences are (Holm), and so are the gates that failed; slices are for finding out where to look. "
         "What could not be scored is left out and counted, never taken as 0.</p>",
         f'<dl class="methods">{items}</dl>',
     )

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
+from fieldwise.evaluate.calibration import Calibration, calibrate
 from fieldwise.evaluate.metrics import METRICS, Metric
+from fieldwise.evaluate.overlap import CorpusBleu, corpus_bleu
+from fieldwise.evaluate.power import minimum_detectable_effect, needed_n, passes_from
 from fieldwise.evaluate.settings import GateSettings
 from fieldwise.evaluate.statistics import (
-    FEW_CLUSTERS,
     Estimate,
+    are_few,
     bootstrap_mean,
+    bounded_mean,
     clustered_share,
+    degrees_of_freedom,
+    holm,
     mcnemar,
-    needed_n,
+    p_beyond,
     paired_difference,
 )
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question, Record
 
-_LEAST_ITEMS = 20
+LEAST_ITEMS = 20
+_SAME = 1e-9
+_FALSE_ALARMS = 0.05  # of all gates together, where nothing is worse than the gates allow
 
 
 class Scored(NamedTuple):
@@ -37,6 +46,8 @@ class SystemReport(Record):
     system: str
     figures: dict[str, Interval]
     differences: dict[str, Difference] = Field(default_factory=dict)
+    calibration: Calibration | None = Field(None, description="of the fitted doubt, where there is one")
+    bleu: CorpusBleu | None = Field(None, description="of all answers together; None without sacrebleu")
 
 
 class EvalReport(Record):
@@ -88,22 +99,27 @@ def summarise(scored: Scored, clusters: Sequence[str], samples: int, seed: int) 
     if not kept:
         return Interval(value=None, n=0, unscored=unscored, method="nothing scored")
     values, names = [v for v, _ in kept], [c for _, c in kept]
-    # All 0 or all 1: every draw would be the same, an interval without width, so the share of such items is judged.
-    binary = METRICS[scored.metric].is_binary or (set(values) in ({0.0}, {1.0}) and scored.metric != "seconds")
-    estimate = clustered_share(values, names) if binary else bootstrap_mean(values, names, samples, seed)
+    metric = METRICS[scored.metric]
+    if metric.is_binary:
+        estimate = clustered_share(values, names)
+    else:
+        estimate = (bounded_mean if metric.is_bounded else bootstrap_mean)(values, names, samples, seed)
     return Interval(
         value=estimate.value,
         low=estimate.low,
         high=estimate.high,
         n=len(kept),
         unscored=unscored,
-        method="Wilson, clustered" if binary else _drawn(names),
+        method=_share(estimate.value) if metric.is_binary else _drawn(names),
     )
 
 
+def _share(value: float) -> str:
+    return "Clopper-Pearson, clustered" if value in (0.0, 1.0) else "Wilson, clustered"
+
+
 def _drawn(clusters: Sequence[str]) -> str:
-    few = len(set(clusters)) < FEW_CLUSTERS
-    return "cluster bootstrap" + (", few documents: not narrower than over questions" if few else "")
+    return "Student's t, few documents: not narrower than over questions" if are_few(clusters) else "cluster bootstrap"
 
 
 def compare(candidate: Scored, baseline: Scored, clusters: Sequence[str], samples: int, seed: int) -> Difference:
@@ -117,13 +133,14 @@ def compare(candidate: Scored, baseline: Scored, clusters: Sequence[str], sample
         return Difference(
             value=None, n=0, unscored=len(clusters), baseline=baseline.system, method="no item scored on both"
         )
-    sign = 1.0 if METRICS[candidate.metric].better == "higher" else -1.0
-    values = paired_difference(
-        [sign * c for c, _, _ in pairs], [sign * b for _, b, _ in pairs], [n for _, _, n in pairs], samples, seed
-    )
-    method = f"paired {_drawn([n for _, _, n in pairs])}"
-    if METRICS[candidate.metric].is_binary:
-        method += f", McNemar p={mcnemar([c for c, _, _ in pairs], [b for _, b, _ in pairs]):.2g}"
+    metric, names = METRICS[candidate.metric], [n for _, _, n in pairs]
+    sign = 1.0 if metric.better == "higher" else -1.0
+    after, before = [sign * c for c, _, _ in pairs], [sign * b for _, b, _ in pairs]
+    values = paired_difference(after, before, names, samples, seed, is_bounded=metric.is_bounded)
+    freedom = degrees_of_freedom(names)
+    method, p = f"paired {_drawn(names)}", min(1.0, 2 * p_beyond(values, 0.0, freedom))
+    if metric.is_binary and len(set(names)) == len(names):  # it takes the questions to be independent
+        method, p = f"{method}, McNemar", mcnemar(after, before)
     return Difference(
         value=values.value,
         low=values.low,
@@ -131,8 +148,81 @@ def compare(candidate: Scored, baseline: Scored, clusters: Sequence[str], sample
         n=len(pairs),
         unscored=len(clusters) - len(pairs),
         baseline=baseline.system,
+        changed=sum(abs(c - b) > _SAME for c, b in zip(after, before, strict=True)),
+        freedom=freedom,
+        p=p,
+        detectable=minimum_detectable_effect(values),
         method=method,
     )
+
+
+def adjust_differences(systems: Sequence[SystemReport], metrics: Sequence[str]) -> tuple[SystemReport, ...]:
+    """Return the systems with the p-values of all these differences adjusted as one family (Holm)."""
+    family = [(s.system, m) for s in systems for m, d in s.differences.items() if m in metrics and d.p is not None]
+    found = {s.system: s.differences for s in systems}
+    adjusted = dict(zip(family, holm([found[s][m].p or 0.0 for s, m in family]), strict=True))
+
+    def with_adjusted(system: str, metric: str, difference: Difference) -> Difference:
+        return difference.model_copy(update={"p_adjusted": adjusted.get((system, metric))})
+
+    return tuple(
+        s.model_copy(update={"differences": {m: with_adjusted(s.system, m, d) for m, d in s.differences.items()}})
+        for s in systems
+    )
+
+
+def with_whole_sets(
+    report: EvalReport, answers: dict[str, Sequence[Answer]], questions: Sequence[Question]
+) -> EvalReport:
+    """Return the report with the figures that answers have only together: calibration and corpus BLEU."""
+    names = cluster_names(questions)
+
+    def bleu(given: Sequence[Answer]) -> CorpusBleu | None:
+        known = [
+            (a.answer, (q.answer, *q.aliases)) for a, q in zip(given, questions, strict=True) if q.answer is not None
+        ]
+        return corpus_bleu([said for said, _ in known], [answers for _, answers in known])
+
+    systems = tuple(
+        s.model_copy(
+            update={
+                "calibration": calibrate(answers[s.system], questions, names, report.seed),
+                "bleu": bleu(answers[s.system]),
+            }
+        )
+        for s in report.systems
+    )
+    return report.model_copy(update={"systems": systems})
+
+
+def judge_all(
+    gates: Sequence[GateSettings],
+    scores: dict[str, dict[str, Scored]],
+    clusters: Sequence[str],
+    samples: int,
+    seed: int,
+) -> tuple[GateResult, ...]:
+    """Decide all gates as one family."""
+    return as_family([judge(gate, scores, clusters, samples, seed) for gate in gates])
+
+
+def as_family(results: Sequence[GateResult]) -> tuple[GateResult, ...]:
+    """Return the results with p-values adjusted (Holm); a FAIL that the adjustment does not bear out is INCONCLUSIVE.
+
+    So the gates together raise a false alarm in at most 5 % of the cases, however many there are. PASS needs no
+    adjustment: all must pass, so a wrong PASS of the whole takes one of the gate that is not met, at its own level
+    (Berger 1982, intersection-union tests).
+    """
+    measured = [n for n, r in enumerate(results) if r.p is not None]
+    adjusted = dict(zip(measured, holm([results[n].p or 0.0 for n in measured]), strict=True))
+    made = []
+    for n, result in enumerate(results):
+        update: dict[str, object] = {"p_adjusted": adjusted.get(n)}
+        if result.verdict == "FAIL" and adjusted.get(n, 0.0) > _FALSE_ALARMS:
+            update["verdict"] = "INCONCLUSIVE"
+            update["found"] = f"{result.found}; p={adjusted[n]:.2g} among {len(measured)} gates"
+        made.append(result.model_copy(update=update))
+    return tuple(made)
 
 
 def judge(
@@ -141,90 +231,92 @@ def judge(
     """Decide one gate: PASS, FAIL, or INCONCLUSIVE with the number of items it would need. A missing metric fails."""
     metric = METRICS.get(gate.metric)
     candidate = scores.get(gate.system, {}).get(gate.metric)
-    if metric is None or candidate is None:
-        return GateResult(
-            metric=gate.metric,
-            verdict="FAIL",
-            requirement=_requirement(gate),
-            found="not measured: add the metric's system to evaluate.systems"
-            if metric
-            else f"unknown metric; known: {', '.join(METRICS)}",
-        )
+    if metric is None:
+        return _result(gate, "FAIL", f"unknown metric; known: {', '.join(METRICS)}")
+    if candidate is None:
+        return _result(gate, "FAIL", "not measured: add the metric's system to evaluate.systems")
     figure = summarise(candidate, clusters, samples, seed)
-    if figure.value is None or figure.n < _LEAST_ITEMS:
-        return GateResult(
-            metric=gate.metric,
-            verdict="INCONCLUSIVE",
-            requirement=_requirement(gate),
-            found=f"{figure.n} scored items",
-            need_n=_LEAST_ITEMS,
-        )
-    if gate.at_least is not None and (verdict := _against_level(gate, figure, metric)) is not None:
-        return verdict
+    if figure.value is None or figure.n < LEAST_ITEMS:
+        return _result(gate, "INCONCLUSIVE", f"{figure.n} scored items", need_n=LEAST_ITEMS)
+    if gate.at_least is not None and (result := _against_level(gate, figure, metric)) is not None:
+        return result
     if gate.baseline is None:
-        return GateResult(metric=gate.metric, verdict="PASS", requirement=_requirement(gate), found=_shown(figure))
+        return _result(gate, "PASS", _shown(figure))
     reference = scores.get(gate.baseline, {}).get(gate.metric)
     if reference is None:
-        return GateResult(
-            metric=gate.metric,
-            verdict="FAIL",
-            requirement=_requirement(gate),
-            found=f"the baseline {gate.baseline} was not measured",
-        )
+        return _result(gate, "FAIL", f"the baseline {gate.baseline} was not measured")
     return judge_pair(gate, candidate, reference, clusters, samples, seed)
+
+
+def _result(
+    gate: GateSettings,
+    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"],
+    found: str,
+    *,
+    need_n: int | None = None,
+    passes_from: float | None = None,
+    p: float | None = None,
+    system: str | None = None,
+) -> GateResult:
+    return GateResult(
+        metric=gate.metric,
+        verdict=verdict,
+        requirement=_requirement(gate, system),
+        found=found,
+        need_n=need_n,
+        passes_from=passes_from,
+        p=p,
+    )
 
 
 def _against_level(gate: GateSettings, figure: Interval, metric: Metric) -> GateResult | None:
     level = gate.at_least
-    assert level is not None and figure.low is not None and figure.high is not None
-    worst, best = (figure.low, figure.high) if metric.better == "higher" else (-figure.high, -figure.low)
-    limit = level if metric.better == "higher" else -level
-    if worst >= limit:
+    assert level is not None and figure.value is not None and figure.low is not None and figure.high is not None
+    found = Estimate(figure.value, figure.low, figure.high)
+    if metric.better == "lower":
+        found, level = Estimate(-found.value, -found.high, -found.low), -level
+    if found.low >= level:
         return None
-    verdict = "FAIL" if best < limit else "INCONCLUSIVE"
-    assert figure.value is not None
-    return GateResult(
-        metric=gate.metric,
-        verdict=verdict,
-        requirement=_requirement(gate),
-        found=_shown(figure),
-        need_n=needed_n(figure.n, Estimate(figure.value, figure.low, figure.high), level)
-        if verdict == "INCONCLUSIVE"
-        else None,
-    )
+    p = _against(found, level)
+    if found.high < level:
+        return _result(gate, "FAIL", _shown(figure), p=p)
+    return _result(gate, "INCONCLUSIVE", _shown(figure), need_n=needed_n(figure.n, found, level), p=p)
+
+
+def _against(found: Estimate, limit: float, freedom: float | None = None) -> float:
+    """One-sided p-value that the truth reaches a limit."""
+    p = p_beyond(found, limit, math.inf if freedom is None else freedom)
+    return p if found.value < limit else 1 - p
 
 
 def judge_pair(
     gate: GateSettings, candidate: Scored, reference: Scored, clusters: Sequence[str], samples: int, seed: int
 ) -> GateResult:
-    """Decide whether the candidate is better, or not worse by more than the margin, than the reference on the same items."""
-    difference = compare(candidate, reference, clusters, samples, seed)
-    requirement = _requirement(gate, candidate.system)
-    if difference.value is None or difference.n < _LEAST_ITEMS:
-        return GateResult(
-            metric=gate.metric,
-            verdict="INCONCLUSIVE",
-            requirement=requirement,
-            found=f"{difference.n} items scored on both",
-            need_n=_LEAST_ITEMS,
-        )
+    """Decide whether the candidate is better, or not worse by more than the margin, than the reference on the same items.
+
+    A loss that was found larger than the margin and is beyond chance fails, though it may be a little smaller in truth:
+    nothing is left to decide but by how much. Without any real change this is as rare as the interval says.
+    """
+    difference, system = compare(candidate, reference, clusters, samples, seed), candidate.system
+    if difference.value is None or difference.n < LEAST_ITEMS:
+        found = f"{difference.n} items scored on both"
+        return _result(gate, "INCONCLUSIVE", found, need_n=LEAST_ITEMS, system=system)
     assert difference.low is not None and difference.high is not None
-    limit = -gate.margin if gate.requires == "not_worse" else gate.margin
-    if difference.low > limit or (gate.requires == "not_worse" and difference.low == difference.high == 0.0):
-        return GateResult(
-            metric=gate.metric, verdict="PASS", requirement=requirement, found=_shown(difference, sign=True)
-        )
-    if difference.high <= limit:
-        return GateResult(
-            metric=gate.metric, verdict="FAIL", requirement=requirement, found=_shown(difference, sign=True)
-        )
-    return GateResult(
-        metric=gate.metric,
-        verdict="INCONCLUSIVE",
-        requirement=requirement,
-        found=_shown(difference, sign=True),
-        need_n=needed_n(difference.n, Estimate(difference.value, difference.low, difference.high), limit),
-    )
+    found, limit = _shown(difference, sign=True), -gate.margin if gate.requires == "not_worse" else gate.margin
+    estimate = Estimate(difference.value, difference.low, difference.high)
+    power, p = passes_from(estimate, limit), _against(estimate, limit, difference.freedom)
+    if estimate.low > limit or (gate.requires == "not_worse" and difference.changed == 0):
+        return _result(gate, "PASS", found, passes_from=power, p=p, system=system)
+    if gate.requires == "not_worse" and estimate.value < limit and estimate.high < 0:
+        beyond = "" if estimate.high <= limit else ", a loss beyond chance"
+        p = _against(estimate, 0.0, difference.freedom)
+        return _result(gate, "FAIL", found + beyond, passes_from=power, p=p, system=system)
+    if difference.changed == 0:
+        return _result(gate, "FAIL", f"{found}, no item differs", passes_from=power, system=system)
+    if estimate.high <= limit:
+        return _result(gate, "FAIL", found, passes_from=power, p=p, system=system)
+    need = needed_n(difference.n, estimate, limit)
+    return _result(gate, "INCONCLUSIVE", found, need_n=need, passes_from=power, p=p, system=system)
 
 
 def _requirement(gate: GateSettings, system: str | None = None) -> str:

@@ -25,6 +25,17 @@ class GateSettings(Settings):
     at_least: float | None = Field(None, description="the lower end of the interval must reach this level")
 
 
+class RegressionSettings(Settings):
+    """One requirement of `fieldwise gate --baseline`: the same system of an earlier run, on the same questions."""
+
+    metric: str
+    requires: Literal["better", "not_worse"] = Field(
+        "not_worse",
+        description="better: the interval of the paired difference lies above margin; not_worse: above -margin",
+    )
+    margin: float = Field(0.05, ge=0)
+
+
 class EvaluateSettings(Settings):
     """Settings of the evaluate stage."""
 
@@ -51,7 +62,16 @@ class EvaluateSettings(Settings):
         ),
         description="every one must pass before a release",
     )
+    regressions: tuple[RegressionSettings, ...] = Field(
+        (
+            RegressionSettings(metric="token_f1"),
+            RegressionSettings(metric="overall_f1"),
+            RegressionSettings(metric="groundedness"),
+        ),
+        min_length=1,
+        description="what `fieldwise gate --baseline` requires",
+    )
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without the places of the questions: their content counts."""
-        return self.model_dump(mode="json", exclude={"questions", "development"})
+        """Return the settings that shape the report: not the places of the questions, whose content counts."""
+        return self.model_dump(mode="json", exclude={"questions", "development", "regressions"})

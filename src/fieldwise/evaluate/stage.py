@@ -25,17 +25,21 @@ from fieldwise.evaluate.report import (
     EvalReport,
     Scored,
     SystemReport,
+    adjust_differences,
+    as_family,
     cluster_names,
     compare,
-    judge,
+    judge_all,
     judge_pair,
     overall,
     report_json,
     score_system,
     summarise,
+    with_whole_sets,
 )
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
-from fieldwise.evaluate.table import markdown, plain
+from fieldwise.evaluate.table import SHOWN, markdown, plain
+from fieldwise.extras import require
 from fieldwise.files import append_jsonl, read_json, read_ledger, write_json, write_jsonl, write_text
 from fieldwise.hashing import canonical_json, sha256_text
 from fieldwise.interfaces import Answerer, Engine, Sampling
@@ -151,6 +155,9 @@ def _write_predictions(step: StepRun, system: str, answers: Sequence[Answer], qu
                 "id": q.id,
                 "question": q.question,
                 "expected": q.answer,
+                "aliases": list(q.aliases),
+                "document": q.document,
+                "kind": q.kind,
                 "answer": a.model_dump(mode="json", exclude={"timings"}),
                 "scores": {n: m.score(a, q) for n, m in METRICS.items() if n != "seconds"},
             }
@@ -185,6 +192,7 @@ def run_baseline(
     settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun
 ) -> dict[str, JsonValue]:
     """Measure the base before anything is trained; returns its main figures."""
+    require("scipy", extra="eval", to="compute intervals")  # said before hours are spent
     questions = load_questions(settings, step.run)
     facts: dict[str, JsonValue] = {"questions": len(questions)}
     times: dict[str, JsonValue] = {}
@@ -346,6 +354,7 @@ def run_evaluate(
     report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run)).model_copy(
         update={"has_dpo": "dpo" in _tuned(step.run)}
     )
+    report = with_whole_sets(report, given, questions)
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
     write_text(step.out("5_reports/report.md"), markdown(report))
     measured = Measured(
@@ -392,17 +401,19 @@ def run_served(
         reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions),
     }
     names = cluster_names(questions)
-    verdicts = [
-        judge_pair(
-            gate,
-            scores["served"][gate.metric],
-            scores[reference][gate.metric],
-            names,
-            settings.bootstrap_samples,
-            step.seed,
-        )
-        for gate in gates
-    ]
+    verdicts = as_family(
+        [
+            judge_pair(
+                gate,
+                scores["served"][gate.metric],
+                scores[reference][gate.metric],
+                names,
+                settings.bootstrap_samples,
+                step.seed,
+            )
+            for gate in gates
+        ]
+    )
     same = sum(a.text == b.text for a, b in zip(answers, _earlier_answers(step.run, reference, questions), strict=True))
     figures: dict[str, JsonValue] = {
         m: summarise(s, names, settings.bootstrap_samples, step.seed).model_dump(mode="json")
@@ -477,15 +488,14 @@ def build_report(
             }
         )
         systems.append(SystemReport(system=system, figures=figures, differences=differences))
-    gates = tuple(judge(gate, scores, names, samples, seed) for gate in settings.gates)
     return EvalReport(
         questions=len(questions),
         unanswerable=sum(q.answer is None for q in questions),
         questions_sha256=sha256_text(canonical_json([q.model_dump(mode="json") for q in questions])),
         baseline=baseline,
         selected=selected,
-        systems=tuple(systems),
-        gates=gates,
+        systems=adjust_differences(systems, [m for m in SHOWN if m != "seconds"]),
+        gates=judge_all(settings.gates, scores, names, samples, seed),
         seed=seed,
     )
 

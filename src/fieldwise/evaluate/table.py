@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.report import EvalReport, SystemReport
-from fieldwise.records import Interval
+from fieldwise.records import GateResult, Interval
 
 SHOWN = (
     "exact_match",
@@ -72,12 +72,34 @@ def plain(report: EvalReport) -> str:
     lines.append(
         f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole."
     )
+    if told := detectable(report):
+        lines.append(told)
     if report.gates:
         lines += ["", f"Gates: {report.verdict}"]
-        for gate in report.gates:
-            need = f"; would need about {gate.need_n} items" if gate.need_n else ""
-            lines.append(f"  {gate.verdict:12} {gate.requirement}: {gate.found}{need}")
+        lines += [f"  {gate.verdict:12} {gate.requirement}: {gate.found}{need(gate)}" for gate in report.gates]
     return "\n".join(lines)
+
+
+def need(gate: GateResult) -> str:
+    """What more a gate would have taken to decide, or from which difference on it passes; nothing if neither is known."""
+    if gate.need_n:
+        return f"; would need about {gate.need_n} items"
+    if gate.passes_from is not None:
+        return f"; passes in 80 % of cases from a true {gate.passes_from:+.3f} on"
+    return ""
+
+
+def detectable(report: EvalReport) -> str:
+    """Which true difference to the baseline these questions would show, for what would be released."""
+    system = report.system("rag_sft_dpo") or report.systems[-1]
+    known = {m: d.detectable for m, d in system.differences.items() if d.detectable is not None}
+    parts = [f"{METRICS[m].title} {known[m]:.2f}" for m in ("token_f1", "overall_f1", "abstention") if m in known]
+    if not parts:
+        return ""
+    return (
+        f"With these questions a true difference between {title(report, system.system)} and "
+        f"{title(report, report.baseline)} is seen with 80 % power from: {', '.join(parts)}."
+    )
 
 
 def markdown(report: EvalReport) -> str:
@@ -90,15 +112,13 @@ def markdown(report: EvalReport) -> str:
         f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole.",
         "",
     ]
+    if told := detectable(report):
+        lines += [told, ""]
     lines += [f"Paired differences to {title(report, report.baseline)} (positive is better):", ""]
     lines += [f"- {title(report, s.system)}: {_differences(s)}" for s in report.systems if s.differences]
     if report.gates:
         lines += ["", f"Gates: **{report.verdict}**", ""]
-        lines += [
-            f"- **{g.verdict}** {g.requirement}: {g.found}"
-            + (f" (would need about {g.need_n} items)" if g.need_n else "")
-            for g in report.gates
-        ]
+        lines += [f"- **{g.verdict}** {g.requirement}: {g.found}{need(g)}" for g in report.gates]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,210 @@
+"""The gate on its own: a run against its own gates, or question by question against what an earlier run scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from fieldwise.errors import DatasetError
+from fieldwise.evaluate.baseline import (
+    Baseline,
+    Measured,
+    measured_systems,
+    metrics_hash,
+    read_baseline,
+    read_measured,
+    same_questions,
+)
+from fieldwise.evaluate.metrics import METRICS
+from fieldwise.evaluate.report import EvalReport, as_family, judge_pair, overall
+from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, RegressionSettings
+from fieldwise.files import read_json
+from fieldwise.records import GateResult, Record
+from fieldwise.run import RunFolder
+
+EXIT_CODES = {"PASS": 0, "FAIL": 3, "INCONCLUSIVE": 4}
+_FLIPS, _SAME = "overall_f1", 1e-9
+
+
+class Flipped(Record):
+    """A question whose score changed."""
+
+    id: str
+    before: float
+    after: float
+
+
+class GateReport(Record):
+    """What was judged against what, and the verdict."""
+
+    run: str
+    baseline: str | None = Field(None, description="None: the run's own gates, as its report holds them")
+    system: str | None = None
+    questions: int
+    documents: int | None = None
+    questions_sha256: str
+    seed: int
+    baseline_seed: int | None = None
+    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"]
+    gates: tuple[GateResult, ...]
+    lost: tuple[Flipped, ...] = Field((), description="questions answered worse than in the baseline, by overall_f1")
+    won: tuple[Flipped, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 PASS, 3 FAIL, 4 INCONCLUSIVE."""
+        return EXIT_CODES[self.verdict]
+
+
+def own_gates(run: RunFolder, name: str) -> GateReport:
+    """Return the run's own gates: those of its report, and of the file to serve if one was measured."""
+    value = read_json(run.require("5_reports/report.json", "evaluate"))
+    value.pop("verdict", None)
+    report = EvalReport.model_validate(value)
+    gates, notes = list(report.gates), []
+    served = run.path / "5_reports/served.json"
+    if served.exists():
+        found = read_json(served).get("gates")
+        gates += [GateResult.model_validate(g) for g in found] if isinstance(found, list) else []
+    else:
+        notes.append("no file to serve was measured yet: these are the gates of the weights")
+    if not gates:
+        raise DatasetError(
+            "the report holds no gate",
+            where=run.path / "5_reports/report.json",
+            fix="Set evaluate.gates in the recipe, or compare with an earlier run: --baseline DIR",
+        )
+    return GateReport(
+        run=name,
+        questions=report.questions,
+        questions_sha256=report.questions_sha256,
+        seed=report.seed,
+        verdict=overall(gates),
+        gates=tuple(gates),
+        notes=tuple(notes),
+    )
+
+
+class _Pair(NamedTuple):
+    candidate: Measured
+    baseline: Baseline
+    order: list[int]
+
+
+def against(
+    run: RunFolder, baseline: Path, settings: EvaluateSettings, *, name: str, system: str | None = None
+) -> GateReport:
+    """Judge a run question by question against a run folder or a baseline file by `evaluate.regressions`.
+
+    Raises DatasetError where the two were asked other questions.
+    """
+    pair = _pair(run, baseline, name, system)
+    candidate = pair.candidate.baseline
+    gates = judge_regressions(settings.regressions, pair, settings.bootstrap_samples)
+    lost, won = _flipped(pair)
+    notes = []
+    if pair.baseline.metrics_sha256 != metrics_hash():
+        notes.append("the baseline was scored by other code than today's; make it anew if a metric has changed")
+    if pair.baseline.seed != candidate.seed:
+        notes.append(f"other seeds: {candidate.seed} against {pair.baseline.seed}")
+    return GateReport(
+        run=name,
+        baseline=str(baseline),
+        system=candidate.system,
+        questions=len(candidate.items),
+        documents=len(set(pair.candidate.clusters) - {i.id for i in candidate.items}),
+        questions_sha256=candidate.questions_sha256,
+        seed=candidate.seed,
+        baseline_seed=pair.baseline.seed,
+        verdict=overall(gates),
+        gates=gates,
+        lost=lost,
+        won=won,
+        notes=tuple(notes),
+    )
+
+
+def to_keep(run: RunFolder, name: str, system: str | None = None) -> Baseline:
+    """Return what a baseline file of this run holds."""
+    return read_measured(run, _system(measured_systems(run), None, system, run.path), name).baseline
+
+
+def _pair(run: RunFolder, baseline: Path, name: str, system: str | None) -> _Pair:
+    mine = measured_systems(run)
+    if baseline.is_dir():
+        other = RunFolder(baseline)
+        chosen = _system(mine, measured_systems(other), system, baseline)
+        found = read_measured(other, chosen, str(baseline)).baseline
+    elif baseline.is_file():
+        found = read_baseline(baseline)
+        chosen = _system(mine, [found.system], system, baseline)
+    else:
+        raise DatasetError(
+            "there is no baseline here", where=baseline, fix="Name a run folder or a baseline file with --baseline."
+        )
+    candidate = read_measured(run, chosen, name)
+    return _Pair(candidate, found, same_questions(candidate.baseline.items, found, baseline))
+
+
+def _system(mine: Sequence[str], other: Sequence[str] | None, wanted: str | None, where: object) -> str:
+    """The system to judge: the one wanted, else the one nearest to the release that both have."""
+    both = [s for s in mine if other is None or s in other]
+    if wanted is None and both:
+        return both[0]
+    if wanted is not None and wanted in both:
+        return wanted
+    theirs = "" if other is None else f"; the baseline has {', '.join(other) or 'none'}"
+    raise DatasetError(
+        "no system was measured in both" if wanted is None else f"the system {wanted} was not measured",
+        where=where,
+        found=f"the run has {', '.join(mine) or 'none'}{theirs}",
+        fix="Measure it with fieldwise evaluate, or name another with --system.",
+    )
+
+
+def judge_regressions(gates: Sequence[RegressionSettings], pair: _Pair, samples: int) -> tuple[GateResult, ...]:
+    """Judge every metric as one family; one that either side was not measured on fails."""
+    return as_family([_judge(gate, pair, samples) for gate in gates])
+
+
+def _judge(regression: RegressionSettings, pair: _Pair, samples: int) -> GateResult:
+    candidate = pair.candidate.baseline
+    gate = GateSettings(metric=regression.metric, requires=regression.requires, margin=regression.margin)
+    after = candidate.scored(gate.metric, range(len(candidate.items)))
+    before = pair.baseline.scored(gate.metric, pair.order)
+    for side, scored in (("the run", after), ("the baseline", before)):
+        if gate.metric not in METRICS or scored is None or all(v is None for v in scored.values):
+            return GateResult(
+                metric=gate.metric,
+                verdict="FAIL",
+                requirement=_requirement(regression, candidate.system),
+                found=f"{side} was not measured by it",
+            )
+    assert after is not None and before is not None
+    result = judge_pair(gate, after, before, pair.candidate.clusters, samples, candidate.seed)
+    return result.model_copy(update={"requirement": _requirement(regression, candidate.system)})
+
+
+def _requirement(gate: RegressionSettings, system: str) -> str:
+    word = "better than" if gate.requires == "better" else "not worse than"
+    margin = f" by more than {gate.margin:g}" if gate.margin else ""
+    return f"{system}: {gate.metric} {word} the baseline{margin}"
+
+
+def _flipped(pair: _Pair) -> tuple[tuple[Flipped, ...], tuple[Flipped, ...]]:
+    """Questions answered worse and better, the largest change first."""
+    items = pair.candidate.baseline.items
+    after, before = pair.candidate.baseline.scores.get(_FLIPS), pair.baseline.scored(_FLIPS, pair.order)
+    if after is None or before is None:
+        return (), ()
+    found = [
+        Flipped(id=item.id, before=b, after=a)
+        for item, a, b in zip(items, after, before.values, strict=True)
+        if a is not None and b is not None and abs(a - b) > _SAME
+    ]
+    found.sort(key=lambda f: (-abs(f.after - f.before), f.id))
+    return tuple(f for f in found if f.after < f.before), tuple(f for f in found if f.after > f.before)
