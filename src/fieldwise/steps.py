@@ -176,9 +176,9 @@ def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 
 
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
-    from fieldwise.evaluate import stage
+    from fieldwise.evaluate.select import run_select
 
-    return stage.run_select(recipe.evaluate, recipe.retrieve, step)
+    return run_select(recipe.evaluate, recipe.retrieve, step)
 
 
 def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
