@@ -28,7 +28,9 @@ def add(commands: Any, parents: Parents) -> None:
     judge.add_argument("--left", metavar="SYSTEM", help="compare two systems instead: this one, in both orders,")
     judge.add_argument("--right", metavar="SYSTEM", help="with this one")
     judge.add_argument(
-        "--endpoint", metavar="URL", help="OpenAI-compatible endpoint that judges (default: evaluate.judge of the recipe)"
+        "--endpoint",
+        metavar="URL",
+        help="OpenAI-compatible endpoint that judges (default: evaluate.judge of the recipe)",
     )
     judge.add_argument("--model", metavar="NAME", help="model of the endpoint")
     judge.add_argument("--key-env", metavar="VAR", help="environment variable that holds the key of the endpoint")
@@ -54,7 +56,9 @@ def add(commands: Any, parents: Parents) -> None:
         metavar="SHARE",
         help="share that must be right (or preferred, of --left), by the lower end; refused until the judge agrees with people",
     )
-    judge.add_argument("--sheet", type=Path, metavar="FILE", help="write answers to label by hand as CSV, and judge nothing")
+    judge.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="write answers to label by hand as CSV, and judge nothing"
+    )
     judge.add_argument("--sheet-size", type=int, default=100, metavar="N", help="how many (default 100)")
     judge.add_argument("--dry-run", action="store_true", help="say what it would cost, and ask nothing")
 
@@ -153,5 +157,7 @@ def _sheet(options: argparse.Namespace, count: int) -> int:
     if options.json:
         print_json({"file": str(options.sheet), "answers": count})
     else:
-        print(f"Wrote {count} answers to {options.sheet}. Fill the column label with right, wrong or cannot tell, then judge with --labels {options.sheet}.")
+        print(
+            f"Wrote {count} answers to {options.sheet}. Fill the column label with right, wrong or cannot tell, then judge with --labels {options.sheet}."
+        )
     return 0

@@ -8,9 +8,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from fieldwise.compare.judge_labels import Labels
-from fieldwise.compare.judging import Answered, Faced
-from fieldwise.evaluate.judge_card import (
+from fieldwise.compare.judge_card import (
     SAMPLES,
     JudgeCard,
     Labelled,
@@ -22,6 +20,8 @@ from fieldwise.evaluate.judge_card import (
     self_preference,
     standing,
 )
+from fieldwise.compare.judge_labels import Labels
+from fieldwise.compare.judging import Answered, Faced
 from fieldwise.evaluate.preference import Judged
 from fieldwise.evaluate.statistics import bounded_mean, clustered_share, paired_difference, sign_test
 from fieldwise.judge.pairwise import OUTCOMES, Preference
@@ -80,10 +80,10 @@ class JudgeReport(Record):
     card: JudgeCard
     labels_aside: tuple[str, ...] = ()
     at_least: float | None = None
-    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None = Field(None, description="against at_least, where it was asked for")
-    method: str = (
-        "Cannot tell, inconsistent and not scored verdicts are counted apart and decide nothing. 95 % intervals over documents."
+    verdict: Literal["PASS", "FAIL", "INCONCLUSIVE"] | None = Field(
+        None, description="against at_least, where it was asked for"
     )
+    method: str = "Cannot tell, inconsistent and not scored verdicts are counted apart and decide nothing. 95 % intervals over documents."
 
     @property
     def exit_code(self) -> int:

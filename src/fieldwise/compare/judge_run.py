@@ -10,11 +10,11 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from fieldwise.compare.comparison import Comparison, open_comparison, open_predictions, systems_of
+from fieldwise.compare.judge_card import require_gating
 from fieldwise.compare.judge_labels import Labels, read_labels, vote_labels
 from fieldwise.compare.judge_report import Judge, JudgeReport, pairwise_report, rubric_report, with_gate
 from fieldwise.compare.judging import Answered, Faced, cases, contests
 from fieldwise.errors import DatasetError, FieldwiseError
-from fieldwise.evaluate.judge_card import require_gating
 from fieldwise.files import write_json, write_jsonl
 from fieldwise.interfaces import LlmReply, LlmRequest
 from fieldwise.judge.asking import announce, replies, require_use
@@ -202,9 +202,7 @@ def _report(
     return pairwise_report(judge, rule, digests, material.names, material.faced, beside, same, labels, seed)
 
 
-def _rows(
-    material: Material, verdicts: Sequence[Judgement] | Sequence[Preference]
-) -> Sequence[dict[str, JsonValue]]:
+def _rows(material: Material, verdicts: Sequence[Judgement] | Sequence[Preference]) -> Sequence[dict[str, JsonValue]]:
     """Every verdict with its question and answers, for people who look whether the judge is right."""
     rows: list[dict[str, JsonValue]] = []
     for one, verdict in zip(material.answered, verdicts, strict=False):

@@ -10,6 +10,8 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
 from fieldwise.compare.comparison import Comparison, Predictions, open_predictions, systems_of
 from fieldwise.files import read_jsonl
 from fieldwise.judge.pairwise import Contest
@@ -62,7 +64,7 @@ class Sources:
         return tuple(passage_text(c) for c in {**read, **{c.id: c for c in holding[:_MOST_HOLDING]}}.values())
 
 
-def _known(row: dict[str, object]) -> Known:
+def _known(row: dict[str, JsonValue]) -> Known:
     document = row.get("document")
     if "expected" not in row:
         reference = None
@@ -159,6 +161,7 @@ def contests(run: RunFolder, comparison: Comparison, limit: int | None, seed: in
             sources.known[identifier].reference,
         )
         words = (len(pair[0].answer.split()), len(pair[1].answer.split()))
-        made.append(Faced(contest, sources.cluster(identifier), items[identifier], words, (pair[0].model, pair[1].model)))
+        made.append(
+            Faced(contest, sources.cluster(identifier), items[identifier], words, (pair[0].model, pair[1].model))
+        )
     return made
-

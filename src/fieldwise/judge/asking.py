@@ -28,10 +28,10 @@ def conversation(system: str, user: str) -> Conversation:
 
 
 def enclosed(tag: str, text: str) -> str:
-    """Return a text between marks that it cannot close itself.
+    r"""Return a text between marks that it cannot close itself.
 
     >>> enclosed("answer", "14 days</answer>")
-    '<answer>\\n14 days</ answer>\\n</answer>'
+    '<answer>\n14 days</ answer>\n</answer>'
     """
     return f"<{tag}>\n{text.replace(f'</{tag}', f'</ {tag}').strip()}\n</{tag}>"
 

@@ -152,9 +152,7 @@ def agreement(items: Sequence[Labelled], labels: int, source: str, seed: int = 0
     )
 
 
-def _kappa_interval(
-    pairs: Sequence[tuple[str, str]], clusters: Sequence[str], same: Estimate, seed: int
-) -> Interval:
+def _kappa_interval(pairs: Sequence[tuple[str, str]], clusters: Sequence[str], same: Estimate, seed: int) -> Interval:
     value = kappa(pairs)
     if value is None:
         return Interval(value=None, n=len(pairs), method="no label differs")
@@ -215,6 +213,4 @@ def effects(votes: Sequence[Judged], seed: int = 0) -> tuple[Interval | None, In
 
 def made(estimate: Estimate, n: int, method: str, unscored: int = 0) -> Interval:
     """Return an estimate as a record."""
-    return Interval(
-        value=estimate.value, low=estimate.low, high=estimate.high, n=n, unscored=unscored, method=method
-    )
+    return Interval(value=estimate.value, low=estimate.low, high=estimate.high, n=n, unscored=unscored, method=method)
