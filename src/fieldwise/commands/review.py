@@ -57,7 +57,9 @@ def _review(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     """Read a sheet against the examples as they stand; the run that takes it reads it against the same."""
     from fieldwise.data.review_sheet import SPLITS
+    from fieldwise.files import read_json
     from fieldwise.generate.review import apply, read_sheet
+    from fieldwise.hashing import sha256_file
     from fieldwise.records import Chunk, Example
     from fieldwise.tables import read_records
 
@@ -66,6 +68,12 @@ def _check(options: argparse.Namespace) -> int:
         raise FieldwiseError(
             "the review sheet is not there", where="--check", found=options.check, fix="Check the name."
         )
+    card, digest = read_json(run.require("3_examples/card.json", "generate")), sha256_file(options.check)
+    applied = card.get("review")
+    if any(isinstance(r, dict) and r.get("sha256") == digest for r in (applied if isinstance(applied, list) else ())):
+        told = "these examples hold what this sheet decides already"
+        print_json({"applied": True}) if options.json else print(f"{options.check}: {told}")
+        return 0
     examples = [e for s in SPLITS for e in read_records(run.require(f"3_examples/{s}.parquet", "generate"), Example)]
     chunks = read_records(run.require("2_chunks/chunks.parquet", "prepare"), Chunk)
     found = apply(read_sheet(options.check, {e.id: e for e in examples}), examples, chunks)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from fieldwise.errors import FieldwiseError
@@ -156,14 +157,8 @@ def _kappa_interval(pairs: Sequence[tuple[str, str]], clusters: Sequence[str], s
     value = kappa(pairs)
     if value is None:
         return Interval(value=None, n=len(pairs), method="no label differs")
-    names, member = np.unique(np.asarray(clusters), return_inverse=True)
-    by_cluster: list[list[tuple[str, str]]] = [[] for _ in names]
-    for pair, place in zip(pairs, member.tolist(), strict=True):
-        by_cluster[place].append(pair)
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(names), (SAMPLES, len(names)))
-    drawn = [k for picks in draws if (k := kappa([p for c in picks for p in by_cluster[c]])) is not None]
-    low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (value, value)
+    drawn = _drawn_kappas(pairs, clusters, seed)
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (value, value)
     chance = _by_chance(pairs)
     ends = [(end - chance) / (1 - chance) for end in (same.low, same.high)]
     return Interval(
@@ -173,6 +168,23 @@ def _kappa_interval(pairs: Sequence[tuple[str, str]], clusters: Sequence[str], s
         n=len(pairs),
         method="cluster bootstrap, not narrower than by the share that agrees",
     )
+
+
+def _drawn_kappas(pairs: Sequence[tuple[str, str]], clusters: Sequence[str], seed: int) -> NDArray[np.float64]:
+    """Kappas of draws of whole clusters; draws in which one of the two says one thing only say nothing."""
+    labels = {label: n for n, label in enumerate(sorted({label for pair in pairs for label in pair}))}
+    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    tables = np.zeros((len(names), len(labels), len(labels)))
+    for (a, b), place in zip(pairs, member.tolist(), strict=True):
+        tables[place, labels[a], labels[b]] += 1
+    draws = np.random.default_rng(seed).integers(0, len(names), (SAMPLES, len(names)))
+    drawn = tables[draws].sum(1)
+    drawn /= drawn.sum((1, 2), keepdims=True)
+    same = np.trace(drawn, axis1=1, axis2=2)
+    chance = (drawn.sum(2) * drawn.sum(1)).sum(1)
+    told = chance < 1 - 1e-12
+    found: NDArray[np.float64] = (same[told] - chance[told]) / (1 - chance[told])
+    return found
 
 
 def self_preference(items: Sequence[OwnScore], seed: int = 0) -> Interval | None:

@@ -92,7 +92,7 @@ def gather(run: RunFolder, wish: Wish) -> Material:
 
 def estimate(run: RunFolder, material: Material, settings: JudgeSettings) -> dict[str, JsonValue]:
     """Return how many requests are still to be paid, and what they cost, about and at most; asks nothing."""
-    requests = material.requests(settings.rule)
+    requests = list({r.conversation: r for r in material.requests(settings.rule)}.values())  # equal ones are paid once
     client = EndpointClient(settings.endpoint, run.path / JOURNAL, where=WHERE)
     left, usual, most = client.estimate(requests, _USUAL_REPLY_TOKENS)
     return {

@@ -306,7 +306,7 @@ def _corrected(example: Example, entry: Entry, texts: dict[str, str]) -> Example
                 return "no passage that is shown holds the corrected answer"
             mark, kind = f" [{place + 1}]", "reviewed"
             if len(example.chunk_ids) == len(passages):  # they stand in the order shown where nothing is the evidence
-                evidence = (Evidence(chunk_id=example.chunk_ids[place], quote=answer),)
+                evidence = (Evidence(chunk_id=example.chunk_ids[place], quote=""),)
         said = f"{answer}{mark}"
     elif is_declined(example.answer):
         kind = "reviewed"
@@ -351,10 +351,10 @@ def _made(
 
 def _quote(answer: str, evidence: Evidence, texts: dict[str, str]) -> str:
     """The words that prove a corrected answer: the quote as it was, else the sentence of the chunk that holds it."""
-    if words_in(answer, evidence.quote) is not None:
+    if evidence.quote and words_in(answer, evidence.quote) is not None:
         return evidence.quote
     sentences = _SENTENCE.split(texts.get(evidence.chunk_id, ""))
-    return next((s.strip() for s in sentences if words_in(answer, s) is not None), evidence.quote)
+    return next((s.strip() for s in sentences if words_in(answer, s) is not None), evidence.quote or answer)
 
 
 def _plain(question: str) -> str:

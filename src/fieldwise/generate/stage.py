@@ -92,8 +92,8 @@ def _reviewed(
     before = after = [*placed.made, *placed.examples]
     own = {e.id for e in placed.examples}
     done = []
-    for place in settings.review:
-        sheet = review.read_sheet(review.require_sheet(place), {e.id: e for e in after})
+    for named in settings.review:
+        sheet = review.read_sheet(review.require_sheet(named), {e.id: e for e in after})
         done.append(review.apply(sheet, after, chunks))
         after = done[-1].examples
         own |= {c.id for c in done[-1].corrections if c.was in own}
