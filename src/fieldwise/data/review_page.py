@@ -26,33 +26,35 @@ button { cursor: pointer; min-height: 2.4rem; }
 button.main { background: var(--accent); border-color: var(--accent); color: var(--surface); font-weight: 600; }
 button:disabled { opacity: .45; cursor: default; }
 .item { background: var(--surface); }
-.item[data-verdict=keep] { border-left: 4px solid var(--accent); }
-.item[data-verdict=fix] { border-left: 4px solid var(--warning); }
-.item[data-verdict=drop] { border-left: 4px solid var(--error); }
-.two { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1rem 1.5rem; margin-top: .6rem; }
+.item[data-verdict=keep] { box-shadow: inset 4px 0 var(--accent); }
+.item[data-verdict=fix] { box-shadow: inset 4px 0 var(--warning); }
+.item[data-verdict=drop] { box-shadow: inset 4px 0 var(--error); }
+.two { display: grid; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); gap: 1rem 1.5rem; margin-top: .6rem; }
 .two dt, .fields > label > span { color: var(--muted); font-size: .85rem; }
 .passage { max-height: 13rem; overflow-y: auto; white-space: pre-line; font-family: var(--serif); font-size: .98rem; background: var(--sunken); border-radius: 8px; padding: .6rem .8rem; }
 mark { background: var(--warning-soft); color: inherit; border-bottom: 2px solid var(--warning); }
 .choices { border: 0; padding: 0; margin: .8rem 0 0; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: center; }
-.choices legend { float: left; padding: 0; margin-right: 1.2rem; font-weight: 600; }
 .choices label { min-height: 2.2rem; }
 .fields { display: grid; gap: .6rem; margin-top: .6rem; }
 .fields label { display: grid; gap: .2rem; }
 .fields textarea { width: 100%; resize: vertical; }
 .pages { display: flex; gap: .8rem; align-items: center; justify-content: center; margin-top: 1.25rem; }
 .items:empty + .none { display: block; } .none { display: none; color: var(--muted); padding: 1rem 0; }
-@media (max-width: 640px) { .two { grid-template-columns: minmax(0, 1fr); } .bar { position: static; } }
+@media (max-width: 640px) { .two { grid-template-columns: minmax(0, 1fr); } .bar { top: .25rem; } }
 @media print { .bar, .pages, .choices { display: none; } }
 """
 
 _BAR = """<div class="bar" id="bar" hidden>
 <span class="done" id="done" role="status"></span>
+<span class="grow"></span>
+<button class="main" id="save" type="button">Save the sheet (CSV)</button>
+</div>"""
+
+_FILTER = """<div class="filter" role="search" aria-label="Filter the pairs below">
 <label>Show <select id="state"><option value="">all</option><option value="none">undecided</option><option value="keep">keep</option><option value="fix">fix</option><option value="drop">drop</option></select></label>
 <label>kind <select id="kind"><option value="">all</option>{kinds}</select></label>
 <label>with the words <input id="words" type="search" autocomplete="off"></label>
-<span class="grow"></span>
 <label>Go on from a CSV <input id="load" type="file" accept=".csv,text/csv"></label>
-<button class="main" id="save" type="button">Save the sheet (CSV)</button>
 </div>"""
 
 _LIST = """<ol class="items" id="items"></ol><p class="none">Nothing fits the filter.</p>
@@ -110,7 +112,7 @@ _SCRIPT = r"""
       }
       if (now().verdict) fields.append(field(item, "note", "Note (optional)", 1, now().note || ""));
     };
-    const choices = make("fieldset", { className: "choices" }, make("legend", { textContent: "This pair" }));
+    const choices = make("fieldset", { className: "choices" }, make("legend", { className: "unseen", textContent: "What becomes of this pair" }));
     for (const [verdict, label] of [["keep", "Keep"], ["fix", "Fix"], ["drop", "Drop"]]) {
       const radio = make("input", { type: "radio", name: `v-${item.id}`, value: verdict, checked: now().verdict === verdict });
       radio.addEventListener("change", () => { (decided[item.id] ||= {}).verdict = verdict; redraw(); keep(); });
@@ -208,7 +210,7 @@ def review_page(review: Review) -> str:
     )
     kinds = Counter(i.example.kind for i in review.items)
     options = "".join(f'<option value="{escape(k)}">{escape(k)} ({n})</option>' for k, n in sorted(kinds.items()))
-    body = _BAR.format(kinds=options) + section("pairs", "Pairs", _LIST) + _data(review)
+    body = _BAR + section("pairs", "Pairs", _FILTER.format(kinds=options), _LIST) + _data(review)
     return whole(f"Review of {review.name}", head, body, STYLE + _STYLE, _SCRIPT)
 
 

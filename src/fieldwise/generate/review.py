@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, JsonValue
 
 from fieldwise.errors import DatasetError
-from fieldwise.generate.support import words_in
+from fieldwise.support import words_in
 from fieldwise.hashing import sha256_file
 from fieldwise.progress import say
 from fieldwise.prompts import asked_of, closed_prompt, grounded_prompt, is_declined
