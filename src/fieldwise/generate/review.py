@@ -16,12 +16,12 @@ from typing import Literal, NamedTuple
 from pydantic import Field, JsonValue
 
 from fieldwise.errors import DatasetError
-from fieldwise.support import words_in
 from fieldwise.hashing import sha256_file
 from fieldwise.progress import say
 from fieldwise.prompts import asked_of, closed_prompt, grounded_prompt, is_declined
 from fieldwise.records import NOT_STATED, Chunk, Conversation, Evidence, Example, Message, Record, Rejection
 from fieldwise.rows.reading import Broken, Note, Row, read_rows
+from fieldwise.support import words_in
 
 WHERE = "generate.review"
 COLUMNS = ("id", "split", "kind", "style", "question", "answer", "quote", "verdict", "corrected_question", "corrected_answer", "note")  # fmt: skip
