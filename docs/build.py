@@ -65,8 +65,9 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from _rows(inner, f"{prefix}{name}.")
             continue
         yield f"| `{prefix}{name}` | {_type(field.annotation)} | {_default(default)} | {field.description or ''} |"
+        is_list = get_origin(field.annotation) is tuple
         for kind in _inners(field.annotation):
-            yield from _rows(kind, f"{prefix}{name}.N.")
+            yield from _rows(kind, f"{prefix}{name}.{'N.' if is_list else ''}")
 
 
 def recipe_page() -> str:

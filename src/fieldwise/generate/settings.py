@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
+from fieldwise.judge.settings import JudgeSettings
 from fieldwise.llm.settings import EndpointSettings
 from fieldwise.rows.formats import FIELDS
 from fieldwise.settings import Settings
@@ -57,6 +58,15 @@ def _kind(value: Any) -> str:
 DataSetting = Annotated[Annotated[str, Tag("place")] | Annotated[DataSettings, Tag("rows")], Discriminator(_kind)]
 
 
+class PairJudgeSettings(JudgeSettings):
+    """A model that judges every pair made from the documents against its passage, after the checks."""
+
+    undecided: Literal["aside", "keep"] = Field(
+        "aside",
+        description="what becomes of pairs of which the judge cannot tell, or whose verdict cannot be read: aside puts them into rejected.jsonl",
+    )
+
+
 class GenerateSettings(Settings):
     """Settings of the generate stage."""
 
@@ -86,7 +96,19 @@ class GenerateSettings(Settings):
     from_documents: bool = Field(
         True, description="make examples from the documents; false trains on the rows of generate.data alone"
     )
+    judge: PairJudgeSettings | None = Field(
+        None, description="a judge that sees each pair with its passage; what it finds wrong is left out"
+    )
+    review: tuple[str, ...] = Field(
+        (),
+        description="the review sheet come back (CSV of `fieldwise review`, or review.csv of 3_examples), or several in the order in which they were written; relative to the recipe file",
+    )
     split: SplitSettings = SplitSettings()
+
+    @field_validator("review", mode="before")
+    @classmethod
+    def _takes_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @property
     def data_sets(self) -> dict[str, DataSettings]:
@@ -110,8 +132,10 @@ class GenerateSettings(Settings):
 
     def keyed(self) -> dict[str, JsonValue]:
         """Return what shapes the examples: of the endpoint what shapes its replies, of rows their names, not their places."""
-        keyed = self.model_dump(mode="json", exclude={"data", "endpoint"})
+        keyed = self.model_dump(mode="json", exclude={"data", "endpoint", "judge", "review"})
         if self.teacher == "openai":
             keyed["endpoint"] = self.endpoint.keyed()
+        if self.judge is not None:
+            keyed["judge"] = self.judge.keyed()
         sets = {name: e.model_dump(mode="json", exclude={"path"}) for name, e in self.data_sets.items()}
         return {**keyed, "data": sets}

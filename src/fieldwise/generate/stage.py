@@ -13,7 +13,9 @@ from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
+from fieldwise.generate import review
 from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
+from fieldwise.generate.judged import judge_pairs, open_judge
 from fieldwise.generate.preferences import preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
 from fieldwise.generate.rules import pairs_of_chunk
@@ -52,6 +54,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
         maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
         examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
     placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], examples, [])
+    placed, reviews = _reviewed(settings, placed, chunks)
     leaks = leakage(placed.made, groups)
     if leaks:
         raise DatasetError(
@@ -65,8 +68,8 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
         random.Random(f"{step.seed}/preferences"),
         settings.preference_pairs,
     )
-    left_out = [*taught.rejected, *own.rejected, *placed.rejected]
-    made = _Made([*placed.made, *placed.examples], [*pairs, *placed.pairs], left_out, taught)
+    left_out = [*taught.rejected, *own.rejected, *placed.rejected, *(r for done in reviews for r in done.rejected)]
+    made = _Made([*placed.made, *placed.examples], [*pairs, *placed.pairs], left_out, taught, reviews)
     if not settings.from_documents:
         _require_rows(made.examples, own)
     return _write(step, made, chunks, sides, own)
@@ -77,6 +80,32 @@ class _Made(NamedTuple):
     pairs: Sequence[PreferencePair]
     rejected: Sequence[Rejection]
     taught: Taught
+    reviews: Sequence[review.Reviewed]
+
+
+def _reviewed(
+    settings: GenerateSettings, placed: Placed, chunks: Sequence[Chunk]
+) -> tuple[Placed, Sequence[review.Reviewed]]:
+    """The examples as people left them on their sheets, one after the other, where any have come back."""
+    if not settings.review:
+        return placed, ()
+    before = after = [*placed.made, *placed.examples]
+    own = {e.id for e in placed.examples}
+    done = []
+    for named in settings.review:
+        sheet = review.read_sheet(review.require_sheet(named), {e.id: e for e in after})
+        done.append(review.apply(sheet, after, chunks))
+        after = done[-1].examples
+        own |= {c.id for c in done[-1].corrections if c.was in own}
+    if (train := sum(e.split == "train" for e in after)) < _LEAST_PAIRS:
+        raise DatasetError(
+            "the review leaves too few examples to train on",
+            where=review.WHERE,
+            found=f"{train} in the training split of {sum(e.split == 'train' for e in before)}",
+            fix="Correct examples rather than drop them, or add documents or rows.",
+        )
+    made, rows = [e for e in after if e.id not in own], [e for e in after if e.id in own]
+    return placed._replace(made=made, examples=rows), done
 
 
 def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
@@ -100,6 +129,7 @@ def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
 def _teach(
     chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, retriever: Retriever, step: StepRun
 ) -> Taught:
+    judge = open_judge(settings.judge, step.run.path) if settings.judge is not None else None
     if settings.teacher == "rules":
         taught = _read_off(chunks, sides, settings, step.seed)
     else:
@@ -111,6 +141,8 @@ def _teach(
         Rejection(stage="generate", item=d.chunk.id, reason="ambiguous_question", detail=d.pair.question)
         for d in dropped
     ]
+    if settings.judge is not None and judge is not None:
+        taught.judged = judge_pairs(taught, settings.judge, judge)
     return taught
 
 
@@ -138,12 +170,12 @@ def _too_few(taught: Taught, chunks: int, settings: GenerateSettings, rows: int)
     if settings.data:
         found += f", {rows} rows of generate.data"
     fix = "Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens."
-    if settings.teacher != "rules" and taught.rejected:
+    if (settings.teacher != "rules" or settings.judge is not None) and taught.rejected:
         reasons = Counter(r.reason for r in taught.rejected).most_common()
         found += f"; left out: {', '.join(f'{n} {reason}' for reason, n in reasons)}"
         worst = [r for r in taught.rejected if r.reason == reasons[0][0]][:_SHOWN]
         found += "".join(f"\n  {r.reason}: {r.detail[:200]}" for r in worst)
-        fix = f"\n{fix} If it is the teacher's fault, take another model."
+        fix = f"\n{fix} If it is the fault of teacher or judge, take another model."
     return DatasetError("the documents gave too few questions to train on", where="generate", found=found, fix=fix)
 
 
@@ -185,7 +217,7 @@ def _beside(count: int, share: float, rng: random.Random) -> int:
 def _write(
     step: StepRun, made: _Made, chunks: Sequence[Chunk], sides: dict[str, Split], own: OwnRows
 ) -> dict[str, JsonValue]:
-    examples, pairs, rejected, taught = made
+    examples, pairs, rejected, taught, reviews = made
     counts: dict[str, int] = {}
     for name in ("train", "validation", "test"):
         rows = [e for e in examples if e.split == name]
@@ -209,10 +241,15 @@ def _write(
     }
     if own.sets:
         facts["data"] = _sets_used(own, made)
-    if taught.facts:
+    if taught.facts or taught.judged:
         reasons = Counter(r.reason for r in taught.rejected).most_common()
-        facts |= {"teacher": taught.facts, "rejected_by_rule": dict(reasons)}
+        told = {k: v for k, v in (("teacher", taught.facts), ("judge", taught.judged)) if v}
+        facts |= {**told, "rejected_by_rule": dict(reasons)}
         say(f"  left out: {', '.join(f'{n} {reason}' for reason, n in reasons) or 'nothing'}")
+    if reviews:
+        facts["review"] = [done.facts for done in reviews]
+        corrections = (c.model_dump(mode="json") for done in reviews for c in done.corrections)
+        write_jsonl(step.out("3_examples/corrections.jsonl"), corrections)
     write_json(step.out("3_examples/card.json"), facts)
     _review_sheet(step, examples)
     say(
