@@ -72,11 +72,16 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
-    if not recipe.generate.data:
-        return {}
-    from fieldwise.generate.rows import fingerprint
+    hashes: dict[str, JsonValue] = {}
+    if recipe.generate.data:
+        from fieldwise.generate.rows import fingerprint
 
-    return {"data": fingerprint(recipe.generate.data_sets)}
+        hashes["data"] = fingerprint(recipe.generate.data_sets)
+    if recipe.generate.votes is not None:
+        from fieldwise.generate import votes
+
+        hashes["votes"] = votes.fingerprint(Path(recipe.generate.votes))
+    return hashes
 
 
 def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:

@@ -17,7 +17,8 @@ from fieldwise.generate.support import words_in
 
 _SPELT = {
     "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
-    "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "ninety": 90,
+    "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18,
+    "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
 }  # fmt: skip
 _MONTHS = "January February March April May June July August September October November December".split()
 _WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
@@ -38,7 +39,9 @@ _DATES = tuple(
     )
 )
 _FIGURE = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
-_NUMBER = re.compile(rf"(?<![\w.,:/–])(?<!\w-)(?:{_FIGURE})(?=[a-zA-Zµ°%]{{0,4}}(?!\w))(?![.,]?\d|[:/]|[-–]\d)")
+_NUMBER = re.compile(
+    rf"(?<![\w.,:/–])(?<!\w-)(?:{_FIGURE})(?=[a-zA-Zµ°%]{{0,4}}(?!\w))(?![.,]?\d|[:/]|[-–]\d|(?:st|nd|rd|th)\b)"
+)
 _SPELT_NUMBER = re.compile(rf"\b(?:{'|'.join(_SPELT)})\b(?!-)", re.IGNORECASE)
 _LIST_SIGN = re.compile(r"(?:^|\n)\s*\d+[.)]\s")
 _UNITS: tuple[tuple[str, ...], ...] = (
@@ -100,8 +103,12 @@ def other_numbers(answer: str, avoid: str, rng: random.Random) -> Iterator[str]:
 
 def other_dates(answer: str, avoid: str, rng: random.Random) -> Iterator[str]:
     """Yield the answer with another day, month, year, weekday or hour of the day, always one that the calendar has."""
-    texts = []
+    texts: list[str] = []
+    taken: list[tuple[int, int]] = []
     for match in (m for pattern in _DATES for m in pattern.finditer(answer)):
+        if _overlaps(match.span(), taken):
+            continue  # the month of a date whose day would no longer fit
+        taken.append(match.span())
         for span, other in _near_dates(match):
             text = _replaced(answer, span, other)
             phrase = text[match.start() : match.end() + len(text) - len(answer)]
@@ -134,12 +141,13 @@ def opposites(answer: str, avoid: str, rng: random.Random) -> Iterator[str]:
     negations = len(_NEGATION.findall(answer))
     if _HALF_A_PHRASE.search(answer) or negations > 1:
         return  # one of two taken out, or half of "not only", does not make the opposite
+    elsewhere = re.sub(re.escape(answer), " ", avoid, flags=re.IGNORECASE)  # "open it" stands in "do not open it"
     texts = []
     for pattern, new in _TAKEN_OUT if negations else _PUT_IN:
         for match in pattern.finditer(answer):
             text = _replaced(answer, match.span(), match.expand(new))
             text = text[:1].upper() + text[1:] if answer[:1].isupper() else text
-            if words_in(text, avoid) is None:
+            if words_in(text, elsewhere) is None:
                 texts.append(text)
     yield from _shuffled(texts, rng)
 
@@ -239,9 +247,9 @@ def _value(number: str) -> str:
 
 def _figures(text: str) -> set[str]:
     """Every number of a text in figures, also those inside of dates and codes."""
-    return {
-        _value(n) for n in re.findall(rf"{_FIGURE}|\d+|[^\W\d_]+", text) if n[0].isdigit() or n.casefold() in _SPELT
-    }
+    words = re.findall(rf"{_FIGURE}|[^\W\d_]+", text)
+    whole = {_value(word) for word in words if word[0].isdigit() or word.casefold() in _SPELT}
+    return whole | set(re.findall(r"\d+", text))
 
 
 def _near(written: str) -> Iterator[str]:

@@ -49,10 +49,9 @@ def open_client(settings: CandidateSettings, run_folder: Path) -> EndpointClient
 def candidates(
     examples: Sequence[Example], client: LlmClient, settings: CandidateSettings, rng: random.Random
 ) -> Ranked:
-    """Ask `client` (an endpoint, or an engine as `llm.local.EngineClient`) for replies and return a pair for each
-    question that has a right one and a clearly wrong one.
+    """Ask for replies and return a pair for each question that has a right one and a clearly wrong one.
 
-    Raises ServiceError when the budget is spent and the recipe wants all, or nothing came at all.
+    `client` is an endpoint, or an engine as `llm.local.EngineClient`. Raises ServiceError when the budget is spent and the recipe wants all, or nothing came at all.
     """
     able = [(e, known) for e in examples if (known := known_of(e)) is not None]
     asked = rng.sample(able, min(settings.prompts, len(able)))

@@ -50,6 +50,7 @@ _PRESSED = (
     "{} Any answer will do, I will check it later.",
 )
 """Ways in which people press for an answer that the passages do not give."""
+_ALTERATIONS = (is_other_number, is_other_date, is_other_unit, is_opposite)
 _OTHER_FACTS = frozenset({"other_answer", "number", "date", "unit", "name", "negation"})
 
 
@@ -131,8 +132,8 @@ def _stands_in_no_passage(sides: Sides, known: Known | None) -> bool:
     found, said = faults(sides.rejected, known), without_marks(sides.rejected)
     is_elsewhere = all(words_in(said, passage) is None for passage in known.passages)
     same_marks = cited_numbers(sides.chosen) == cited_numbers(sides.rejected)
-    of_content = [f for f in found if f != "wrong_citation"]  # which no mark can be right for words that stand nowhere
-    return same_marks and is_elsewhere and len(of_content) == 1 and of_content[0] in _OTHER_FACTS
+    is_altered = any(proof(without_marks(sides.chosen), said) for proof in _ALTERATIONS)  # a kind of its own
+    return same_marks and is_elsewhere and not is_altered and len(found) == 1 and found[0] in _OTHER_FACTS
 
 
 Alter = Callable[[str, str, random.Random], Iterator[str]]

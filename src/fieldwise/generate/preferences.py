@@ -56,7 +56,7 @@ def pairs_of_kinds(
     """
     quota = _quotas(wanted, most) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, most)
     answers = Answers(examples)
-    makers = {kind: Maker(kind, examples, answers, seed) for kind in quota}
+    makers = {kind: Maker(kind, examples, answers, seed) for kind in sorted(quota)}
     waiting = {kind: maker.pairs() for kind, maker in makers.items()}
     made: dict[str, PreferencePair] = {}
     count: Counter[PreferenceKind] = Counter()

@@ -74,6 +74,13 @@ PreferenceSetting = Annotated[
 ]
 
 
+class SampledEndpointSettings(EndpointSettings):
+    """An endpoint that is asked the same thing several times: at temperature 0 all replies would be one."""
+
+    temperature: float | None = Field(0.8, gt=0, le=2, description="null leaves it to the endpoint")
+    max_tokens: int = Field(200, ge=16, description="most tokens of one reply")
+
+
 class CandidateSettings(Settings):
     """Replies of a model to training questions, ranked by rules: best against worst. Off unless prompts is set."""
 
@@ -84,19 +91,15 @@ class CandidateSettings(Settings):
     margin: float = Field(
         2, ge=1, description="how much worse the rejected reply must be; docs/data.md says what each fault weighs"
     )
-    endpoint: EndpointSettings = Field(
-        EndpointSettings(temperature=0.8, max_tokens=200),
-        description="who is asked: the model that is to be trained, such as fieldwise serve of an earlier run",
-    )
+    endpoint: SampledEndpointSettings = SampledEndpointSettings()
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
-        if not self.prompts:
-            return self
-        if self.endpoint.base_url is None or self.endpoint.model is None:
-            raise ValueError("candidates need endpoint.base_url and endpoint.model: nothing is sent to unnamed places")
-        if self.endpoint.temperature == 0:
-            raise ValueError("endpoint.temperature: 0 samples the same reply every time; try 0.8")
+        if self.prompts and (self.endpoint.base_url is None or self.endpoint.model is None):
+            raise ValueError(
+                "candidates need endpoint.base_url and endpoint.model, such as fieldwise serve of an earlier run: "
+                "nothing is sent anywhere that the recipe does not name"
+            )
         return self
 
 

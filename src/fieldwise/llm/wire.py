@@ -131,9 +131,8 @@ class Wire:
 
     def _body(self, conversation: Conversation, schema: type[BaseModel] | None, sample: int) -> dict[str, Any]:
         chosen = self._settings
-        seed = (
-            None if chosen.seed is None else chosen.seed + sample
-        )  # else a seed that is heeded gives one reply k times
+        # where a seed is heeded, each sample needs its own
+        seed = None if chosen.seed is None else chosen.seed + sample
         body: dict[str, Any] = {
             "model": chosen.model,
             "messages": [{"role": m.role, "content": m.content} for m in conversation],
