@@ -19,7 +19,11 @@ LOG = "The log is kept for 14 days."
 
 def pair(question: str, *documents: str, chosen: str = "14 days [1]", rejected: str = "a while", passage: str = LOG, **more: Any) -> PreferencePair:  # fmt: skip
     prompt: Conversation = grounded_prompt(question, [passage]) if documents else closed_prompt(question)
-    values: dict[str, Any] = {"judge": "human", "reason": "preferred by 2 of 3 voters, blind", "document_ids": documents}
+    values: dict[str, Any] = {
+        "judge": "human",
+        "reason": "preferred by 2 of 3 voters, blind",
+        "document_ids": documents,
+    }
     return PreferencePair.make(**{"prompt": prompt, "chosen": chosen, "rejected": rejected, **values, **more})
 
 
@@ -37,7 +41,11 @@ def test_a_vote_over_training_documents_is_a_pair_with_its_line(tmp_path: Path) 
     found = read(tmp_path, GOOD, pair("Is it so?"))
     assert [p.id for p in found.pairs] == [GOOD.id, pair("Is it so?").id]
     assert found.pairs[0].document_ids == ("doc_train", "doc_also", "votes.jsonl:1")
-    assert (found.pairs[0].chosen, found.pairs[0].chunk_ids, found.pairs[0].split) == ("14 days [1]", ("chk_1",), "train")
+    assert (found.pairs[0].chosen, found.pairs[0].chunk_ids, found.pairs[0].split) == (
+        "14 days [1]",
+        ("chk_1",),
+        "train",
+    )
     assert found.pairs[1].document_ids == ("votes.jsonl:2",)
     assert found.rejected == [] and found.facts == {"file": "votes.jsonl", "lines": 2, "used": 2, "left_out": {}}
 

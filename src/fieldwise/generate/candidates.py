@@ -57,8 +57,8 @@ def candidates(
     asked = rng.sample(able, min(settings.prompts, len(able)))
     requests = [
         LlmRequest(example.conversation[:-1], label=example.id, sample=n)
+        for n in range(settings.samples)  # an engine samples all questions together
         for example, _ in asked
-        for n in range(settings.samples)
     ]
     _announce(client, len(asked), settings)
     replies = list(track(client.ask_all(requests), "candidates", len(requests)))
@@ -68,7 +68,7 @@ def candidates(
     found: Counter[str] = Counter()
     broken: Counter[str] = Counter()
     for n, (example, known) in enumerate(asked):
-        said = [r.text for r in replies[n * settings.samples : (n + 1) * settings.samples] if not r.problem]
+        said = [r.text for r in replies[n :: len(asked)] if not r.problem]
         ranking = ranked(said, known)
         broken.update(fault for candidate in ranking for fault in candidate.faults)
         pair = best_against_worst(example, ranking, settings.margin)

@@ -154,11 +154,11 @@ def is_broken_call(chosen: str, rejected: str, tools: Sequence[Tool]) -> bool:
     """Tell whether sound calls stand against the same with one of them broken."""
     if call_fault(chosen, tools) is not None or call_fault(rejected, tools) is None:
         return False
-    ours, theirs = _CALL.findall(chosen), _CALL.findall(rejected)
+    ours, theirs = ([str(m.group(1)) for m in _CALL.finditer(text)] for text in (chosen, rejected))
     if len(ours) != len(theirs):
         ends = (m.span() for m in re.finditer(_CLOSING, chosen))
         return any(_letters(chosen[:start] + chosen[end:]) == _letters(rejected) for start, end in ends)
-    return sum(a != b for a, b in zip(ours, theirs, strict=True)) == 1
+    return [a != b for a, b in zip(ours, theirs, strict=True)].count(True) == 1
 
 
 def _other_name(name: str, tools: Sequence[Tool], rng: random.Random) -> str:

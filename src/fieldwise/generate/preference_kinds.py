@@ -33,9 +33,9 @@ from fieldwise.generate.forms import (
 )
 from fieldwise.generate.reply_rules import Known, faults, known_of
 from fieldwise.generate.settings import PreferenceKind
-from fieldwise.generate.support import content_stems, words_in
 from fieldwise.prompts import cited_numbers, closed_prompt, grounded_prompt, is_declined, without_marks
 from fieldwise.records import NOT_STATED, Conversation, Example, Message, PreferencePair
+from fieldwise.support import content_stems, words_in
 
 KINDS: tuple[PreferenceKind, ...] = get_args(PreferenceKind)
 _PIECE = re.compile(r"(?<=[.!?])\s+|\n+|\s*\|\s*")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from fieldwise.generate.alterations import is_opposite
-from fieldwise.generate.support import content_stems, loses_negation, unsupported, words_in
 from fieldwise.prompts import asked_of, cited_numbers, is_declined, without_marks
 from fieldwise.records import Example
+from fieldwise.support import content_stems, loses_negation, unsupported, words_in
 
 Fault = Literal[
     "declines", "answers_unstated", "no_citation", "wrong_citation", "number", "date", "unit", "name", "negation",

@@ -128,7 +128,7 @@ class GenerateSettings(Settings):
     preference_pairs: int = Field(240, ge=0, description="most preference pairs made by rules")
     preferences: PreferenceSetting | None = Field(
         None,
-        description="kinds of preference pairs, as a list or with the share of each; null makes six kinds in equal parts",
+        description="kinds of preference pairs as docs/data.md names them, in a list or each with its share; null makes six kinds in equal parts",
     )
     votes: str | None = Field(
         None,
