@@ -89,7 +89,7 @@ class CandidateSettings(Settings):
     )
     samples: int = Field(4, ge=2, le=16, description="replies sampled to each question")
     margin: float = Field(
-        2, ge=1, description="how much worse the rejected reply must be; docs/data.md says what each fault weighs"
+        2, ge=1, description="how much worse the rejected reply must be; docs/train.md says what each fault weighs"
     )
     endpoint: SampledEndpointSettings = SampledEndpointSettings()
 
@@ -128,7 +128,7 @@ class GenerateSettings(Settings):
     preference_pairs: int = Field(240, ge=0, description="most preference pairs made by rules")
     preferences: PreferenceSetting | None = Field(
         None,
-        description="kinds of preference pairs as docs/data.md names them, in a list or each with its share; null makes six kinds in equal parts",
+        description="kinds of preference pairs as docs/train.md names them, in a list or each with its share; null makes six kinds in equal parts",
     )
     votes: str | None = Field(
         None,
