@@ -168,7 +168,16 @@ def test_the_opposite_has_one_negation_more_or_less(answer: str, opposite: str) 
 
 @pytest.mark.parametrize(
     "answer",
-    ["14 days", "not only nurses", "it is not never done", "whether it is so", "it is not unusual", "no more than 5"],
+    [
+        "14 days",
+        "only the nurse can open it",
+        "the adult dose, always",
+        "not only nurses",
+        "it is not never done",
+        "whether it is so",
+        "it is not unusual",
+        "no more than 5",
+    ],
 )
 def test_what_has_no_clear_opposite_is_left_alone(answer: str) -> None:
     assert every(opposites, answer) == set()

@@ -182,6 +182,12 @@ def test_a_run_takes_kinds_and_votes_counts_them_and_traces_them(
     assert main(["trace", "votes.jsonl:1", "--run", str(run), "--json"]) == 0
     assert [n["id"] for n in json.loads(capsys.readouterr().out)["used_in"]["preference"]] == [voted[0].id]
 
+    recipe.write_text(f"{head}generate: {{grounded_share: 1.0, preferences: [uncited, invalid_json]}}\n")
+    assert main(["run", "--config", str(recipe), "--run", str(run), "--end", "3"]) == 0
+    told = capsys.readouterr().err
+    assert "kinds of preference pairs that the examples give too few of: invalid_json 0" in told
+    assert "chosen replies are longer in 100% of the pairs" in told
+
     recipe.write_text(f"{head}generate: {{grounded_share: 1.0}}\n")
     assert main(["run", "--config", str(recipe), "--run", str(run), "--end", "3"]) == 0
     assert (run / "3_examples/preferences.parquet").read_bytes() == plain

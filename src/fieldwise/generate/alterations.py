@@ -61,7 +61,7 @@ _MEASURED = re.compile(
     rf"(?P<unit>{'|'.join(sorted({re.escape(u) for family in _UNITS for u in family}, key=lambda u: (-len(u), u)))})(?!\w)"
 )
 _NEGATION = re.compile(r"\b(?:not|no|never|none|nor|neither|without|cannot|nobody|nothing)\b|n't\b", re.IGNORECASE)
-_HALF_A_PHRASE = re.compile(r"\bnot only\b|\bor not\b|\bif not\b|\bwhether\b|\bnot (?:un|in)\w+", re.IGNORECASE)
+_HALF_A_PHRASE = re.compile(r"\bonly\b|\bor not\b|\bif not\b|\bwhether\b|\bnot (?:un|in)\w+", re.IGNORECASE)
 _VERBS = "must may can should shall will would could might is are was were has have had need"
 _TAKEN_OUT: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"\b({_VERBS.replace(' ', '|')}) not\b", re.IGNORECASE), r"\1"),
@@ -76,7 +76,7 @@ _TAKEN_OUT: tuple[tuple[re.Pattern[str], str], ...] = (
 _PUT_IN: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(must|may|should|shall|will|is|are|was|were)(?= [a-z])"), r"\1 not"),
     (re.compile(r"\bcan(?= [a-z])"), "cannot"),
-    (re.compile(r"\balways\b"), "never"),
+    (re.compile(r"\balways(?= \w)"), "never"),
 )
 
 

@@ -97,7 +97,11 @@ def _preferred(
         made = pairs_of_kinds(every, settings.preferences, seed, most)
         pairs = made.pairs
         facts["preferences"] = {kind: {**told} for kind, told in made.kinds.items()}
-        short = [f"{k} {t['made']} of {t['wanted']}" for k, t in made.kinds.items() if t["made"] < t.get("wanted", 1)]
+        short = [
+            f"{kind} {told['made']}" + (f" of {told['wanted']}" if "wanted" in told else "")
+            for kind, told in made.kinds.items()
+            if told["made"] < told.get("wanted", 1)
+        ]
         if short and most:
             say(f"  kinds of preference pairs that the examples give too few of: {', '.join(short)}")
     if settings.votes is not None:
