@@ -80,7 +80,8 @@ class Lineage:
                 self._add("example", example.id, f"{split}, {example.style}: {example.question[:60]}", parents)
         path = run.path / "3_examples/preferences.parquet"
         for pair in read_records(path, PreferencePair) if path.exists() else ():
-            parents = pair.chunk_ids or self._rows(pair.document_ids)
+            places = tuple(d for d in pair.document_ids if ":" in d)  # of rows, and of votes beside their documents
+            parents = (*pair.chunk_ids, *self._rows(places))
             self._add("preference", pair.id, f"{pair.reason}: {pair.chosen[:40]}", parents)
 
     def _review(self, row: dict[str, JsonValue]) -> str:
@@ -95,7 +96,7 @@ class Lineage:
         return place
 
     def _rows(self, places: tuple[str, ...]) -> tuple[str, ...]:
-        """Rows of `generate.data`, `file:number`, each with its file above it."""
+        """Rows of `generate.data` and lines of `generate.votes`, `file:number`, each with its file above it."""
         for place in places:
             file = place.rpartition(":")[0]
             self._add("document", file, file)

@@ -112,6 +112,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         *((f"collect.sources.{n}", place) for n, place in enumerate(map(_local_place, recipe.collect.sources))),
         *((f"generate.data.{n}", _data_place(d)) for n, d in enumerate(recipe.generate.data)),
         *(("generate.review", place) for place in recipe.generate.review),
+        ("generate.votes", recipe.generate.votes or ""),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
@@ -530,8 +531,9 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
 
     data = tuple(absolute_data(f"generate.data.{n}", d) for n, d in enumerate(recipe.generate.data))
     reviews = tuple(absolute("generate.review", place) for place in recipe.generate.review)
-    placed = {"data": data, "review": reviews}
-    update["generate"] = recipe.generate.model_copy(update=placed)
+    votes = recipe.generate.votes
+    votes = absolute("generate.votes", votes) if votes is not None else None
+    update["generate"] = recipe.generate.model_copy(update={"data": data, "review": reviews, "votes": votes})
     files = {
         name: absolute(f"evaluate.{name}", place)
         for name in ("questions", "development")

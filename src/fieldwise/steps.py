@@ -72,7 +72,7 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
-    """Hash of the rows and of the review sheet that the recipe names; nothing without them."""
+    """Hash of the rows, votes and review sheets that the recipe names; nothing without them."""
     found: dict[str, JsonValue] = {}
     if recipe.generate.data:
         from fieldwise.generate.rows import fingerprint
@@ -82,6 +82,10 @@ def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
         from fieldwise.generate.review import require_sheet
 
         found["review"] = [sha256_file(require_sheet(place)) for place in recipe.generate.review]
+    if recipe.generate.votes is not None:
+        from fieldwise.generate import votes
+
+        found["votes"] = votes.fingerprint(Path(recipe.generate.votes))
     return found
 
 

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -14,19 +15,23 @@ from pydantic import JsonValue
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
 from fieldwise.generate import review
+from fieldwise.generate.candidates import WHERE, candidates, open_client
 from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
 from fieldwise.generate.judged import judge_pairs, open_judge
-from fieldwise.generate.preferences import preference_pairs
+from fieldwise.generate.lengths import length_bias
+from fieldwise.generate.preferences import pairs_of_kinds, preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
 from fieldwise.generate.rules import pairs_of_chunk
 from fieldwise.generate.settings import GenerateSettings
 from fieldwise.generate.split import Split, leakage, split_documents
 from fieldwise.generate.teacher import Taught, open_teacher, teach
+from fieldwise.generate.votes import HeldOut, read_votes
 from fieldwise.hashing import content_id
 from fieldwise.interfaces import Retriever
+from fieldwise.llm.wire import require_key
 from fieldwise.progress import say, track
 from fieldwise.records import Chunk, Example, PreferencePair, Rejection
-from fieldwise.retrieve.index import open_index
+from fieldwise.retrieve.index import open_index, passage_text
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records, write_records
@@ -40,6 +45,8 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
 
     Raises DatasetError when documents and rows give too little to train on, with what was tried.
     """
+    if settings.candidates.prompts:
+        require_key(settings.candidates.endpoint, WHERE)
     own = read_own(settings.data_sets)
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
@@ -63,16 +70,66 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
             found="; ".join(leaks[:3]),
             fix="This is a fault of Fieldwise: please report it with the recipe.",
         )
-    pairs = preference_pairs(
-        [e for e in placed.made if e.split == "train"],
-        random.Random(f"{step.seed}/preferences"),
-        settings.preference_pairs,
-    )
-    left_out = [*taught.rejected, *own.rejected, *placed.rejected, *(r for done in reviews for r in done.rejected)]
-    made = _Made([*placed.made, *placed.examples], [*pairs, *placed.pairs], left_out, taught, reviews)
+    preferred = _preferred(placed, settings, step, chunks, sides)
+    left_out = [*taught.rejected, *own.rejected, *placed.rejected, *preferred.rejected]
+    left_out += [r for done in reviews for r in done.rejected]
+    made = _Made([*placed.made, *placed.examples], [*preferred.pairs, *placed.pairs], left_out, taught, reviews)
     if not settings.from_documents:
         _require_rows(made.examples, own)
-    return _write(step, made, chunks, sides, own)
+    return _write(step, made, chunks, sides, own, preferred.facts)
+
+
+class _Preferred(NamedTuple):
+    """Preference pairs, what was left out of them, and what the card says where a recipe asks for more than the usual."""
+
+    pairs: list[PreferencePair]
+    rejected: list[Rejection]
+    facts: dict[str, JsonValue]
+
+
+def _preferred(
+    placed: Placed, settings: GenerateSettings, step: StepRun, chunks: Sequence[Chunk], sides: dict[str, Split]
+) -> _Preferred:
+    train = [e for e in placed.made if e.split == "train"]
+    every = [*train, *(e for e in placed.examples if e.split == "train")]
+    seed, most = f"{step.seed}/preferences", settings.preference_pairs
+    facts: dict[str, JsonValue] = {}
+    rejected: list[Rejection] = []
+    if settings.preferences is None:
+        pairs = preference_pairs(train, random.Random(seed), most)
+    else:
+        made = pairs_of_kinds(every, settings.preferences, seed, most)
+        pairs = made.pairs
+        facts["preferences"] = {kind: {**told} for kind, told in made.kinds.items()}
+        short = [
+            f"{kind} {told['made']}" + (f" of {told['wanted']}" if "wanted" in told else "")
+            for kind, told in made.kinds.items()
+            if told["made"] < told.get("wanted", 1)
+        ]
+        if short and most:
+            say(f"  kinds of preference pairs that the examples give too few of: {', '.join(short)}")
+    if settings.votes is not None:
+        voted = read_votes(Path(settings.votes), _held_out(placed, chunks, sides))
+        pairs, rejected = [*pairs, *voted.pairs], voted.rejected
+        facts["votes"] = voted.facts
+    if settings.candidates.prompts:
+        client = open_client(settings.candidates, step.run.path)
+        ranked = candidates(every, client, settings.candidates, random.Random(f"{step.seed}/candidates"))
+        pairs = [*pairs, *ranked.pairs]
+        facts["candidates"] = ranked.facts
+    pairs = list({p.id: p for p in pairs}.values())
+    bias = length_bias([*pairs, *(p for p in placed.pairs if p.split == "train")])
+    if facts:
+        facts["lengths"] = bias
+    if note := bias.get("note"):
+        say(f"  {note}")
+    return _Preferred(pairs, rejected, facts)
+
+
+def _held_out(placed: Placed, chunks: Sequence[Chunk], sides: dict[str, Split]) -> HeldOut:
+    questions = [e.question for e in (*placed.made, *placed.examples) if e.split != "train"]
+    passages = {passage_text(c) for c in chunks if sides[c.document_id] != "train"}
+    return HeldOut(sides, questions, passages)
 
 
 class _Made(NamedTuple):
@@ -215,7 +272,12 @@ def _beside(count: int, share: float, rng: random.Random) -> int:
 
 
 def _write(
-    step: StepRun, made: _Made, chunks: Sequence[Chunk], sides: dict[str, Split], own: OwnRows
+    step: StepRun,
+    made: _Made,
+    chunks: Sequence[Chunk],
+    sides: dict[str, Split],
+    own: OwnRows,
+    preferred: dict[str, JsonValue],
 ) -> dict[str, JsonValue]:
     examples, pairs, rejected, taught, reviews = made
     counts: dict[str, int] = {}
@@ -239,6 +301,7 @@ def _write(
         "version": content_id("dat", [e.id for e in examples], [p.id for p in pairs]),
         "leakage": [],
     }
+    facts |= preferred
     if own.sets:
         facts["data"] = _sets_used(own, made)
     if taught.facts or taught.judged:
@@ -265,7 +328,8 @@ def _sets_used(own: OwnRows, made: _Made) -> dict[str, JsonValue]:
     for record in records:
         if not record.chunk_ids and record.document_ids:
             name = record.document_ids[0].rpartition(":")[0]
-            used[next(n for n in own.sets if name == n or name.startswith(f"{n}/"))][record.split] += 1
+            if (of := next((n for n in own.sets if name == n or name.startswith(f"{n}/")), None)) is not None:
+                used[of][record.split] += 1
     return {name: {**told, "used": dict(sorted(used[name].items()))} for name, told in own.sets.items()}
 
 
