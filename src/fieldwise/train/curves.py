@@ -72,7 +72,12 @@ def judge(history: Sequence[Mapping[str, float]], method: str) -> Verdict:
             f"More train.{method}.epochs may help.",
             best_step,
         )
-    return Verdict("levelled_off", f"the training loss has settled at {last:.3f}", None, best_step)
+    settled = (
+        f"the held-out loss is {held[-1][1]:.3f}, lowest {best:.3f} at step {best_step}"
+        if held
+        else f"the training loss has settled at {last:.3f}"
+    )
+    return Verdict("levelled_off", settled, None, best_step)
 
 
 def since_best(losses: Sequence[float]) -> int:
