@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapter_runs import Home, make_home
+from adapter_runs import Home, example, make_home
 from safetensors.torch import load_file
 from tiny_models import edit_json
 from transformers import AutoModelForCausalLM
@@ -138,7 +138,7 @@ def test_a_merge_is_a_step_of_its_run_that_registry_and_trace_see(home: Home, ot
     lineage = Lineage(home.run)
     up = lineage.upward(lineage.find(made.id))
     assert {n.id for n in up["adapter"]} == {one, two} and len(up["example"]) == 2
-    assert made.id in {n.id for n in lineage.downward(lineage.find("linen.md"))["adapter"]}
+    assert made.id in {n.id for n in lineage.downward(lineage.find(example("linen").id))["adapter"]}
     (home.run.path / made.path / "adapter_config.json").unlink()  # put back from the store
     assert make(registry, wanted, home.run) == (made, True)
     assert (home.run.path / made.path / "adapter_config.json").is_file()

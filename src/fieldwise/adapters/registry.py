@@ -60,7 +60,7 @@ class Lora(Record):
 
     rank: int
     alpha: float
-    targets: tuple[str, ...]
+    targets: tuple[str, ...] = Field(description="kinds of modules that get an update")
     variant: str = Field("LoRA", description="LoRA, rsLoRA or DoRA, and how it was started where that is unusual")
 
 
@@ -421,7 +421,9 @@ def _lora(path: Path) -> Lora:
     return Lora(
         rank=int(config["r"]),
         alpha=float(config["lora_alpha"]),
-        targets=tuple(sorted(targets)) if isinstance(targets, list) else (str(targets),),
+        targets=tuple(sorted({str(t).rpartition(".")[2] for t in targets}))
+        if isinstance(targets, list)
+        else (str(targets),),
         variant=" ".join([*(kinds or ["LoRA"]), *([f"started by {start}"] if isinstance(start, str) else [])]),
     )
 
