@@ -26,7 +26,8 @@ def add(commands: Any, parents: Parents) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from fieldwise.pipeline import STEPS, plan_all
+    from fieldwise.pipeline import plan_all
+    from fieldwise.steps import STEPS
 
     run = standing_run(options)
     recipe = recipe_for(options, run)

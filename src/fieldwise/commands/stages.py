@@ -12,9 +12,9 @@ from fieldwise.commands.looking import print_documents
 from fieldwise.errors import GateFailed
 
 if TYPE_CHECKING:
-    from fieldwise.pipeline import Step
     from fieldwise.recipe import Recipe
     from fieldwise.run import RunFolder
+    from fieldwise.steps import Step
 
 _RANGES = {
     "prepare": ("2", "2i"),
@@ -59,8 +59,9 @@ def add(commands: Any, parents: Parents) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from fieldwise.pipeline import STEPS, choose, plan_all
+    from fieldwise.pipeline import choose, plan_all
     from fieldwise.run import RunFolder
+    from fieldwise.steps import STEPS
 
     if options.list:
         rows = [{"number": s.number, "name": s.name, "about": s.about, "needs": list(s.inputs)} for s in STEPS]
