@@ -14,10 +14,10 @@ import sweep_recipe
 
 from fieldwise.errors import FieldwiseError, ModelError, RecipeError
 from fieldwise.files import write_json, write_jsonl
-from fieldwise.pipeline import Step
 from fieldwise.recipe import Recipe
 from fieldwise.records import Answer
 from fieldwise.run import RunFolder, StepRun
+from fieldwise.steps import Step
 from fieldwise.sweep import grid as grids
 from fieldwise.sweep import running
 from fieldwise.sweep.grid import axes_of, default_name, grid

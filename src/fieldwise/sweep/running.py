@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fieldwise.errors import FieldwiseError, RunError
-from fieldwise.pipeline import Step, choose, require_outside, run_steps
+from fieldwise.pipeline import choose, require_outside, run_steps
 from fieldwise.progress import say
 from fieldwise.recipe import save_recipe
 from fieldwise.run import RunFolder
+from fieldwise.steps import Step
 from fieldwise.sweep.grid import Grid, Point
 
 FOLDER = "sweeps"
