@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from fieldwise.adapters.registry import MERGES, MergedAdapter
 from fieldwise.errors import DatasetError
 from fieldwise.files import read_json, read_ledger
 from fieldwise.records import Adapter, Chunk, Document, Example, ModelBuild, PreferencePair
@@ -110,6 +111,8 @@ class Lineage:
                 adapter = Adapter.model_validate(read_json(path))
                 parents = (*adapter.example_ids, *((adapter.parent,) if adapter.parent else ()))
                 self._add("adapter", adapter.id, f"{method}, {len(adapter.example_ids)} examples", parents)
+        for path in sorted((run.path / MERGES).glob("*/adapter.json")):
+            self._merge(MergedAdapter.model_validate(read_json(path)))
         for path in sorted((run.path / "6_builds").glob("*.build.json")):
             build = ModelBuild.model_validate(read_json(path))
             self._add(
@@ -118,6 +121,13 @@ class Lineage:
                 f"{build.path}, {build.quantisation}",
                 (build.adapter_id,) if build.adapter_id else (),
             )
+
+    def _merge(self, merge: MergedAdapter) -> None:
+        parents = tuple(dict.fromkeys(i for part in merge.parts for i in (*part.chain, part.adapter)))
+        for parent in parents:
+            if parent not in self.nodes:
+                self._add("adapter", parent, "of another run, or of an earlier training of this one")
+        self._add("adapter", merge.id, f"merge {merge.name}: {merge.method} of {len(merge.parts)}", parents)
 
     # ------------------------------------------------------------ walking
 
