@@ -150,12 +150,19 @@ class LocalStore:
 
     def put(self, entry: Entry, *, keeps_earlier: bool = False) -> int:
         """Add a document or a new version of it in one transaction; see `ChunkStore.put`."""
-        self._require_writer()
         with self._lock:
-            if self.catalogue.put(entry, keeps_earlier=keeps_earlier):
-                self._publish_when_due()
+            self.put_if_new(entry, keeps_earlier=keeps_earlier)
             with self.catalogue.reading() as db:
                 return db.generation
+
+    def put_if_new(self, entry: Entry, *, keeps_earlier: bool = False) -> bool:
+        """Do the same and tell whether anything changed."""
+        self._require_writer()
+        with self._lock:
+            is_new = self.catalogue.put(entry, keeps_earlier=keeps_earlier)
+            if is_new:
+                self._publish_when_due()
+        return is_new
 
     def delete(self, uri: str, tenant: str = DEFAULT_TENANT) -> bool:
         """Remove every version of a document from the catalogue and from every search at once."""
