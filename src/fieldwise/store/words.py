@@ -80,7 +80,7 @@ class WordIndex:
     `state` is what the searcher sees, None for an index that has never been written.
     """
 
-    def __init__(self, folder: Path | None, default: str = "english") -> None:
+    def __init__(self, folder: Path | None, default: str = "english", *, is_new: bool = False) -> None:
         self.tantivy = require("tantivy", extra="rag", to="search by words")
         self.folder, self.default = folder, default
         self.schema = _schema(self.tantivy)
@@ -89,7 +89,8 @@ class WordIndex:
         if folder is None:
             self.index = self.tantivy.Index(self.schema)
         else:
-            self.index = self.tantivy.Index(self.schema, path=str(folder), reuse=True)
+            place = str(folder)
+            self.index = self.tantivy.Index(self.schema, path=place) if is_new else self.tantivy.Index.open(place)
         self.refresh()
 
     @classmethod
@@ -129,7 +130,7 @@ class WordIndex:
         temporary = place / f".tmp-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        made = cls(temporary, default)
+        made = cls(temporary, default, is_new=True)
         made.apply((), words, state)
         made.close()
         earlier = [p for p in place.iterdir() if p.is_dir() and p != temporary]
