@@ -259,6 +259,16 @@ def test_many_small_segments_become_one_and_give_exact_cosines(tmp_path: Path) -
         assert store.candidates("x", asked("fridge pump ward"), EVERY, 20).dense == pytest.approx(hits.dense)
 
 
+def test_segments_that_hold_keys_of_deleted_chunks_are_searched(tmp_path: Path) -> None:
+    with LocalStore.open(tmp_path, settings=SMALL) as store:
+        store.put(entry("a", texts_of(1, 5)))
+        store.put(entry("b", texts_of(2, 12)))
+        store.delete("b")
+    for opened in (LocalStore.read(tmp_path), LocalStore.open(tmp_path)):
+        with opened as store:
+            assert found(store, "x", count=100)[1] == {"a"}
+
+
 def test_a_graph_finds_what_looking_at_everything_finds(tmp_path: Path) -> None:
     pytest.importorskip("usearch.index")
     rng = np.random.default_rng(0)

@@ -360,6 +360,12 @@ class Snapshot:
         return int(self.db.execute("SELECT COALESCE(max(generation), 0) FROM log").fetchone()[0])
 
     @property
+    def last_chunk(self) -> int:
+        """The highest key ever given to a chunk."""
+        row = self.db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
+        return int(row[0]) if row else 0
+
+    @property
     def pruned(self) -> int:
         """Searches of an earlier generation than this can no longer be served whole."""
         return int(self.db.execute("SELECT value FROM state WHERE key = 'pruned'").fetchone()[0])

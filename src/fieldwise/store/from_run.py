@@ -77,8 +77,7 @@ def import_run(
                 "chunks of documents that are not there", where=folder, found=next(iter(rows)), fix=_AGAIN
             )
         gone = sorted(set(store.uris(tenant)) - seen) if is_mirror else []
-        for uri in gone:
-            store.delete(uri, tenant)
+        store.delete_all(gone, tenant)
     return Imported(len(seen), len(chunks), changed, len(gone))
 
 

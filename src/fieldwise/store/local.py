@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,12 +166,16 @@ class LocalStore:
 
     def delete(self, uri: str, tenant: str = DEFAULT_TENANT) -> bool:
         """Remove every version of a document from the catalogue and from every search at once."""
+        return self.delete_all([uri], tenant) == 1
+
+    def delete_all(self, uris: Iterable[str], tenant: str = DEFAULT_TENANT) -> int:
+        """Remove documents, each in its own transaction, then all from every search at once; returns how many there were."""
         self._require_writer()
         with self._lock:
-            found = self.catalogue.delete(uri, tenant)
-            if found:
+            try:
+                return sum(self.catalogue.delete(uri, tenant) for uri in uris)
+            finally:
                 self.publish()
-        return found
 
     def add_vectors(self, model: str, keys: Sequence[int], vectors: NDArray[np.float32]) -> None:
         """Add vectors of a model, maybe not the one in use yet, for chunks by their keys."""
@@ -450,9 +454,9 @@ class LocalStore:
 
     def _look(self, db: Snapshot, words: WordIndex, generation: int, before: View | None) -> View:
         known = before.chunk_documents if before is not None else np.zeros(1, np.int64)
-        new = db.chunk_documents(len(known) - 1)
-        if len(new):
-            grown = np.zeros(int(new[-1, 0]) + 1, np.int64)
+        if db.last_chunk >= len(known):
+            new = db.chunk_documents(len(known) - 1)
+            grown = np.zeros(db.last_chunk + 1, np.int64)  # segments still hold keys of chunks that are gone
             grown[: len(known)] = known
             grown[new[:, 0]] = new[:, 1]
             known = grown
@@ -542,8 +546,7 @@ def _by_words(view: View, query: str, allowed: Allowed, count: int) -> dict[int,
         keep = np.zeros(len(found.keys), np.bool_)
         keep[is_known] = allowed.chunks[found.keys[is_known]]
         if keep.sum() >= count or len(found.keys) < wanted:
-            pairs = zip(found.keys[keep][:count], found.scores[keep][:count], strict=True)
-            return {int(key): float(score) for key, score in pairs}
+            return dict(zip(found.keys[keep][:count].tolist(), found.scores[keep][:count].tolist(), strict=True))
         wanted *= 8
 
 

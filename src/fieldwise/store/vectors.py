@@ -70,7 +70,7 @@ class Segment(NamedTuple):
             scores = self.scores(query, rows)
         best = _best(scores, count)
         chosen = best if rows is None else rows[best]
-        return {int(self.keys[row]): float(score) for row, score in zip(chosen, scores[best], strict=True)}
+        return dict(zip(self.keys[chosen].tolist(), scores[best].tolist(), strict=True))
 
     def _by_graph(
         self, query: NDArray[np.float32], allowed: Mask | None, count: int, share: float
@@ -86,7 +86,7 @@ class Segment(NamedTuple):
             return None
         scores = self.scores(query, rows)
         best = _best(scores, count)
-        return {int(self.keys[row]): float(score) for row, score in zip(rows[best], scores[best], strict=True)}
+        return dict(zip(self.keys[rows[best]].tolist(), scores[best].tolist(), strict=True))
 
     def scores_of(self, query: NDArray[np.float32], keys: NDArray[np.int64]) -> dict[int, float]:
         """Return the cosines of those keys that are here."""
@@ -94,7 +94,7 @@ class Segment(NamedTuple):
             return {}
         rows = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         rows = rows[self.keys[rows] == keys]
-        return {int(self.keys[row]): float(s) for row, s in zip(rows, self.scores(query, rows), strict=True)}
+        return dict(zip(self.keys[rows].tolist(), self.scores(query, rows).tolist(), strict=True))
 
 
 def in_memory(keys: NDArray[np.int64], vectors: NDArray[np.float32]) -> Segment:
@@ -164,9 +164,9 @@ class SegmentFiles:
             found = (folder / file).stat().st_size
             if found != wanted:
                 raise DatasetError("a segment is not whole", where=folder / file, found=f"{found} of {wanted} bytes")
-        keys = np.load(folder / _KEYS, mmap_mode="r", allow_pickle=False)
-        codes = np.load(folder / _CODES, mmap_mode="r", allow_pickle=False)
-        scales = np.load(folder / _SCALES, mmap_mode="r", allow_pickle=False)
+        keys = np.load(folder / _KEYS, allow_pickle=False)
+        codes = np.load(folder / _CODES, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+        scales = np.load(folder / _SCALES, allow_pickle=False)
         if codes.shape != (len(keys), self.dimensions) or len(scales) != len(keys) or codes.dtype != np.int8:
             raise DatasetError("a segment does not fit its model", where=folder, found=f"shape {codes.shape}")
         return Segment(name, keys, codes, scales, _open_graph(folder / _GRAPH) if _GRAPH in files else None)
