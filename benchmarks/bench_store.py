@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -267,31 +268,33 @@ def main() -> int:
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    report: dict[str, Any] = {}
+    report: dict[str, dict[str, Any]] = {}
+    lines: dict[str, Any]
     with tempfile.TemporaryDirectory() as temporary:
         for size in map(int, options.sizes.split(",")):
             corpus = Corpus(size, options.queries)
             place = (options.store or Path(temporary)) / str(size)
-            lines: dict[str, Any] = {"store": of_store(corpus, place)}
+            lance = Path(temporary) / f"lance-{size}"
+            works = {"store": partial(of_store, corpus, place)}
             if not options.no_peers and importlib.util.find_spec("bm25s"):
-                lines["bm25s"] = of_bm25s(corpus)
+                works["bm25s"] = partial(of_bm25s, corpus)
             if not options.no_peers and importlib.util.find_spec("lancedb"):
-                lines["lancedb"] = of_lancedb(corpus, Path(temporary) / f"lance-{size}")
-                shutil.rmtree(Path(temporary) / f"lance-{size}")
-            report[str(size)] = lines
-            if not options.json:
-                show(size, lines)
+                works["lancedb"] = partial(of_lancedb, corpus, lance)
+            report[str(size)] = lines = {}
+            for name, work in works.items():
+                lines[name] = work()
+                if not options.json:
+                    show(size, name, lines[name])
+            shutil.rmtree(lance, ignore_errors=True)
     if options.json:
         print(json.dumps(report, indent=2, default=float))
     return 0
 
 
-def show(size: int, lines: dict[str, Any]) -> None:
-    print(f"\n{size:,} chunks")
-    for name, figures in lines.items():
-        for figure, value in figures.items():
-            text = value if not isinstance(value, dict) else "  ".join(f"{k} {_short(v)}" for k, v in value.items())
-            print(f"  {name:8} {figure:32} {_short(text)}")
+def show(size: int, name: str, figures: dict[str, Any]) -> None:
+    for figure, value in figures.items():
+        text = value if not isinstance(value, dict) else "  ".join(f"{k} {_short(v)}" for k, v in value.items())
+        print(f"{size:>9,} {name:8} {figure:32} {_short(text)}", flush=True)
 
 
 def _short(value: object) -> str:

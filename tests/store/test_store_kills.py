@@ -58,18 +58,18 @@ with LocalStore.open(Path(sys.argv[2]), settings=StoreSettings(flat_rows=200, se
 def ingest_until_killed(folder: Path, log: Path, seed: int, seconds: float) -> None:
     command = [sys.executable, "-c", INGEST, str(HERE), str(folder), str(log), str(seed)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    opened = log.read_text().count("open") if log.exists() else 0
-    deadline = time.monotonic() + 60
-    while (
-        process.poll() is None
-        and time.monotonic() < deadline
-        and (log.read_text() if log.exists() else "").count("open") == opened
-    ):
-        time.sleep(0.02)
-    time.sleep(seconds)
-    assert process.poll() is None, process.communicate()[1]
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    log.touch()
+    opened, deadline = log.read_text().count("open"), time.monotonic() + 300
+    try:
+        while process.poll() is None and log.read_text().count("open") == opened:
+            assert time.monotonic() < deadline, "the store did not open"
+            time.sleep(0.02)
+        time.sleep(seconds)
+        assert process.poll() is None, process.communicate()[1]
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def expected(log: Path) -> dict[str, set[str]]:

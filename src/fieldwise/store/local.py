@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import math
 import threading
 import time
 from collections import OrderedDict
@@ -18,16 +17,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldwise.errors import DatasetError, ModelError, RunError
+from fieldwise.errors import DatasetError, RunError
 from fieldwise.files import raise_if_full
 from fieldwise.records import Document
 from fieldwise.store import vectors as v
-from fieldwise.store.catalogue import FILE, Catalogue, Model, Snapshot, as_unit, other_model
+from fieldwise.store.catalogue import FILE, Catalogue
 from fieldwise.store.filters import compile_filter
 from fieldwise.store.protocol import (
     DEFAULT_TENANT,
@@ -41,6 +40,8 @@ from fieldwise.store.protocol import (
     Stats,
     StoredChunk,
 )
+from fieldwise.store.search import Allowed, View, by_vector, by_words, checked_vector, mask_of_documents
+from fieldwise.store.snapshot import Model, Snapshot
 from fieldwise.store.words import State, WordIndex
 
 LOG = logging.getLogger(__name__)
@@ -49,7 +50,6 @@ _PUBLISH_SECONDS = 5.0
 _MAX_SMALL_SEGMENTS = 8
 _LARGEST_DEAD_SHARE = 0.3
 _CACHED_SCOPES = 64
-_MOST_SURPLUS = 2000  # hits beyond which limiting the query is faster than dropping what is not allowed
 _ATTEMPTS = 8
 
 
@@ -63,29 +63,6 @@ class StoreSettings:
 
 class _Newer(Exception):
     """Another process has published since; read again."""
-
-
-class Allowed(NamedTuple):
-    """What a scope may find: by chunk, and the documents these are of."""
-
-    chunks: v.Mask
-    documents: NDArray[np.int64]
-    share: float
-
-
-class View(NamedTuple):
-    """All that a search needs of one generation."""
-
-    generation: int
-    words: WordIndex
-    searcher: Any
-    languages: tuple[str | None, ...]
-    chunk_documents: NDArray[np.int64]  # document of every chunk by key, 0 where there is none
-    documents: NDArray[np.int64]
-    model: Model | None
-    listed: v.Listed
-    stamp: tuple[int, ...]
-    tail: v.Segment | None
 
 
 class LocalStore:
@@ -327,12 +304,12 @@ class LocalStore:
             with self.catalogue.reading() as db:
                 if db.pruned > view.generation:  # published and pruned in this very moment: look again
                     continue
-                unit = None if vector is None else _checked_vector(vector, view.model, self.folder)
+                unit = None if vector is None else checked_vector(vector, view.model, self.folder)
                 allowed = self._allowed(db, view, scope)
             if allowed is None or not query or not len(allowed.documents):
                 return Candidates({}, {}, view.generation)
-            lexical = _by_words(view, query, allowed, count)
-            dense = {} if unit is None else _by_vector(view, unit, allowed, count, lexical)
+            lexical = by_words(view, query, allowed, count)
+            dense = {} if unit is None else by_vector(view, unit, allowed, count, lexical)
             return Candidates(lexical, dense, view.generation)
         raise RunError(
             "the lexical index is behind the catalogue", where=self.folder, fix="Open the store for writing."
@@ -501,7 +478,7 @@ class LocalStore:
         return v.SegmentFiles(self.folder / "vectors", model.fingerprint, model.dimensions)
 
     def _alive(self, view: View) -> v.Mask:
-        return _mask_of_documents(view, view.documents)
+        return mask_of_documents(view, view.documents)
 
     def _allowed(self, db: Snapshot, view: View, scope: Scope) -> Allowed | None:
         """What a scope may find; None for an identity that may see nothing at all."""
@@ -520,7 +497,7 @@ class LocalStore:
             mask[numbers[numbers < len(mask)]] = True
             documents = np.unique(view.chunk_documents[mask])
         else:
-            mask, documents = _mask_of_documents(view, numbers), numbers
+            mask, documents = mask_of_documents(view, numbers), numbers
         total = int(self._alive(view).sum())
         allowed = Allowed(mask, documents, float(mask.sum()) / max(total, 1))
         with self._lock:
@@ -528,64 +505,6 @@ class LocalStore:
             while len(self._scopes) > _CACHED_SCOPES:
                 self._scopes.popitem(last=False)
         return allowed
-
-
-def _by_words(view: View, query: str, allowed: Allowed, count: int) -> dict[int, float]:
-    """The best allowed chunks by BM25: what is not allowed is dropped before anything is cut off."""
-    words, wanted = view.words, count
-    asked = words.query(query, view.languages)
-    if asked is None or not allowed.share:
-        return {}
-    if allowed.share < 1:
-        wanted = math.ceil(1.5 * count / allowed.share) + 20
-        if wanted > _MOST_SURPLUS:
-            asked, wanted = words.within(asked, allowed.documents.tolist()), 2 * count
-    while True:
-        found = words.search(view.searcher, asked, wanted)
-        is_known = found.keys < len(allowed.chunks)
-        keep = np.zeros(len(found.keys), np.bool_)
-        keep[is_known] = allowed.chunks[found.keys[is_known]]
-        if keep.sum() >= count or len(found.keys) < wanted:
-            return dict(zip(found.keys[keep][:count].tolist(), found.scores[keep][:count].tolist(), strict=True))
-        wanted *= 8
-
-
-def _by_vector(
-    view: View, query: NDArray[np.float32], allowed: Allowed, count: int, also: dict[int, float]
-) -> dict[int, float]:
-    """The nearest allowed chunks by cosine, and the cosine of those the other leg found."""
-    segments = [*view.listed.segments, *([view.tail] if view.tail is not None else [])]
-    found: dict[int, float] = {}
-    for segment in segments:
-        found.update(segment.nearest(query, allowed.chunks, count))
-    best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:count]
-    scores = dict(best)
-    missing = np.array(sorted(also.keys() - scores.keys()), dtype=np.int64)
-    for segment in segments:
-        scores.update(segment.scores_of(query, missing))
-    return scores
-
-
-def _checked_vector(vector: QueryVector, model: Model | None, where: Path) -> NDArray[np.float32] | None:
-    """The vector with length 1; None if the store has no vectors to compare it with."""
-    if model is None:
-        return None
-    if vector.model != model.fingerprint:
-        raise other_model(model.fingerprint, vector.model, where)
-    values = np.asarray(vector.values, dtype=np.float32)
-    if values.shape != (model.dimensions,):
-        raise ModelError(
-            f"vectors of {model.fingerprint} have {model.dimensions} numbers", found=f"shape {values.shape}"
-        )
-    return as_unit(values)
-
-
-def _mask_of_documents(view: View, documents: NDArray[np.int64]) -> v.Mask:
-    largest = max(int(view.chunk_documents.max(initial=0)), int(documents.max(initial=0)))
-    mask = np.zeros(largest + 1, np.bool_)
-    mask[documents] = True
-    mask[0] = False
-    return mask[view.chunk_documents]
 
 
 def _tail(db: Snapshot, model: Model, since: int, until: int, had: v.Segment | None) -> v.Segment | None:

@@ -21,7 +21,7 @@ from fieldwise.errors import DatasetError, RunError
 from fieldwise.extras import require
 from fieldwise.files import raise_if_full, read_json, write_json
 from fieldwise.retrieve.lexical import HEADER_WEIGHT, analyser, query_terms
-from fieldwise.store.catalogue import Words
+from fieldwise.store.snapshot import Words
 
 LOG = logging.getLogger(__name__)
 FORMAT = 1
