@@ -110,6 +110,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
     named = [
         *((f"collect.sources.{n}", place) for n, place in enumerate(map(_local_place, recipe.collect.sources))),
         *((f"generate.data.{n}", _data_place(d)) for n, d in enumerate(recipe.generate.data)),
+        ("generate.tools", recipe.generate.tools or ""),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
@@ -518,8 +519,10 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
             return absolute(key, entry)
         return entry.model_copy(update={"path": absolute(f"{key}.path", entry.path)})
 
-    data = tuple(absolute_data(f"generate.data.{n}", d) for n, d in enumerate(recipe.generate.data))
-    update["generate"] = recipe.generate.model_copy(update={"data": data})
+    made: dict[str, Any] = {"data": tuple(absolute_data(f"generate.data.{n}", d) for n, d in enumerate(recipe.generate.data))}  # fmt: skip
+    if recipe.generate.tools is not None:
+        made["tools"] = absolute("generate.tools", recipe.generate.tools)
+    update["generate"] = recipe.generate.model_copy(update=made)
     files = {
         name: absolute(f"evaluate.{name}", place)
         for name in ("questions", "development")

@@ -14,10 +14,12 @@ from pydantic import JsonValue
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
 from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
+from fieldwise.generate.drafts import Material
+from fieldwise.generate.kinds import Further, kind_of, limited, make_further, tell, told_of, tools_of
 from fieldwise.generate.preferences import preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
 from fieldwise.generate.rules import pairs_of_chunk
-from fieldwise.generate.settings import GenerateSettings
+from fieldwise.generate.settings import QUESTION_KINDS, GenerateSettings
 from fieldwise.generate.split import Split, leakage, split_documents
 from fieldwise.generate.teacher import Taught, open_teacher, teach
 from fieldwise.hashing import content_id
@@ -38,12 +40,14 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
 
     Raises DatasetError when documents and rows give too little to train on, with what was tried.
     """
+    settings = settings.for_questions
     own = read_own(settings.data_sets)
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
     sides = split_documents(groups, settings.split, step.seed)
     taught = Taught()
     examples: list[Example] = []
+    further: Further | None = None
     if settings.from_documents:
         retriever = open_index(chunks, step.run.path / "2_chunks" / "index", retrieve)
         taught = _teach(chunks, sides, settings, retriever, step)
@@ -51,6 +55,8 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
             raise _too_few(taught, len(chunks), settings, own.examples)
         maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
         examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
+        if settings.asks_for_kinds:
+            examples, further = _further(examples, chunks, sides, taught, maker, settings, step)
     placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], examples, [])
     leaks = leakage(placed.made, groups)
     if leaks:
@@ -61,12 +67,12 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
             fix="This is a fault of Fieldwise: please report it with the recipe.",
         )
     pairs = preference_pairs(
-        [e for e in placed.made if e.split == "train"],
+        [e for e in placed.made if e.split == "train" and kind_of(e) in QUESTION_KINDS],
         random.Random(f"{step.seed}/preferences"),
         settings.preference_pairs,
     )
-    left_out = [*taught.rejected, *own.rejected, *placed.rejected]
-    made = _Made([*placed.made, *placed.examples], [*pairs, *placed.pairs], left_out, taught)
+    left_out = [*taught.rejected, *(further.rejected if further else ()), *own.rejected, *placed.rejected]
+    made = _Made([*placed.made, *placed.examples], [*pairs, *placed.pairs], left_out, taught, further)
     if not settings.from_documents:
         _require_rows(made.examples, own)
     return _write(step, made, chunks, sides, own)
@@ -77,6 +83,7 @@ class _Made(NamedTuple):
     pairs: Sequence[PreferencePair]
     rejected: Sequence[Rejection]
     taught: Taught
+    further: Further | None
 
 
 def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
@@ -177,6 +184,23 @@ def _examples(taught: Taught, maker: ExampleMaker, settings: GenerateSettings, c
     return list({e.id: e for e in made}.values())
 
 
+def _further(
+    examples: list[Example],
+    chunks: Sequence[Chunk],
+    sides: dict[str, Split],
+    taught: Taught,
+    maker: ExampleMaker,
+    settings: GenerateSettings,
+    step: StepRun,
+) -> tuple[list[Example], Further]:
+    """The examples with those of further kinds beside them, within the limits of `generate.kinds`."""
+    material = Material(chunks, taught.asked, sides, maker, settings)
+    further = make_further(material, examples, tools_of(settings), step.seed, taught.drafts(material))
+    kept, further.over = limited([*examples, *further.examples], settings.kinds, step.seed)
+    tell(kept, settings)
+    return kept, further
+
+
 def _beside(count: int, share: float, rng: random.Random) -> int:
     """How many to put beside `count` others so that they are about this share of all."""
     return sum(rng.random() < share / (1 - share) for _ in range(count))
@@ -185,11 +209,13 @@ def _beside(count: int, share: float, rng: random.Random) -> int:
 def _write(
     step: StepRun, made: _Made, chunks: Sequence[Chunk], sides: dict[str, Split], own: OwnRows
 ) -> dict[str, JsonValue]:
-    examples, pairs, rejected, taught = made
+    examples, pairs, rejected, taught, further = made
     counts: dict[str, int] = {}
+    has_more = further is not None or any(e.tools for e in examples)
+    without = () if has_more else ("phase", "tools")  # a file without further kinds stays as it was
     for name in ("train", "validation", "test"):
         rows = [e for e in examples if e.split == name]
-        write_records(step.out(f"3_examples/{name}.parquet"), rows, Example)
+        write_records(step.out(f"3_examples/{name}.parquet"), rows, Example, without=without)
         counts[name] = len(rows)
     write_records(step.out("3_examples/preferences.parquet"), pairs, PreferencePair)
     write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
@@ -213,6 +239,8 @@ def _write(
         reasons = Counter(r.reason for r in taught.rejected).most_common()
         facts |= {"teacher": taught.facts, "rejected_by_rule": dict(reasons)}
         say(f"  left out: {', '.join(f'{n} {reason}' for reason, n in reasons) or 'nothing'}")
+    if further is not None:
+        facts |= told_of(further, examples)
     write_json(step.out("3_examples/card.json"), facts)
     _review_sheet(step, examples)
     say(
