@@ -13,6 +13,7 @@ from functools import partial
 from typing import Literal
 
 from fieldwise.evaluate import overlap
+from fieldwise.evaluate.claims import claims
 from fieldwise.evaluate.overlap import Overlap, rouge_n, sentence_bleu, shared
 from fieldwise.records import Answer, Citation, Question
 
@@ -141,6 +142,18 @@ def groundedness(answer: Answer, question: Question) -> float | None:
     return float(bool(quotes) and numbers <= set(_NUMBER.findall(quotes)))
 
 
+def claims_supported(answer: Answer, question: Question) -> float | None:
+    """Share of the claims that stand in the passages they cite (`fieldwise.evaluate.claims`); declined: not scored.
+
+    "Open from 9:00. Closed on Monday. [1]" over a passage that says only the first: 1/2.
+    """
+    del question
+    if answer.is_declined:
+        return None
+    found = list(claims(answer))
+    return sum(not c.problem for c in found) / len(found) if found else 0.0
+
+
 def citation_match(answer: Answer, question: Question) -> float | None:
     """1 if a citation points to the document that answers the question, else 0; declined answers are not scored."""
     if question.document is None or answer.is_declined or not answer.passages:
@@ -235,6 +248,7 @@ METRICS: dict[str, Metric] = {
         Metric("bleu", bleu, is_binary=False, title="BLEU"),
         Metric("bits_per_byte", bits_per_byte, "lower", False, "Bits per byte, known answer", is_bounded=False),
         Metric("groundedness", groundedness, title="Grounded"),
+        Metric("claims_supported", claims_supported, is_binary=False, title="Claims supported"),
         Metric("citation_match", citation_match, title="Cites right document"),
         Metric("citation_precision", citation_precision, is_binary=False, title="Citation precision"),
         Metric("citation_recall", citation_recall, title="Citation recall"),
