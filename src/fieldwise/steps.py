@@ -72,11 +72,16 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
-    if not recipe.generate.data:
-        return {}
-    from fieldwise.generate.rows import fingerprint
+    hashes: dict[str, JsonValue] = {}
+    if recipe.generate.data:
+        from fieldwise.generate.rows import fingerprint
 
-    return {"data": fingerprint(recipe.generate.data_sets)}
+        hashes["data"] = fingerprint(recipe.generate.data_sets)
+    if recipe.generate.tools is not None:
+        from fieldwise.generate.tools import read_tools
+
+        hashes["tools"] = [dict(tool.declaration) for tool in read_tools(Path(recipe.generate.tools))]
+    return hashes
 
 
 def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:

@@ -11,9 +11,9 @@ from fieldwise.generate.drafts import Draft, Material, Quote, about, is_safe, ma
 from fieldwise.generate.english import lower_first, parse, question
 from fieldwise.generate.examples import Asked
 from fieldwise.generate.sections import Table, depends, is_value
-from fieldwise.generate.support import content_stems
 from fieldwise.prompts import grounded_prompt
 from fieldwise.records import Chunk, Message
+from fieldwise.support import content_stems
 
 _LIKE = frozenset(["duration", "deadline", "frequency", "time", "place", "figure", "agent"])
 _MOST_CELL_WORDS = 14
@@ -117,9 +117,7 @@ def _two(
     chunks = (one.chunk,) if one.chunk.id == other.chunk.id else (one.chunk, other.chunk)
     unlike = [one.pair.answer, other.pair.answer, one.pair.quote, other.pair.quote]
     shown = material.among(chunks, ask, unlike, rng, max(0, material.settings.distractors - len(chunks) + 1))
-    parts = [
-        f"{name}: {a.pair.answer} {mark(a.chunk, shown)}" for name, a in zip(names, (one, other), strict=True)
-    ]
+    parts = [f"{name}: {a.pair.answer} {mark(a.chunk, shown)}" for name, a in zip(names, (one, other), strict=True)]
     if len(chunks) == 1:
         parts[0] = f"{names[0]}: {one.pair.answer}"
     answer = "; ".join(f"{name}: {a.pair.answer}" for name, a in zip(names, (one, other), strict=True))

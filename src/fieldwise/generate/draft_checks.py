@@ -10,10 +10,10 @@ from typing import Any
 from fieldwise.extras import require
 from fieldwise.generate.drafts import Draft, Material, passages, section
 from fieldwise.generate.negatives import holds
-from fieldwise.generate.support import content_stems, may_answer, unsupported
 from fieldwise.generate.tools import date_in_words
 from fieldwise.prompts import cited_numbers, is_declined, without_marks
 from fieldwise.records import Message
+from fieldwise.support import content_stems, may_answer, unsupported
 
 _REFUSES = re.compile(r"\b(?:as an ai|language model|i(?:'m| am) sorry|i can(?:no|')t (?:help|assist|answer)|i do(?:n't| not) know)\b", re.I)  # fmt: skip
 _PRONOUN = re.compile(r"\b(?:it|its|they|them|their|he|she|his|her|this|that|these|those|there|one|ones|both|so)\b", re.I)  # fmt: skip
@@ -59,7 +59,7 @@ def _summary(draft: Draft, replies: Sequence[Message]) -> str | None:
     source = " ".join(c.text for c in draft.shown if any(q.chunk.id == c.id for q in draft.quotes))
     if len(draft.answer.split()) > _MOST_SUMMARY * len(source.split()):
         return "no_shorter_than_source"
-    return unsupported(draft.answer, source) or _unfamiliar(draft.answer, source)
+    return unsupported(draft.answer, source) or _unfamiliar(draft.answer, source, 0.8)
 
 
 def _instruction(draft: Draft, replies: Sequence[Message]) -> str | None:
@@ -199,4 +199,3 @@ _CHECKS: dict[str, Callable[[Draft, Sequence[Message]], str | None]] = {
     "tool_call": _tool_call,
     "hard_negative": _hard_negative,
 }
-

@@ -184,7 +184,11 @@ def is_sound(pair: Pair) -> bool:
 
 def _is_clear_subject(pair: Pair) -> bool:
     words = pair.answer.split()
-    is_plain = not re.match(r"\w+ly\b|Only\b|So\b|Not\b", pair.answer) and not re.search(r"\b(?:You|you|We|we)\b", pair.answer)
+    if words[0].casefold() in [w.casefold() for w in words[1:]]:  # a heading that was joined to its sentence
+        return False
+    is_plain = not re.match(r"\w+ly\b|Only\b|So\b|Not\b", pair.answer) and not re.search(
+        r"\b(?:You|you|We|we)\b", pair.answer
+    )
     return is_plain and 2 <= len(words) <= 6 and len(pair.question.split()) <= 18 and ", but" not in pair.question
 
 
@@ -192,8 +196,11 @@ def _is_clear_case(pair: Pair) -> bool:
     """Whether the commas of a sentence part the condition from what applies, and not the members of a list."""
     ahead = " ".join(pair.answer.split()[:6])
     clause = pair.question.rstrip("?").split(" ", 3)[-1].split()
-    is_cut = re.search(r"\b(?:even|only|especially|particularly|except|and|or|but|includes?|including|following)$", pair.answer)
-    return "," not in ahead and len(clause) >= 3 and len(pair.answer.split()) >= 2 and not is_cut
+    leads = re.match(r"(?:If|When|Unless|Once|Before|After|Until|Where) ", pair.quote)
+    is_cut = re.search(
+        r"\b(?:even|only|especially|particularly|except|and|or|but|includes?|including|following)$", pair.answer
+    )
+    return leads is not None and "," not in ahead and len(clause) >= 3 and len(pair.answer.split()) >= 2 and not is_cut
 
 
 def is_safe(clause: Clause) -> bool:

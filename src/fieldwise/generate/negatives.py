@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from fieldwise.generate.drafts import Draft, Material, Quote, mark, passages, section
 from fieldwise.generate.examples import Asked
-from fieldwise.generate.support import content_stems, may_answer
 from fieldwise.prompts import quoted_prompt
 from fieldwise.records import NOT_STATED, Chunk, Message
+from fieldwise.support import content_stems, may_answer
 
 _LEAST_NEAR = 3
 _A_CHUNK = 2
@@ -43,9 +43,7 @@ def is_specific(item: Asked) -> bool:
     return len(content_stems(item.pair.question)) >= 3 and item.pair.kind not in ("step", "condition") and '"' not in item.pair.quote  # fmt: skip
 
 
-def near_misses(
-    item: Asked, material: Material, by_heading: dict[str, list[Chunk]], wanted: int
-) -> list[Chunk]:
+def near_misses(item: Asked, material: Material, by_heading: dict[str, list[Chunk]], wanted: int) -> list[Chunk]:
     """Return passages close to a question that do not answer it, closest first.
 
     None holds the answer or a sentence with most of the question's words, which might answer it in another way.
@@ -74,10 +72,9 @@ def holds(text: str, words: str) -> bool:
 
 def _draft(item: Asked, shown: Sequence[Chunk], *, is_missing: bool) -> Draft:
     pair = item.pair
-    if is_missing:
-        said, quotes, answer = NOT_STATED, (), NOT_STATED
-    else:
-        said, quotes, answer = f'{pair.answer} {mark(item.chunk, shown)} "{pair.quote}"', (Quote(item.chunk, pair.quote),), pair.answer  # fmt: skip
+    quotes = () if is_missing else (Quote(item.chunk, pair.quote),)
+    answer = NOT_STATED if is_missing else pair.answer
+    said = NOT_STATED if is_missing else f'{pair.answer} {mark(item.chunk, shown)} "{pair.quote}"'
     prompt = quoted_prompt(pair.question, passages(shown))
     conversation = (*prompt, Message(role="assistant", content=said))
     return Draft("hard_negative", pair.question, answer, conversation, quotes, tuple(shown), item.chunk)

@@ -36,7 +36,6 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[str, ...]
 
-
     @property
     def is_form(self) -> bool:
         """Whether it names fields and what is entered in them, so that no two rows are alike."""
@@ -166,7 +165,9 @@ def _table(block: list[str]) -> Table | None:
     header = _cells(block[0])
     if len(header) < 2 or not all(_WORDS.search(h) or re.fullmatch(r"\d{4}", h) for h in header[1:]):
         return None
-    if len({h.casefold() for h in header}) < len(header) or any(h.endswith(",") or _SHOUTED.fullmatch(h) for h in header):
+    if len({h.casefold() for h in header}) < len(header) or any(
+        h.endswith(",") or _SHOUTED.fullmatch(h) for h in header
+    ):
         return None
     rows, kept = [], []
     for line in block[2:]:

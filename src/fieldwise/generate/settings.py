@@ -12,7 +12,6 @@ from fieldwise.llm.settings import EndpointSettings
 from fieldwise.rows.formats import FIELDS
 from fieldwise.settings import Settings
 
-
 KindName = Literal[
     "question_answer",
     "unanswerable",
@@ -143,7 +142,9 @@ class GenerateSettings(Settings):
         for name, limit in names.items():
             is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
             if limit is not None and not (is_number and (limit > 0 if isinstance(limit, int) else 0 < limit <= 1)):
-                raise ValueError(f"{name}: expected a share such as 0.2, a whole number from 1, or null; found {limit!r}")
+                raise ValueError(
+                    f"{name}: expected a share such as 0.2, a whole number from 1, or null; found {limit!r}"
+                )
         return names
 
     @model_validator(mode="after")

@@ -13,15 +13,17 @@ from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
-from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
+from fieldwise.generate import kind_teacher
 from fieldwise.generate.drafts import Material
+from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
 from fieldwise.generate.kinds import Further, kind_of, limited, make_further, tell, told_of, tools_of
 from fieldwise.generate.preferences import preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
 from fieldwise.generate.rules import pairs_of_chunk
 from fieldwise.generate.settings import QUESTION_KINDS, GenerateSettings
 from fieldwise.generate.split import Split, leakage, split_documents
-from fieldwise.generate.teacher import Taught, open_teacher, teach
+from fieldwise.generate.teacher import Taught, budget_spent, open_teacher, teach
+from fieldwise.generate.tools import Tool
 from fieldwise.hashing import content_id
 from fieldwise.interfaces import Retriever
 from fieldwise.progress import say, track
@@ -195,10 +197,27 @@ def _further(
 ) -> tuple[list[Example], Further]:
     """The examples with those of further kinds beside them, within the limits of `generate.kinds`."""
     material = Material(chunks, taught.asked, sides, maker, settings)
-    further = make_further(material, examples, tools_of(settings), step.seed, taught.drafts(material))
+    tools = tools_of(settings)
+    lessons = _further_lessons(material, tools, taught, step)
+    drafts = kind_teacher.drafts_of(lessons, material, tools, step.seed)
+    further = make_further(material, examples, tools, step.seed, drafts)
     kept, further.over = limited([*examples, *further.examples], settings.kinds, step.seed)
     tell(kept, settings)
     return kept, further
+
+
+def _further_lessons(material: Material, tools: Sequence[Tool], taught: Taught, step: StepRun) -> kind_teacher.Lessons:
+    """What a teacher writes of further kinds; nothing where the rules teach alone."""
+    settings = material.settings
+    if settings.teacher == "rules" or not kind_teacher.taught_kinds(settings):
+        return kind_teacher.Lessons({}, {}, 0)
+    is_fake = settings.teacher == "fake"
+    client = kind_teacher.fake_teacher(material) if is_fake else open_teacher(settings, step.run.path, material.chunks, step.seed)  # fmt: skip
+    lessons = kind_teacher.ask(material.chunks, settings, tools, client)
+    if lessons.left and settings.endpoint.budget.when_spent == "stop":
+        raise budget_spent(client, lessons.left, len(material.chunks))
+    taught.facts["further_kinds"] = lessons.facts
+    return lessons
 
 
 def _beside(count: int, share: float, rng: random.Random) -> int:

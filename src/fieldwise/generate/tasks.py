@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from fieldwise.generate.drafts import Draft, Material, Quote, about, mark, passages, section
-from fieldwise.generate.english import upper_first
+from fieldwise.generate.english import base_form, upper_first
 from fieldwise.generate.sections import Listing, Table, depends, is_value
-from fieldwise.generate.support import content_stems, may_answer
 from fieldwise.prompts import extraction_prompt, grounded_prompt
 from fieldwise.records import Chunk, Conversation, Message
+from fieldwise.support import content_stems, may_answer
 
 _NUMBERS = {1: "one sentence", 2: "two sentences", 3: "three sentences"}
 
@@ -108,7 +108,11 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
         return []
     stems = [content_stems(s) for _, s in found]
     counts = Counter(stem for one in stems for stem in one)
-    usable = [n for n, (_, s) in enumerate(found) if not depends(s) and 8 <= len(s.split()) <= 40 and stems[n]]
+    usable = [
+        n
+        for n, (_, s) in enumerate(found)
+        if not depends(s) and 8 <= len(s.split()) <= 40 and stems[n] and _is_statement(s)
+    ]
     if len(usable) < 2 or usable[0] > 0:
         return []
     wanted = 2 if len(found) < 7 else 3
@@ -118,6 +122,14 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
         if len(chosen) < wanted and all(len(stems[n] & stems[m]) < 0.6 * len(stems[n]) for m in chosen):
             chosen.append(n)
     return [_Part(found[n][1], (found[n][1],), found[n][0]) for n in sorted(chosen)] if len(chosen) > 1 else []
+
+
+_FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|must|may|might|can|cannot|could|will|would|should|shall|do|does|did|don't|doesn't)\b|n't\b")  # fmt: skip
+
+
+def _is_statement(sentence: str) -> bool:
+    """Whether a sentence has a verb for certain: headings and members of lists end in full stops too."""
+    return bool(_FINITE.search(sentence) or _ACT.match(sentence) or any(base_form(w) for w in sentence.split()[1:]))
 
 
 def _listed(chunks: Sequence[Chunk]) -> list[_Part]:

@@ -17,9 +17,9 @@ from fieldwise.extras import require
 from fieldwise.generate.drafts import Draft, Material, Quote, mark, passages, section
 from fieldwise.generate.english import base_form
 from fieldwise.generate.examples import invented_name
-from fieldwise.generate.support import content_stems
 from fieldwise.prompts import tools_prompt
 from fieldwise.records import Chunk, Message, ToolCall
+from fieldwise.support import content_stems
 
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}")
 _MOST_SHOWN = 4
@@ -90,7 +90,9 @@ def _tool(entry: Any, where: str) -> Tool:
     name = inner["name"]
     parameters = inner.get("parameters") or {"type": "object", "properties": {}}
     if not _NAME.fullmatch(name):
-        raise DatasetError("a tool's name has letters, digits, _ and - alone", where=where, found=name, fix="Rename it.")
+        raise DatasetError(
+            "a tool's name has letters, digits, _ and - alone", where=where, found=name, fix="Rename it."
+        )
     jsonschema = require("jsonschema", extra="eval", to="check the calls of tools")
     try:
         jsonschema.Draft202012Validator.check_schema(parameters)
@@ -118,7 +120,9 @@ def _task(name: str, description: str) -> str:
         return " ".join(_label(name).split()).capitalize()
     base = base_form(word.lower()) or word.lower()
     if base == word.lower() and re.search(r"[a-z]{2}(?<!s)s$", base) and re.match(r"(?:an?|the|all|one|some|every|\w+s)\b", rest):  # fmt: skip
-        base = re.sub(r"ies$", "y", base) if base.endswith("ies") else re.sub(r"(?<=ch|sh|ss)es$|(?<=x)es$|s$", "", base)
+        base = (
+            re.sub(r"ies$", "y", base) if base.endswith("ies") else re.sub(r"(?<=ch|sh|ss)es$|(?<=x)es$|s$", "", base)
+        )
     return f"{base.capitalize()} {rest}"
 
 
@@ -142,12 +146,12 @@ def tool_calls(material: Material, tools: Sequence[Tool], rng: random.Random) ->
     for chunk in material.chunks:
         tool = rng.choice(tools)
         chance = rng.random()
-        if chance < _NONE_SHARE and (draft := _no_tool(material, chunk, tools, rng)) is not None:
-            yield draft
-        elif chance < _NONE_SHARE + _MISSING_SHARE and (draft := _lacks_value(chunk, tool, tools, rng)) is not None:
-            yield draft
-        else:
-            yield _from_row(chunk, tool, tools, material, rng) or _call(chunk, tool, tools, rng)
+        made: Draft | None = None
+        if chance < _NONE_SHARE:
+            made = _no_tool(material, chunk, tools, rng)
+        elif chance < _NONE_SHARE + _MISSING_SHARE:
+            made = _lacks_value(chunk, tool, tools, rng)
+        yield made or _from_row(chunk, tool, tools, material, rng) or _call(chunk, tool, tools, rng)
 
 
 def call_draft(
@@ -270,15 +274,11 @@ def _request(tool: Tool, said: dict[str, str], rng: random.Random) -> str:
         return rng.choice((f"{tool.task}.", f"Please {small}.", f"Can you {small}?"))
     joined = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     colons = "; ".join(f"{_label(name)}: {words}" for name, words in said.items())
-    answers_only = any(words in ("yes", "no") for words in said.values())
-    plain = () if answers_only else (f"{tool.task}: {joined}.", f"Please {small}, with {joined}.")
-    return rng.choice(
-        (
-            *plain,
-            f"Can you {small}? {colons[:1].upper()}{colons[1:]}.",
-            f"I need someone to {small}. {colons[:1].upper()}{colons[1:]}.",
-        )
-    )
+    colons = colons[:1].upper() + colons[1:]
+    forms = [f"Can you {small}? {colons}.", f"I need someone to {small}. {colons}."]
+    if not any(words in ("yes", "no") for words in said.values()):
+        forms += [f"{tool.task}: {joined}.", f"Please {small}, with {joined}."]
+    return rng.choice(forms)
 
 
 def _lacks_value(chunk: Chunk, tool: Tool, tools: Sequence[Tool], rng: random.Random) -> Draft | None:
@@ -309,9 +309,7 @@ def _no_tool(material: Material, chunk: Chunk, tools: Sequence[Tool], rng: rando
     return Draft("tool_call", pair.question, pair.answer, said, (Quote(chunk, pair.quote),), shown, chunk, style="task", tools=declared)  # fmt: skip
 
 
-def _from_row(
-    chunk: Chunk, tool: Tool, tools: Sequence[Tool], material: Material, rng: random.Random
-) -> Draft | None:
+def _from_row(chunk: Chunk, tool: Tool, tools: Sequence[Tool], material: Material, rng: random.Random) -> Draft | None:
     """A request that names a row of a table which has a column for every parameter the tool needs."""
     for table in section(chunk).tables:
         columns: dict[str, int] = {}

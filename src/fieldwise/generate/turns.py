@@ -12,9 +12,9 @@ from fieldwise.generate.drafts import Draft, Material, Quote, about, is_safe, ma
 from fieldwise.generate.english import lower_first, parse
 from fieldwise.generate.examples import Asked
 from fieldwise.generate.rules import Pair, _is_person
-from fieldwise.generate.support import content_stems, may_answer
 from fieldwise.prompts import grounded_prompt
 from fieldwise.records import NOT_STATED, Chunk, Message
+from fieldwise.support import content_stems, may_answer
 
 _MOST_TURNS = 4
 _CASE = re.compile(r"^(What (?:should be done|do you do|happens|applies)) ((?:if|when|once|unless|before|after|until|where) .+)\?$")  # fmt: skip
@@ -35,7 +35,11 @@ class Turn(NamedTuple):
 def conversations(material: Material, rng: random.Random) -> Iterator[Draft]:
     """Yield a conversation for every chunk whose questions lead to one another."""
     for chunk in material.chunks:
-        pairs = [a.pair for a in material.asked_of.get(chunk.id, ()) if len(a.pair.answer.split()) <= 25 and a.pair.kind != "subject"]
+        pairs = [
+            a.pair
+            for a in material.asked_of.get(chunk.id, ())
+            if len(a.pair.answer.split()) <= 25 and a.pair.kind != "subject"
+        ]
         pairs += _reasons(chunk, material, rng)
         rng.shuffle(pairs)
         best: list[Turn] = []
@@ -130,10 +134,10 @@ def _next_cell(last: Pair, pair: Pair, chunk: Chunk) -> str | None:
     if last.kind != "table" or pair.kind != "table":
         return None
     for table in section(chunk).tables:
-        places = [_cell(p, table.lines, table.rows) for p in (last, pair)]
-        if places[0] is None or places[1] is None:
+        before, now = _cell(last, table.lines, table.rows), _cell(pair, table.lines, table.rows)
+        if before is None or now is None:
             continue
-        (row, column), (other_row, other_column) = places
+        (row, column), (other_row, other_column) = before, now
         name, label = table.rows[other_row][0], table.header[other_column]
         if column == other_column and row != other_row:
             return f"And for {name}?"
@@ -164,7 +168,12 @@ def _next_case(last: Pair, pair: Pair) -> str | None:
 
 def _same_subject(last: Pair, pair: Pair) -> str | None:
     clause, before = parse(pair.quote.rstrip(".!")), parse(last.quote.rstrip(".!"))
-    if clause is None or before is None or not is_safe(clause) or clause.subject.casefold() != before.subject.casefold():
+    if (
+        clause is None
+        or before is None
+        or not is_safe(clause)
+        or clause.subject.casefold() != before.subject.casefold()
+    ):
         return None
     subject = lower_first(clause.subject)
     if subject not in last.question and last.answer.casefold() != clause.subject.casefold():
