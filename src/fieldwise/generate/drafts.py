@@ -158,6 +158,7 @@ _NOT_BUILT_ON = frozenset(["gap", "unanswerable", "table", "list", "role"])
 _FROM_LINES = frozenset(["step", "person", "contact"])
 _DATED = re.compile(r"\b(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|once|morning|evening|night|week|day|month)s?\b|\d:\d")  # fmt: skip
 _POINTS = re.compile(r"\b(?:this|these|those)\b|\b(?:in|of|for|to|with|at|on|from|by) that\b", re.I)
+_RUNS_ON = re.compile(r"\b(?:because|so that|in order to|unless|although|while|which|but)\b")
 _MOST_CELLS = 12
 
 
@@ -174,6 +175,8 @@ def is_sound(pair: Pair) -> bool:
     if pair.kind == "condition" and not _is_clear_case(pair):
         return False
     if _POINTS.search(pair.question) or (pair.kind == "definition" and pair.question.endswith(" say?")):
+        return False
+    if pair.kind in ("agent", "place", "object", "duty", "figure") and _RUNS_ON.search(pair.answer):
         return False
     if pair.kind == "contact" and not re.search(r"\d{3}", pair.answer):
         return False

@@ -83,15 +83,7 @@ def _follow(first: Pair, pairs: Sequence[Pair], chunk: Chunk) -> list[Turn]:
     turns = [Turn(first.question, first.question, first.answer, Quote(chunk, first.quote))]
     last, left = first, [p for p in pairs if p.question != first.question]
     while len(turns) < _MOST_TURNS:
-        known = {t.answer.casefold() for t in turns} | {t.asked.casefold() for t in turns}
-        found = next(
-            (
-                (p, asked)
-                for p in left
-                if p.answer.casefold() not in known and (asked := follow_up(last, p, chunk)) and asked.casefold() not in known
-            ),
-            None,
-        )  # fmt: skip
+        found = next(((p, asked) for p in left if (asked := _leads_on(turns, last, p, chunk))), None)
         if found is None:
             break
         pair, asked = found
@@ -99,6 +91,16 @@ def _follow(first: Pair, pairs: Sequence[Pair], chunk: Chunk) -> list[Turn]:
         left.remove(pair)
         last = pair
     return turns
+
+
+def _leads_on(turns: Sequence[Turn], last: Pair, pair: Pair, chunk: Chunk) -> str | None:
+    """How a question is asked after these turns; None for one whose answer has been given."""
+    told = [t.answer.casefold() for t in turns]
+    answer = pair.answer.casefold()
+    if answer in told or (pair.kind != "table" and any(answer in one or one in answer for one in told)):
+        return None
+    asked = follow_up(last, pair, chunk)
+    return asked if asked and asked.casefold() not in {t.asked.casefold() for t in turns} else None
 
 
 def follow_up(last: Pair, pair: Pair, chunk: Chunk) -> str | None:
