@@ -21,6 +21,7 @@ from fieldwise.progress import track
 from fieldwise.rows.formats import Item, RowFault, Schema
 from fieldwise.rows.items import Guessed, ItemReader, Unread
 from fieldwise.rows.splits import find_splits
+from fieldwise.train.hardware import PRESETS, preset_for, this_machine
 from fieldwise.train.settings import TrainSettings
 
 _TOKEN_BATCH = 256
@@ -82,6 +83,9 @@ class _Doctor:
 
     def __init__(self, path: Path, base: Base, mapped: Mapping[str, str], settings: TrainSettings) -> None:
         self.path, self.base, self.mapped, self.settings = path, base, mapped, settings
+        preset = PRESETS.get(settings.hardware) or preset_for("auto", this_machine())
+        self.sft_length = settings.sft.max_length or preset.max_length["sft"]
+        self.dpo_length = settings.dpo.max_length or preset.max_length["dpo"]
         self.splits = find_splits(path)
         self.schemas: dict[str, Schema] = {}
         self.counts: dict[str, Counter[str]] = {}
@@ -148,7 +152,7 @@ class _Doctor:
     @property
     def max_length(self) -> int:
         """The limit on tokens for the kind of training that these rows are for."""
-        return self.settings.dpo.max_length if self._is_preference else self.settings.sft.max_length
+        return self.dpo_length if self._is_preference else self.sft_length
 
     @property
     def _is_preference(self) -> bool:

@@ -121,6 +121,12 @@ def bleu(answer: Answer, question: Question) -> float | None:
     return None if question.answer is None else sentence_bleu(answer.answer, _known(question))
 
 
+def in_batches(answer: Answer, question: Question) -> float | None:
+    """Stands for a metric that needs an encoder: `fieldwise.evaluate.semantic` scores it where it is asked for."""
+    del answer, question
+    return None
+
+
 def bits_per_byte(answer: Answer, question: Question) -> float | None:
     """How surprised the model is by the known answer over what it was shown: -log2 of its probability over its bytes.
 
@@ -246,6 +252,8 @@ METRICS: dict[str, Metric] = {
         Metric("rouge_2", rouge_2, is_binary=False, title="ROUGE-2"),
         Metric("rouge_l", rouge_l, is_binary=False, title="ROUGE-L"),
         Metric("bleu", bleu, is_binary=False, title="BLEU"),
+        Metric("semantic_similarity", in_batches, is_binary=False, title="Semantic similarity (all-MiniLM-L6-v2)"),
+        Metric("bert_score", in_batches, is_binary=False, title="BERTScore F1 (all-MiniLM-L6-v2)"),
         Metric("bits_per_byte", bits_per_byte, "lower", False, "Bits per byte, known answer", is_bounded=False),
         Metric("groundedness", groundedness, title="Grounded"),
         Metric("claims_supported", claims_supported, is_binary=False, title="Claims supported"),

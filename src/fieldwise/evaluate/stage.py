@@ -155,7 +155,7 @@ def run_evaluate(
             _write_predictions(step, system, answers, questions)
             times[system] = [a.timings.total_seconds for a in answers]
         given[system] = answers
-        scores[system] = score_system(system, answers, questions)
+        scores[system] = score_system(system, answers, questions, semantic=settings.semantic)
         if system in BASELINES:
             scores[system]["seconds"] = _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
@@ -205,7 +205,7 @@ def run_served(
         for m in ("token_f1", "overall_f1")
     ]
     scores = {
-        "served": score_system("served", answers, questions),
+        "served": score_system("served", answers, questions, semantic=settings.semantic),
         reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions),
     }
     names = cluster_names(questions)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
+from fieldwise.judge.settings import JudgeSettings
 from fieldwise.llm.settings import EndpointSettings
 from fieldwise.rows.formats import FIELDS
 from fieldwise.settings import Settings
@@ -74,6 +75,61 @@ def _kind(value: Any) -> str:
 DataSetting = Annotated[Annotated[str, Tag("place")] | Annotated[DataSettings, Tag("rows")], Discriminator(_kind)]
 
 
+class PairJudgeSettings(JudgeSettings):
+    """A model that judges every pair made from the documents against its passage, after the checks."""
+
+    undecided: Literal["aside", "keep"] = Field(
+        "aside",
+        description="what becomes of pairs of which the judge cannot tell, or whose verdict cannot be read: aside puts them into rejected.jsonl",
+    )
+
+
+PreferenceKind = Literal[
+    "closed_book", "altered_number", "altered_date", "altered_unit", "flipped_negation", "uncited", "wrong_citation",
+    "wrong_passage", "invalid_json", "invalid_tool_call", "over_compliance", "over_refusal", "unstated",
+]  # fmt: skip
+"""What is wrong with the rejected reply of a preference pair; generate/preference_kinds.py makes and proves each."""
+
+
+def _form(value: Any) -> str:
+    return "shares" if isinstance(value, dict) else "kinds"
+
+
+PreferenceSetting = Annotated[
+    Annotated[dict[PreferenceKind, float], Tag("shares")] | Annotated[tuple[PreferenceKind, ...], Tag("kinds")],
+    Discriminator(_form),
+]
+
+
+class SampledEndpointSettings(EndpointSettings):
+    """An endpoint that is asked the same thing several times: at temperature 0 all replies would be one."""
+
+    temperature: float | None = Field(0.8, gt=0, le=2, description="null leaves it to the endpoint")
+    max_tokens: int = Field(200, ge=16, description="most tokens of one reply")
+
+
+class CandidateSettings(Settings):
+    """Replies of a model to training questions, ranked by rules: best against worst. Off unless prompts is set."""
+
+    prompts: int = Field(
+        0, ge=0, description="how many training questions over passages a model is asked; 0 asks nothing"
+    )
+    samples: int = Field(4, ge=2, le=16, description="replies sampled to each question")
+    margin: float = Field(
+        2, ge=1, description="how much worse the rejected reply must be; docs/train.md says what each fault weighs"
+    )
+    endpoint: SampledEndpointSettings = SampledEndpointSettings()
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.prompts and (self.endpoint.base_url is None or self.endpoint.model is None):
+            raise ValueError(
+                "candidates need endpoint.base_url and endpoint.model, such as fieldwise serve of an earlier run: "
+                "nothing is sent anywhere that the recipe does not name"
+            )
+        return self
+
+
 class GenerateSettings(Settings):
     """Settings of the generate stage."""
 
@@ -104,14 +160,52 @@ class GenerateSettings(Settings):
         None,
         description="JSON or YAML file of tools in OpenAI's format, which the kind tool_call calls; relative to the recipe file",
     )
-    preference_pairs: int = Field(240, ge=0, description="most preference pairs")
+    preference_pairs: int = Field(240, ge=0, description="most preference pairs made by rules")
+    preferences: PreferenceSetting | None = Field(
+        None,
+        description="kinds of preference pairs as docs/train.md names them, in a list or each with its share; null makes six kinds in equal parts",
+    )
+    votes: str | None = Field(
+        None,
+        description="file of pairs that people voted for, as votes --export writes it; relative to the recipe file",
+    )
+    candidates: CandidateSettings = CandidateSettings()
     data: tuple[DataSetting, ...] = Field(
         (), description="files or folders of rows to train on, beside the examples made from the documents"
     )
     from_documents: bool = Field(
         True, description="make examples from the documents; false trains on the rows of generate.data alone"
     )
+    judge: PairJudgeSettings | None = Field(
+        None, description="a judge that sees each pair with its passage; what it finds wrong is left out"
+    )
+    review: tuple[str, ...] = Field(
+        (),
+        description="the review sheet come back (CSV of `fieldwise review`, or review.csv of 3_examples), or several in the order in which they were written; relative to the recipe file",
+    )
     split: SplitSettings = SplitSettings()
+
+    @field_validator("review", mode="before")
+    @classmethod
+    def _takes_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("preferences")
+    @classmethod
+    def _are_shares(cls, value: Any) -> Any:
+        if value is None:
+            return value
+        if not value:
+            raise ValueError("names no kind; for no pairs at all set preference_pairs: 0")
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise ValueError("names a kind twice")
+        if isinstance(value, dict):
+            wrong = next((kind for kind, share in value.items() if not 0 < share <= 1), None)
+            if wrong is not None:
+                raise ValueError(f"a share lies between 0 and 1, that of {wrong} is {value[wrong]:g}")
+            if sum(value.values()) > 1 + 1e-6:
+                raise ValueError(f"shares must add up to 1 at most, found {sum(value.values()):g}")
+        return value
 
     @property
     def data_sets(self) -> dict[str, DataSettings]:
@@ -182,8 +276,16 @@ class GenerateSettings(Settings):
 
     def keyed(self) -> dict[str, JsonValue]:
         """Return what shapes the examples: of the endpoint what shapes its replies, of rows their names, not their places."""
-        keyed = self.model_dump(mode="json", exclude={"data", "endpoint", "tools"})
+        new = {"preferences", "votes", "candidates", "judge", "review"}  # enter the key where they are used
+        keyed = self.model_dump(mode="json", exclude={"data", "endpoint", "tools", *new})
+        if self.preferences is not None:
+            keyed["preferences"] = self.model_dump(mode="json", include={"preferences"})["preferences"]
+        if self.candidates.prompts:
+            asked = self.candidates.model_dump(mode="json", exclude={"endpoint"})
+            keyed["candidates"] = {**asked, "endpoint": self.candidates.endpoint.keyed()}
         if self.teacher == "openai":
             keyed["endpoint"] = self.endpoint.keyed()
+        if self.judge is not None:
+            keyed["judge"] = self.judge.keyed()
         sets = {name: e.model_dump(mode="json", exclude={"path"}) for name, e in self.data_sets.items()}
         return {**keyed, "data": sets}

@@ -78,6 +78,7 @@ class Taught:
     unanswerable: dict[str, list[Asked]] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     facts: dict[str, JsonValue] = field(default_factory=dict)
+    judged: dict[str, JsonValue] = field(default_factory=dict)
 
 
 def request_for(chunk: Chunk, settings: GenerateSettings) -> LlmRequest:
