@@ -111,6 +111,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
     named = [
         *((f"collect.sources.{n}", place) for n, place in enumerate(map(_local_place, recipe.collect.sources))),
         *((f"generate.data.{n}", _data_place(d)) for n, d in enumerate(recipe.generate.data)),
+        ("generate.tools", recipe.generate.tools or ""),
         *(("generate.review", place) for place in recipe.generate.review),
         ("generate.votes", recipe.generate.votes or ""),
         ("evaluate.questions", recipe.evaluate.questions or ""),
@@ -533,7 +534,10 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
     reviews = tuple(absolute("generate.review", place) for place in recipe.generate.review)
     votes = recipe.generate.votes
     votes = absolute("generate.votes", votes) if votes is not None else None
-    update["generate"] = recipe.generate.model_copy(update={"data": data, "review": reviews, "votes": votes})
+    tools = recipe.generate.tools
+    tools = absolute("generate.tools", tools) if tools is not None else None
+    made = {"data": data, "review": reviews, "votes": votes, "tools": tools}
+    update["generate"] = recipe.generate.model_copy(update=made)
     files = {
         name: absolute(f"evaluate.{name}", place)
         for name in ("questions", "development")

@@ -78,6 +78,10 @@ def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
         from fieldwise.generate.rows import fingerprint
 
         found["data"] = fingerprint(recipe.generate.data_sets)
+    if recipe.generate.tools is not None:
+        from fieldwise.generate.tools import read_tools
+
+        found["tools"] = [dict(tool.declaration) for tool in read_tools(Path(recipe.generate.tools))]
     if recipe.generate.review:
         from fieldwise.generate.review import require_sheet
 

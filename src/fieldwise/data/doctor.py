@@ -127,6 +127,7 @@ class _Doctor:
         self.kinds: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.personal: Counter[str] = Counter()
+        self.unknown_tools, self.undeclared = Places(), Places()
         self.personal_rows = Places()
         self.overlap = Overlap()
         self.contents: list[tuple[str, str]] = []
@@ -241,10 +242,15 @@ class _Doctor:
         return bool(kinds)
 
     def _look_at_render(self, place: str, item: Item, is_private: bool) -> None:
+        calls = any(m.tool_calls for conversation in item.conversations for m in conversation)
+        if (item.tools or calls) and not self.base.knows_tools:
+            self.unknown_tools.add(place)
+        elif calls and not item.tools:
+            self.undeclared.add(place)
         texts = []
         for conversation in item.conversations:
             try:
-                rendered = self.base.rendered(conversation)
+                rendered = self.base.rendered(conversation, item.tools)
             except ModelError as error:
                 self.refusals.setdefault(f"{error.what}: {error.found}", Places()).add(place)
                 return
@@ -324,6 +330,12 @@ class _Doctor:
         if self.no_loss.count:
             fix = "Give every conversation a reply of the assistant; if all rows are named, put {% generation %} ... {% endgeneration %} around what the assistant says in the base's template."
             yield self.no_loss.finding("problem", "no_loss", f"no token carries loss in {rows(self.no_loss.count)}: nothing would be learnt, and a training stops", fix)  # fmt: skip
+        if self.unknown_tools.count:
+            fix = "Take a base whose template shows tools, or leave these rows out: a run does, and says so."
+            yield self.unknown_tools.finding("problem", "tools_not_shown", f"the base's chat template does not show the tools of {rows(self.unknown_tools.count)}", fix)  # fmt: skip
+        if self.undeclared.count:
+            fix = "Give the declarations in a column tools: a model that sees none when it serves will call none."
+            yield self.undeclared.finding("warning", "tools_not_declared", f"tools are called but not declared in {rows(self.undeclared.count)}", fix)  # fmt: skip
         for places, told in ((self.unequal, "letters"), (self.unequal_tokens, "tokens")):
             if places.count:
                 fix = (
@@ -415,7 +427,8 @@ _FAULT_FIXES = {
     "not_text": "Write the field as text.",
     "not_messages": "Write a list of messages, each with role and content (or from and value).",
     "unknown_role": "Use the roles system, user, assistant and tool (ShareGPT: system, human, gpt, tool).",
-    "tool_calls": "Leave these rows out; text replies of the other rows are read.",
+    "tool_calls": "Write a call as OpenAI does, with name and arguments (a JSON object), or as ShareGPT's function_call.",
+    "tools": "Write tools as a list of declarations in OpenAI's format, or as JSON text of such a list.",
     "half_sign": "The text was cut within a sign: write it again from its source, or drop the row.",
     "bad_label": "Write true or false.",
     "no_shared_prompt": "Give a prompt column, or let both sides begin with the same messages.",

@@ -336,7 +336,7 @@ def _made(
     kind: str,
     evidence: tuple[Evidence, ...],
 ) -> Example:
-    made = Example.make(question=question, answer=answer, kind=kind, conversation=conversation)
+    made = Example.make(question=question, answer=answer, kind=kind, conversation=conversation, tools=example.tools)
     return example.model_copy(
         update={
             "id": made.id,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
@@ -11,6 +12,22 @@ from fieldwise.judge.settings import JudgeSettings
 from fieldwise.llm.settings import EndpointSettings
 from fieldwise.rows.formats import FIELDS
 from fieldwise.settings import Settings
+
+KindName = Literal[
+    "question_answer",
+    "unanswerable",
+    "summary",
+    "extraction",
+    "instruction",
+    "comparison",
+    "explanation",
+    "multi_turn",
+    "tool_call",
+    "hard_negative",
+]
+KINDS: tuple[KindName, ...] = get_args(KindName)
+QUESTION_KINDS: tuple[KindName, ...] = ("question_answer", "unanswerable")
+"""What is made unless a recipe asks for other kinds."""
 
 
 class SplitSettings(Settings):
@@ -135,6 +152,14 @@ class GenerateSettings(Settings):
     invented_share: float = Field(
         0.05, ge=0, le=0.5, description="share of examples without passages that ask about a thing of an invented name"
     )
+    kinds: dict[KindName, int | float | None] = Field(
+        dict.fromkeys(QUESTION_KINDS),
+        description="kinds of examples: a list, or kind: limit, where 0.2 is at most that share of all examples, 200 at most so many, null no limit",
+    )
+    tools: str | None = Field(
+        None,
+        description="JSON or YAML file of tools in OpenAI's format, which the kind tool_call calls; relative to the recipe file",
+    )
     preference_pairs: int = Field(240, ge=0, description="most preference pairs made by rules")
     preferences: PreferenceSetting | None = Field(
         None,
@@ -193,6 +218,53 @@ class GenerateSettings(Settings):
                 return dict(zip(names, entries, strict=True))
         return {e.path: e for e in entries}
 
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _names_kinds(cls, value: Any) -> Any:
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple | dict):
+            return value
+        for name in names:
+            if name not in KINDS:
+                near = difflib.get_close_matches(str(name), KINDS, n=1, cutoff=0.5)
+                meant = f"Did you mean {near[0]}? " if near else ""
+                raise ValueError(f"there is no kind {name!r}. {meant}Kinds: {', '.join(KINDS)}")
+        if not names:
+            raise ValueError(f"names no kind. Kinds: {', '.join(KINDS)}")
+        if not isinstance(names, dict):
+            return dict.fromkeys(names)
+        for name, limit in names.items():
+            is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if limit is not None and not (is_number and (limit > 0 if isinstance(limit, int) else 0 < limit <= 1)):
+                raise ValueError(
+                    f"{name}: expected a share such as 0.2, a whole number from 1, or null; found {limit!r}"
+                )
+        return names
+
+    @model_validator(mode="after")
+    def _has_tools_to_call(self) -> Self:
+        if "tool_call" in self.kinds and self.tools is None:
+            raise ValueError("the kind tool_call needs generate.tools, a file of tools to call")
+        if sum(limit for limit in self.kinds.values() if isinstance(limit, float)) > 1 + 1e-6:
+            raise ValueError("the shares of generate.kinds add up to more than 1")
+        return self
+
+    @property
+    def further_kinds(self) -> tuple[KindName, ...]:
+        """The kinds beside questions and answers, in the order of a curriculum."""
+        return tuple(kind for kind in KINDS if kind in self.kinds and kind not in QUESTION_KINDS)
+
+    @property
+    def asks_for_kinds(self) -> bool:
+        """Whether `kinds` says anything but the default."""
+        return self.kinds != dict.fromkeys(QUESTION_KINDS)
+
+    @property
+    def for_questions(self) -> Self:
+        """The same, with no question to decline where `kinds` leaves these out."""
+        without = {"unanswerable_share": 0.0, "invented_share": 0.0}
+        return self if "unanswerable" in self.kinds else self.model_copy(update=without)
+
     @model_validator(mode="after")
     def _has_something_to_train_on(self) -> Self:
         if not self.from_documents and not self.data:
@@ -205,7 +277,7 @@ class GenerateSettings(Settings):
     def keyed(self) -> dict[str, JsonValue]:
         """Return what shapes the examples: of the endpoint what shapes its replies, of rows their names, not their places."""
         new = {"preferences", "votes", "candidates", "judge", "review"}  # enter the key where they are used
-        keyed = self.model_dump(mode="json", exclude={"data", "endpoint", *new})
+        keyed = self.model_dump(mode="json", exclude={"data", "endpoint", "tools", *new})
         if self.preferences is not None:
             keyed["preferences"] = self.model_dump(mode="json", include={"preferences"})["preferences"]
         if self.candidates.prompts:

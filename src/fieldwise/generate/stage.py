@@ -14,17 +14,20 @@ from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
-from fieldwise.generate import review
+from fieldwise.generate import kind_teacher, review
 from fieldwise.generate.candidates import WHERE, candidates, open_client
+from fieldwise.generate.drafts import Material
 from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
 from fieldwise.generate.judged import judge_pairs, open_judge
+from fieldwise.generate.kinds import Further, kind_of, limited, make_further, tell, told_of, tools_of
 from fieldwise.generate.lengths import length_bias
 from fieldwise.generate.preferences import pairs_of_kinds, preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
 from fieldwise.generate.rules import pairs_of_chunk
-from fieldwise.generate.settings import GenerateSettings
+from fieldwise.generate.settings import QUESTION_KINDS, GenerateSettings
 from fieldwise.generate.split import Split, leakage, split_documents
-from fieldwise.generate.teacher import Taught, open_teacher, teach
+from fieldwise.generate.teacher import Taught, budget_spent, open_teacher, teach
+from fieldwise.generate.tools import Tool
 from fieldwise.generate.votes import HeldOut, read_votes
 from fieldwise.hashing import content_id
 from fieldwise.interfaces import Retriever
@@ -38,6 +41,8 @@ from fieldwise.tables import read_records, write_records
 
 _LEAST_PAIRS = 20
 _SHOWN = 5
+_PREFERRED = (*QUESTION_KINDS, "extraction")
+"""Kinds of which preference pairs are made; the replies of others have no one fault that a rule could put in."""
 
 
 def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -> dict[str, JsonValue]:
@@ -45,6 +50,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
 
     Raises DatasetError when documents and rows give too little to train on, with what was tried.
     """
+    settings = settings.for_questions
     if settings.candidates.prompts:
         require_key(settings.candidates.endpoint, WHERE)
     own = read_own(settings.data_sets)
@@ -53,6 +59,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     sides = split_documents(groups, settings.split, step.seed)
     taught = Taught()
     examples: list[Example] = []
+    further: Further | None = None
     if settings.from_documents:
         retriever = open_index(chunks, step.run.path / "2_chunks" / "index", retrieve)
         taught = _teach(chunks, sides, settings, retriever, step)
@@ -60,6 +67,8 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
             raise _too_few(taught, len(chunks), settings, own.examples)
         maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
         examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
+        if settings.asks_for_kinds:
+            examples, further = _further(examples, chunks, sides, taught, maker, settings, step)
     placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], examples, [])
     placed, reviews = _reviewed(settings, placed, chunks)
     leaks = leakage(placed.made, groups)
@@ -71,9 +80,17 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
             fix="This is a fault of Fieldwise: please report it with the recipe.",
         )
     preferred = _preferred(placed, settings, step, chunks, sides)
-    left_out = [*taught.rejected, *own.rejected, *placed.rejected, *preferred.rejected]
+    left_out = [
+        *taught.rejected,
+        *(further.rejected if further else ()),
+        *own.rejected,
+        *placed.rejected,
+        *preferred.rejected,
+    ]
     left_out += [r for done in reviews for r in done.rejected]
-    made = _Made([*placed.made, *placed.examples], [*preferred.pairs, *placed.pairs], left_out, taught, reviews)
+    made = _Made(
+        [*placed.made, *placed.examples], [*preferred.pairs, *placed.pairs], left_out, taught, further, reviews
+    )
     if not settings.from_documents:
         _require_rows(made.examples, own)
     return _write(step, made, chunks, sides, own, preferred.facts)
@@ -90,7 +107,7 @@ class _Preferred(NamedTuple):
 def _preferred(
     placed: Placed, settings: GenerateSettings, step: StepRun, chunks: Sequence[Chunk], sides: dict[str, Split]
 ) -> _Preferred:
-    train = [e for e in placed.made if e.split == "train"]
+    train = [e for e in placed.made if e.split == "train" and kind_of(e) in _PREFERRED]
     every = [*train, *(e for e in placed.examples if e.split == "train")]
     seed, most = f"{step.seed}/preferences", settings.preference_pairs
     facts: dict[str, JsonValue] = {}
@@ -137,6 +154,7 @@ class _Made(NamedTuple):
     pairs: Sequence[PreferencePair]
     rejected: Sequence[Rejection]
     taught: Taught
+    further: Further | None
     reviews: Sequence[review.Reviewed]
 
 
@@ -266,6 +284,40 @@ def _examples(taught: Taught, maker: ExampleMaker, settings: GenerateSettings, c
     return list({e.id: e for e in made}.values())
 
 
+def _further(
+    examples: list[Example],
+    chunks: Sequence[Chunk],
+    sides: dict[str, Split],
+    taught: Taught,
+    maker: ExampleMaker,
+    settings: GenerateSettings,
+    step: StepRun,
+) -> tuple[list[Example], Further]:
+    """The examples with those of further kinds beside them, within the limits of `generate.kinds`."""
+    material = Material(chunks, taught.asked, sides, maker, settings)
+    tools = tools_of(settings)
+    lessons = _further_lessons(material, tools, taught, step)
+    drafts = kind_teacher.drafts_of(lessons, material, tools, step.seed)
+    further = make_further(material, examples, tools, step.seed, drafts)
+    kept, further.over = limited([*examples, *further.examples], settings.kinds, step.seed)
+    tell(kept, settings)
+    return kept, further
+
+
+def _further_lessons(material: Material, tools: Sequence[Tool], taught: Taught, step: StepRun) -> kind_teacher.Lessons:
+    """What a teacher writes of further kinds; nothing where the rules teach alone."""
+    settings = material.settings
+    if settings.teacher == "rules" or not kind_teacher.taught_kinds(settings):
+        return kind_teacher.Lessons({}, {}, 0)
+    is_fake = settings.teacher == "fake"
+    client = kind_teacher.fake_teacher(material) if is_fake else open_teacher(settings, step.run.path, material.chunks, step.seed)  # fmt: skip
+    lessons = kind_teacher.ask(material.chunks, settings, tools, client)
+    if lessons.left and settings.endpoint.budget.when_spent == "stop":
+        raise budget_spent(client, lessons.left, len(material.chunks))
+    taught.facts["further_kinds"] = lessons.facts
+    return lessons
+
+
 def _beside(count: int, share: float, rng: random.Random) -> int:
     """How many to put beside `count` others so that they are about this share of all."""
     return sum(rng.random() < share / (1 - share) for _ in range(count))
@@ -279,11 +331,13 @@ def _write(
     own: OwnRows,
     preferred: dict[str, JsonValue],
 ) -> dict[str, JsonValue]:
-    examples, pairs, rejected, taught, reviews = made
+    examples, pairs, rejected, taught, further, reviews = made
     counts: dict[str, int] = {}
+    has_more = further is not None or any(e.tools for e in examples)
+    without = () if has_more else ("phase", "tools")  # a file without further kinds stays as it was
     for name in ("train", "validation", "test"):
         rows = [e for e in examples if e.split == name]
-        write_records(step.out(f"3_examples/{name}.parquet"), rows, Example)
+        write_records(step.out(f"3_examples/{name}.parquet"), rows, Example, without=without)
         counts[name] = len(rows)
     write_records(step.out("3_examples/preferences.parquet"), pairs, PreferencePair)
     write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
@@ -309,6 +363,8 @@ def _write(
         told = {k: v for k, v in (("teacher", taught.facts), ("judge", taught.judged)) if v}
         facts |= {**told, "rejected_by_rule": dict(reasons)}
         say(f"  left out: {', '.join(f'{n} {reason}' for reason, n in reasons) or 'nothing'}")
+    if further is not None:
+        facts |= told_of(further, examples)
     if reviews:
         facts["review"] = [done.facts for done in reviews]
         corrections = (c.model_dump(mode="json") for done in reviews for c in done.corrections)
