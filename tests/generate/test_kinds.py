@@ -148,7 +148,9 @@ def test_a_follow_up_needs_the_turn_before_it() -> None:
 def test_a_conversation_may_end_with_a_question_that_nothing_answers() -> None:
     first, second = two_chunks("Cold store", CASES, ALSO)
     pages = [first, second, *CHUNKS[4:6]]
-    alone = material(pages, kinds=["multi_turn"], unanswerable_share=0.99, distractors=0)  # the other chunk is not shown
+    alone = material(
+        pages, kinds=["multi_turn"], unanswerable_share=0.99, distractors=0
+    )  # the other chunk is not shown
     found = make_further(alone, [], (), 3).examples
     missed = [e for e in found if is_declined(e.answer)]
     assert missed
