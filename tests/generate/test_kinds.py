@@ -2,6 +2,7 @@ import json
 import random
 import re
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from kinds_material import ALSO, CASES, CHUNKS, chunk, material
@@ -26,12 +27,14 @@ from fieldwise.records import Chunk, Document, Example, Message, Source, ToolCal
 RULES = ["summary", "extraction", "instruction", "comparison", "explanation", "multi_turn", "hard_negative"]
 
 
+@cache
 def made(kind: str, **settings) -> list[Example]:
     found = make_further(material(kinds=[kind], **settings), [], (), 7)
     assert found.examples, found.rejected
     return found.examples
 
 
+@cache
 def drafts(kind: str) -> tuple[Draft, object]:
     given = material(kinds=[kind], unanswerable_share=0)
     return next(d for d in _MAKERS[kind](given, random.Random(3)) if fault_of(d, given) is None), given
