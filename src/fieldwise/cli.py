@@ -23,6 +23,7 @@ from fieldwise.commands import (
     judge,
     looking,
     recipe,
+    retrieval,
     review,
     serving,
     stages,
@@ -99,7 +100,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fieldwise {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     shared = parents()
-    for module in (recipe, stages, sweep, gate, serving, voting, judge, review, suite, adapters, looking, data):
+    for module in (
+        recipe,
+        stages,
+        sweep,
+        gate,
+        serving,
+        voting,
+        judge,
+        review,
+        suite,
+        retrieval,
+        adapters,
+        looking,
+        data,
+    ):
         module.add(commands, shared)
     return parser
 

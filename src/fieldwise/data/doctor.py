@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fieldwise.data.contamination import Benchmark, Contaminated, Contamination
 from fieldwise.data.findings import Finding, Places, Severity, by_share, rows
 from fieldwise.data.overlap import NGRAM_WORDS, SAME_SHARE, Overlap
 from fieldwise.data.rendering import Base, Piece, Rendered
@@ -31,6 +32,7 @@ _TOKEN_CHECKS = 200
 """Rows whose prompt is compared token by token as well; all are compared letter by letter."""
 _NO_LANGUAGE = "too short to tell"
 _SHOWN_BROKEN = 10
+_SHOWN_ROWS = 5
 _FEW_HELD_OUT = 30
 _SPLIT_ORDER = ("test", "validation", "train", "all")  # held-out rows first: see overlap.py
 
@@ -53,9 +55,13 @@ class Report:
     labels: dict[str, int]
     personal_data: dict[str, int]
     overlap: dict[str, dict[str, float]]
+    contamination: dict[str, Contaminated]
+    """Of each benchmark the rows were held against."""
     broken: list[dict[str, Any]]
     sample: list[Piece]
     sample_place: str | None
+    samples: list[tuple[str, list[Piece]]]
+    """The first rows without personal data, for the page; `sample` is the first of them."""
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -69,19 +75,40 @@ class Report:
             **vars(self),
             "fit": self.is_fit,
             "sample": [p._asdict() for p in self.sample],
+            "samples": [{"place": place, "tokens": [p._asdict() for p in pieces]} for place, pieces in self.samples],
+            "contamination": {name: {**c._asdict(), "seen": len(c.seen)} for name, c in self.contamination.items()},
             "findings": [asdict(f) for f in self.findings],
         }
 
 
-def examine(path: Path, base: Base, mapped: Mapping[str, str], settings: TrainSettings | None = None) -> Report:
-    """Return the report on a file or folder of rows; raises DatasetError when its format cannot be told."""
-    return _Doctor(path, base, mapped, settings or TrainSettings()).report()
+def examine(
+    path: Path,
+    base: Base,
+    mapped: Mapping[str, str],
+    settings: TrainSettings | None = None,
+    *,
+    against: Sequence[Benchmark] = (),
+    embed: bool = False,
+) -> Report:
+    """Return the report on a file or folder of rows; raises DatasetError when its format cannot be told.
+
+    Training rows are held against the questions of the benchmarks, with `embed` in meaning too.
+    """
+    return _Doctor(path, base, mapped, settings or TrainSettings(), Contamination(against, embed=embed)).report()
 
 
 class _Doctor:
     """Reads every row once and counts."""
 
-    def __init__(self, path: Path, base: Base, mapped: Mapping[str, str], settings: TrainSettings) -> None:
+    def __init__(
+        self,
+        path: Path,
+        base: Base,
+        mapped: Mapping[str, str],
+        settings: TrainSettings,
+        contamination: Contamination,
+    ) -> None:
+        self.contamination = contamination
         self.path, self.base, self.mapped, self.settings = path, base, mapped, settings
         preset = PRESETS.get(settings.hardware) or preset_for("auto", this_machine())
         self.sft_length = settings.sft.max_length or preset.max_length["sft"]
@@ -104,7 +131,7 @@ class _Doctor:
         self.personal_rows = Places()
         self.overlap = Overlap()
         self.contents: list[tuple[str, str]] = []
-        self.sample: tuple[str, Rendered] | None = None
+        self.samples: list[tuple[str, Rendered]] = []
         self._waiting: list[tuple[str, list[str]]] = []
 
     def report(self) -> Report:
@@ -116,6 +143,7 @@ class _Doctor:
         total = sum(c["rows"] for c in self.counts.values())
         if not total and not self.broken:
             raise DatasetError("the data set holds no rows", where=self.path, fix="Write it again, or name another.")
+        samples = [(place, self.base.pieces(rendered)) for place, rendered in self.samples]
         made = Report(
             path=str(self.path),
             version=version_of(self.contents),
@@ -142,11 +170,13 @@ class _Doctor:
             if "train" in self.counts
             else {},
             broken=self.broken[:_SHOWN_BROKEN],
-            sample=self.base.pieces(self.sample[1]) if self.sample else [],
-            sample_place=self.sample[0] if self.sample else None,
+            contamination=self.contamination.results(),
+            sample=samples[0][1] if samples else [],
+            sample_place=samples[0][0] if samples else None,
+            samples=samples,
         )
         order = {"problem": 0, "warning": 1, "note": 2}
-        made.findings = sorted(self._findings(total), key=lambda f: order[f.severity])
+        made.findings = sorted([*self._findings(total), *_about_contamination(made)], key=lambda f: order[f.severity])
         return made
 
     @property
@@ -189,6 +219,8 @@ class _Doctor:
         prompt = f"{item.context}\n{item.asked}" if item.context else item.asked
         answer = f"{item.said}\n{item.rejected or ''}" if item.label is None else f"{item.said}\n{item.label}"
         self.overlap.add(split, place, prompt, answer, item.text)
+        if self.contamination.benchmarks and split in ("train", "all"):
+            self.contamination.add(item.question or item.asked, item.text)
 
     def _look_at_text(self, place: str, item: Item) -> bool:
         """Count what stands in a row; tells whether it holds personal data."""
@@ -229,8 +261,8 @@ class _Doctor:
                 self.unequal_tokens.add(place)
             if not rendered.spans:
                 self.no_loss.add(place)
-            if self.sample is None and not is_private:
-                self.sample = place, rendered
+            if len(self.samples) < _SHOWN_ROWS and not is_private:
+                self.samples.append((place, rendered))
         self._waiting.append((place, texts))
         if len(self._waiting) >= _TOKEN_BATCH:
             self._count_tokens()
@@ -372,6 +404,17 @@ class _Doctor:
         if self.kinds and (top := self.kinds.most_common(1)[0])[1] > 0.9 * total and len(self.kinds) > 1:
             what = f"{top[1] / total:.0%} of the rows are of one kind ({top[0]})"
             yield Finding("note", "kind_balance", what, "Add rows of the other kinds if these matter as much.")
+
+
+def _about_contamination(report: Report) -> Iterator[Finding]:
+    for name, found in report.contamination.items():
+        if not (seen := found.seen):
+            continue
+        ways = [f"{len(found.same)} word for word", f"{len(found.by_ngrams)} by runs of {NGRAM_WORDS} words"]
+        ways += [f"{len(found.near)} in other words"] if found.near is not None else []
+        what = f"{len(seen)} of {found.items} questions of {name} stand in the training rows ({', '.join(ways)})"
+        fix = f"Take these rows out, or do not report {name}: it would measure memory."
+        yield _at(by_share(len(seen), found.items, 0.01), "contamination", what, fix, seen)
 
 
 def _at(severity: Severity, code: str, what: str, fix: str, places: list[str]) -> Finding:

@@ -102,9 +102,11 @@ class Base:
         """Return the tokens of a rendered conversation, marked where they carry loss."""
         offsets = self._tokenizer.encode(rendered.text, add_special_tokens=False).offsets
         marked: list[Piece] = []
+        shown = 0
         for start, end in offsets:
             carries = any(start < b and end > a for a, b in rendered.spans)
-            marked.append(Piece(rendered.text[start:end], carries))
+            marked.append(Piece(rendered.text[max(start, shown) : end], carries))
+            shown = max(shown, end)  # tokens that are parts of one character name it each
         return marked
 
     def tokens_agree(self, rendered: Rendered) -> bool:
