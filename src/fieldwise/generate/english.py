@@ -63,6 +63,11 @@ _ADVERBS = frozenset(
         "anything",
     ]
 )
+_DETERMINERS = frozenset("the a an some many most all several few each every more other any no our your its their".split())
+_NOT_INSIDE = frozenset(
+    "it they he she we you there what how why whether hope hopes believe believes think thinks know knows say says suggest suggests "
+    "expect expects learn learned found saw show shows".split()
+)
 _CLAUSE_WORDS = frozenset(
     ["who", "which", "that", "when", "where", "if", "because", "while", "although", "whose", "whom", "and", "or", "but"]
 )
@@ -363,6 +368,10 @@ def parse(sentence: str) -> Clause | None:
             return None
         if word in MODALS:
             return Clause(subject, word, " ".join(rest)) if is_subject(subject) else None
+        if word in ("has", "have") and re.match(r"(?:been|had|become|shown|\w+ed)\b", rest[0]):
+            return None  # the perfect tense needs another helper
+        if word in ("does", "do") and rest[0] == "not":
+            return Clause(subject, word, " ".join(rest)) if is_subject(subject) else None
         base = base_form(word)
         if base is not None and is_subject(subject) and not subject.endswith("s"):
             return Clause(subject, "does", " ".join([base, *rest]))
@@ -377,6 +386,10 @@ def is_subject(text: str) -> bool:
     if not words or len(words) > 8 or words[0].casefold() in PRONOUNS or re.search(r"[,;:()\"]", text):
         return False
     lowered = [w.casefold() for w in words]
+    if not _NOT_INSIDE.isdisjoint(lowered):
+        return False
+    if len(words) == 1 and lowered[0] in _DETERMINERS or lowered[-1] in ("helps", "makes", "lets"):
+        return False
     if (
         lowered[0] in _PREPOSITIONS
         or lowered[-1] in _PREPOSITIONS
@@ -393,3 +406,27 @@ def question(word: str, clause: Clause, rest: str) -> str:
     'When does the pharmacy open?'
     """
     return re.sub(r"\s+", " ", f"{word} {clause.helper} {lower_first(clause.subject)} {rest}").strip(" ,;") + "?"
+
+_FINITE = frozenset(
+    "am is are was were be has have had do does did can cannot could may might must shall should will would telephone try".split()
+)
+
+
+def is_verb(word: str) -> bool:
+    """Tell whether a word is one of the known verbs in its base form or third person, or a helping verb."""
+    return word in _FINITE or word in _VERBS or base_form(word) is not None
+
+
+def has_verb(text: str) -> bool:
+    """Tell whether words seem to hold a verb, as a clause must: generous, since few verbs are known here.
+
+    >>> has_verb("ring the helpdesk"), has_verb("even through gloves")
+    (True, False)
+    """
+    words = re.findall(r"[a-z']+", text.casefold())
+    if len(words) <= 1 or words[0] in PRONOUNS:
+        return True
+    return any(
+        is_verb(w) or re.search(r"(?:[^aeiou]ed|[iuatr]ed|n't|ise|ize|ify)$", w)
+        for w in words
+    )
