@@ -84,16 +84,16 @@ def chunks_of(documents: Sequence[Document]) -> list[Chunk]:
     return [
         chunk
         for document in documents
-        for chunk in chunk_document(
-            clean_document(document, CleanSettings()).document, ChunkSettings(), counter.counts
-        )
+        for chunk in chunk_document(clean_document(document, CleanSettings()).document, ChunkSettings(), counter.counts)
     ]
 
 
 # ---------------------------------------------------------------- measuring
 
 
-def measure(chunks: Sequence[Chunk], seed: int, repeats: int, *, wide: bool) -> tuple[dict[str, Any], list[tuple[Chunk, Pair]]]:
+def measure(
+    chunks: Sequence[Chunk], seed: int, repeats: int, *, wide: bool
+) -> tuple[dict[str, Any], list[tuple[Chunk, Pair]]]:
     """Return the figures, and every pair that passes all checks with its chunk."""
     stopped: Counter[str] = Counter()
     total = 0

@@ -13,9 +13,11 @@ from fieldwise.generate.english import base_form, has_verb, is_verb
 from fieldwise.generate.pairs import Pair
 from fieldwise.generate.support import content_stems, loses_negation
 
-_INLINE_LIST = re.compile(r"(?:[:.;]|\w\)) [-*•–] |: [-*•–]|\w [-*•] [A-Z]")
+_INLINE_LIST = re.compile(r"(?:[:.;]|\w\)) [-*•–] |: [-*•–]|\w [-*•] [A-Z]|(?: - \w[^-]*){2}")
 _OPEN_END = re.compile(r"\b(?:including|includes?|such as|following|like|the|an?|and|or)$", re.I)
-_CUT = re.compile(r"\b(?:including|includes?|such as|like|as|the|an?|of|to|with|and|or|by|for|than|until|that|which|who)$", re.I)
+_CUT = re.compile(
+    r"\b(?:including|includes?|such as|like|as|the|an?|of|to|with|and|or|by|for|than|until|that|which|who)$", re.I
+)
 _REPEATED = re.compile(r"\b((?:[\w-]+ ){0,4}[\w-]{4,}),? \1\b", re.I)
 _ELSEWHERE = re.compile(
     r"\b(?:(?:the|this|see|in) (?:\w+ )?(?:table|list|figure|chart|note|section|page|chapter)s? (?:below|above)|as follows|the following\b(?! (?:day|week|month|year|morning|working|shift|night|\d))|"
@@ -23,15 +25,16 @@ _ELSEWHERE = re.compile(
     re.I,
 )
 _ANAPHOR = re.compile(
-    r"\b(?:these|those|him|them|such(?! as)|the (?:disease|disorder|condition|syndrome)(?! (?:of|called|that|in which))|the (?:same|latter|former|above|other|second|third|latest)|the others?)\b", re.I
+    r"\b(?:these|those|him|them|such(?! as)|the (?:disease|disorder|condition|syndrome)(?! (?:of|called|that|in which))|the (?:procedure|exam|biopsy|surgery|operation|problem)(?! (?:of|for|called|that|in which))|both (?:conditions|types|forms|tests|cases)|the (?:same|latter|former|above|other|second|third|latest)|the others?)\b",
+    re.I,
 )
 _POSSESSIVE_FIRST = re.compile(r"^(?:its|their|his|her|our|these|those|this|such|other|both|another)\b", re.I)
 _VAGUE = re.compile(
-    r"^(?:(?:the|a|an|some|many|most|several|certain|various|other|all|your|our|any|each) )?(?:health ?care |\w+ health ?care )?(?:\w+(?:al|ed|ing|ive|ry|care) |(?:major|main|severe|early|common|typical|initial|first|key|characteristic|additional|other) )?"
+    r"^(?:(?:the|a|an|some|many|most|several|certain|various|other|all|your|our|any|each) )?(?:health ?care |\w+ health ?care )?(?:\w+(?:al|ed|ing|ive|ry|care|able|ible|ic|ous|er) |(?:major|main|mild|moderate|severe|early|common|typical|initial|first|key|characteristic|additional|other) )?"
     r"(?:patient|person|people|individual|other|fourth|third|doctor|physician|provider|clinician|scientist|researcher|expert|man|men|woman|women|"
     r"child|children|adult|parent|member|holder|treatment|therapy|medicine|medication|drug|test|result|symptom|sign|complication|effect|problem|"
     r"factor|thing|condition|disorder|disease|cause|change|study|case|approach|step|method|amount|company|group|board|management|business|actual|"
-    r"others|syndrome|type|form|goal|aim|procedure|exam|examination|surgery|risk|outlook|program|report|information|number|rate|value|gene|protein|cell|cost|asset|liability|amount|estimate|example|feature|finding|option|benefit|abnormalitie|difficultie)s?$",
+    r"others|syndrome|type|form|goal|aim|procedure|exam|examination|surgery|risk|outlook|program|report|information|number|rate|value|gene|protein|cell|cost|asset|liability|amount|estimate|side effect|example|feature|finding|option|benefit|abnormalitie|difficultie|control|management|use|loss|growth|damage|improper control)s?$",
     re.I,
 )
 _VAGUE_MANY = re.compile(
@@ -42,31 +45,36 @@ _NO_DEED = frozenset(
     "include be depend vary differ occur happen appear remain become have range exist result consist seem represent persist "
     "recur present develop arise begin last need mean involve also only either still continue exhibit experience".split()
 )
-_WHETHER = re.compile(
+ENDS_OPEN = re.compile(
     r"\b(?:find out|see|know|knows|check|ask|asks|determine|decide|tell|tells|say|says|show|shows|learn|test|assess|evaluate|wonder|sure|clear|unknown|known|"
     r"only|even|or|and|but|than|on|of|to|more|except|especially|particularly|as|that|just|often|usually|most|least|for|with|both|where|about|at|by|from|"
     r"so|also|increases?|worsen|because|is|are|not)$",
     re.I,
 )
 _NO_SUBJECT = re.compile(
-    r"^(?:not |still |already |first |properly |possible|necessary|needed|appropriate|available|applicable|required|untreated|left |given |taken |used |done |"
+    r"^(?:not |still |already |first |properly |inside |outside |under |upon |near |after |before |well |complete |possible|necessary|needed|appropriate|available|applicable|required|untreated|left |given |taken |used |done |"
     r"seen |found |made |held |kept |present|in |on |at |for |to |of |and |or |than |so |as |by |with |any$|\w+ed (?:\w+ly )?(?:early|in|on|at|by|with|to|for|as|from|enough|before|after)\b|\w+ed$)",
     re.I,
 )
 _NO_CLAUSE = re.compile(r"^(?:an?|per) (?:day|week|month|quarter|year|hour)\b|^(?:you|we|one) (?:can|cannot|could|do|did|must|have|are)$|\w: ", re.I)  # fmt: skip
 _BROKEN_MAIN = re.compile(
-    r"^(?:even|than|because|although|but|with|from|of|such|including|especially|rather|not|not only)\b|^[\w' -]{1,40}, (?:and|or)\b|^[\w' -]{1,30}, [\w' -]{1,30}, (?:and|or)\b"
+    r"^(?:even|also|than|because|although|but|with|from|of|such|including|especially|rather|not|not only)\b|^[\w' -]{1,40}, (?:and|or)\b|^[\w' -]{1,30}, [\w' -]{1,30}, (?:and|or)\b"
 )
 _EMPTY_MEANING = re.compile(
     r"^an? (?:\w+ly |very |more |less )?(?:rare|common|serious|chronic|complex|important|frequent|uncommon|severe|good|normal|major|key|leading|significant|new|possible)"
-    r"(?:,? (?:rare|common|serious|chronic|complex|genetic|inherited))? (?:condition|disorder|disease|problem|cause|syndrome|complication|factor|part|matter|issue|feature|symptom|finding|concern|type|step|area)s?\b"
+    r"(?:,? (?:rare|common|serious|chronic|complex|genetic|inherited))? (?:condition|disorder|disease|problem|cause|syndrome|complication|factor|part|matter|issue|feature|symptom|finding|concern|type|step|area|sign|effect)s?\b"
     r"(?! (?:that|in which|characteri[sz]ed|caused|marked|where|of|affecting|causing))",
     re.I,
 )
+_SECOND_PREDICATE = re.compile(
+    r"\b(?:and|but) (?:(?:usually|often|also|then) )?(?:may|can|will|is|are|was|has|have|becomes?|usually|often)\b|^the (?:most|least) \w+ (?:feature|symptom|sign|cause|type|form|finding|one)s?(?: and\b|$)"
+)
 _FORM = re.compile(r"^What (?:happens|applies|should be done|do you do) (\w+) (.+)\?$")
 _ANSWERED = re.compile(r"^(?:only )?(if|when|once) (.+)$")
-_SECOND_STATEMENT = re.compile(r", (?:and|or|but) (?:(?!what|who|which|that)[\w'-]+ ){1,5}?(?:may|can|will|is|are|was|were|must|should|has|have)\b|^(?:themselves|itself|even|possibly)\b")
-_DANGLING = re.compile(r"\b(?:for|to|of|in|at|with|from|on|and|or)\?$")
+_SECOND_STATEMENT = re.compile(
+    r", (?:and|or|but) (?:(?!what|who|which|that)[\w'-]+ ){1,5}?(?:may|can|will|is|are|was|were|must|should|has|have)\b|, (?:and|but) (?:an?|the|your|it|they|he|she) [\w-]+ (?:\w+ )?\w+s\b|^(?:themselves|itself|even|possibly)\b"
+)
+_DANGLING = re.compile(r"\b(?:for|to|of|in|at|with|from|on|and|or|least|most|until|by|before|after)\?$")
 _SUBJECT_ASKED = re.compile(r"^What (?:must|should|shall|may|can|will|is|are|does|do) (.+?)(?: do)?\?$")
 _MODAL_ASKED = re.compile(r"^(?:Who|What) (?:must|should|shall|may|can|will) (\w+)")
 
@@ -77,7 +85,7 @@ def doubt(pair: Pair) -> str | None:
     if pair.kind not in _LINES:
         if _INLINE_LIST.search(quote) or _OPEN_END.search(quote) or _REPEATED.search(quote):
             return "sentence_broken"
-        if pair.kind != "gap" and _ELSEWHERE.search(pair.question) or _ELSEWHERE.search(pair.answer):
+        if (pair.kind != "gap" and _ELSEWHERE.search(pair.question)) or _ELSEWHERE.search(pair.answer):
             return "points_elsewhere"
         if _CUT.search(pair.answer):
             return "answer_cut"
@@ -97,7 +105,7 @@ def _of_condition(pair: Pair) -> str | None:
     if asked is None:
         return None
     word, clause = asked.group(1), asked.group(2)
-    if re.search(r"\bthis\b", clause, re.I):
+    if re.search(r"\bthis\b", clause, re.I) or re.fullmatch(r"(?:\w+ )*(?:minute|hour|day|week|month|year)s?", clause):
         return "question_unclear"
     if _NO_CLAUSE.search(clause) or (
         word in ("if", "when", "once", "unless", "where") and (_NO_SUBJECT.match(clause) or len(clause.split()) < 3)
@@ -108,34 +116,46 @@ def _of_condition(pair: Pair) -> str | None:
     first, comma, rest = pair.answer.partition(", ")
     if comma and not has_verb(first) and re.match(r"(?:you|your|it|they|he|she|the|an?)\b", rest):
         return "condition_broken"
+    if re.search(r"^(?:this|such)\b|\b(?:these|those)\b", pair.answer):
+        return "answer_unclear"
     if _BROKEN_MAIN.match(pair.answer) or not has_verb(pair.answer):
         return "condition_broken"
-    return "condition_broken" if _WHETHER.search(pair.answer) else None
+    return "condition_broken" if ENDS_OPEN.search(pair.answer) else None
 
 
 def _of_deed(pair: Pair) -> str | None:
     """What someone may do, and who may do it."""
     subject = _SUBJECT_ASKED.match(pair.question) if pair.kind == "duty" else None
+    name = subject.group(1) if subject else pair.answer
     if _SECOND_STATEMENT.search(pair.answer if subject else pair.question):
         return "two_statements"
-    if pair.question.startswith("What will ") and subject:
+    if subject and (
+        pair.question.startswith("What will ")
+        or (
+            pair.question.startswith(("What may ", "What can "))
+            and re.fullmatch(rf"(?:the|an?|your) {_ROLES.pattern}", name)
+        )
+    ):
         return "question_open"
-    if subject is None and re.search(r"\b(?:with|by|from|of|as)\?$", pair.question):
+    if subject is None and re.search(r"^\w+ (?:\w+ )?then\b|\b(?:with|by|from|of|as)\?$", pair.question):
         return "question_garbled"
     verb = pair.answer.split()[0] if pair.kind == "duty" else _verb_asked(pair.question)
-    name = subject.group(1) if subject else pair.answer
     if verb in _NO_DEED:
         return "no_deed"
     if pair.kind == "duty" and is_vague(name):
         return "subject_vague"
     if pair.kind == "subject" and (is_vague(name, person_counts=False) or _POSSESSIVE_FIRST.match(name)):
         return "subject_vague"
+    if subject and re.search(r"\b(?:this|these|those)\b", pair.answer):
+        return "answer_unclear"
     return "question_unclear" if _ANAPHOR.search(name) or _POSSESSIVE_FIRST.match(name) else None
 
 
 def _two_verbs(question: str) -> bool:
     """Tell whether behind "do" a second verb was left as it stood: "How long do they come and are trained?"."""
-    asked = re.match(r"^(?:Why|How|When|Where|At what|From when|Within what|For how|During)\b.*? (?:do|does) (.+)\?$", question)
+    asked = re.match(
+        r"^(?:Why|How|When|Where|At what|From when|Within what|For how|During)\b.*? (?:do|does) (.+)\?$", question
+    )
     joined = re.findall(r"\b(?:and|or|but) (?:\w+ly |then |also )?(\w+)", asked.group(1)) if asked else ()
     return any(word in ("is", "are", "was", "were", "has") or base_form(word) is not None for word in joined)
 
@@ -150,12 +170,30 @@ def is_vague(name: str, *, person_counts: bool = True) -> bool:
     if _VAGUE_MANY.match(name):
         return True
     if _VAGUE.match(name):
-        return person_counts or not _PEOPLE.search(name) or bool(re.match(r"(?:the )?(?:person|others?|holder|fourth|third)$", name, re.I))
+        return (
+            person_counts
+            or not _PEOPLE.search(name)
+            or bool(
+                re.match(
+                    r"(?:(?:the|an?) (?:person|individual|man|woman|child)|others?|(?:the )?holder|a? ?(?:fourth|third))$",
+                    name,
+                    re.I,
+                )
+            )
+        )
     return bool(re.fullmatch(r"the [a-z]+", name, re.I)) and not _ROLES.search(name)
 
 
 _PEOPLE = re.compile(r"\b(?:patient|people|person|individual|doctor|physician|provider|clinician|scientist|researcher|expert|man|men|woman|women|child|children|adult|parent|member)s?$", re.I)  # fmt: skip
-_ROLES = re.compile(r"(?:nurse|manager|porter|pharmacist|midwife|coordinator|registrar|consultant|clerk|officer|surgeon|director|team|board|committee|court|employer|tenant|landlord|supplier|trustee|leader|operator|staff|head|driver|user|customer|judge|applicant|employee|seller|buyer|witness|auditor|chair)s?$", re.I)  # fmt: skip
+_ROLES = re.compile(r"(?:\w*ologist|\w*iatrist|nurse|manager|porter|pharmacist|midwife|coordinator|registrar|consultant|clerk|officer|surgeon|director|team|board|committee|court|employer|tenant|landlord|supplier|trustee|leader|operator|staff|head|driver|user|customer|judge|applicant|employee|seller|buyer|witness|auditor|chair)s?$", re.I)  # fmt: skip
+
+
+def _of_object(pair: Pair) -> str | None:
+    if re.match(
+        r"(?:the|an?|this|these) (?:surgery|operation|procedure|test|tests|exam|treatment|following)\b", pair.answer
+    ):
+        return "answer_unclear"
+    return _of_definition(pair)
 
 
 def _of_definition(pair: Pair) -> str | None:
@@ -165,6 +203,12 @@ def _of_definition(pair: Pair) -> str | None:
         name = name.rpartition(" ")[0]
     if subject and (is_vague(name) or _POSSESSIVE_FIRST.match(name)):
         return "subject_vague"
+    if re.match(r"you(?:'re| are)\b", pair.answer) or re.search(
+        r" [a-z] (?:stand|mean)|^What is [a-z]\?", pair.question
+    ):
+        return "says_nothing"
+    if pair.question.startswith(("What is ", "What are ")) and _SECOND_PREDICATE.search(pair.answer):
+        return "two_statements"
     if _EMPTY_MEANING.match(pair.answer) or content_stems(pair.answer) <= content_stems(pair.question):
         return "says_nothing"
     return "answer_unclear" if re.search(r"\b(?:this|these|those)\b", pair.answer) else None
@@ -183,12 +227,20 @@ def _of_part(pair: Pair) -> str | None:
     return "subject_vague" if asked and is_vague(asked.group(1)) else None
 
 
-_PART_ASKED = re.compile(r"^(?:Where|By whom|What) (?:is|are|was|were|must|should|may|can) (.+?)(?: be)? \w+(?: by)?\?$")
+_PART_ASKED = re.compile(
+    r"^(?:Where|By whom|What) (?:is|are|was|were|must|should|may|can) (.+?)(?: be)? \w+(?: by)?\?$"
+)
 
 
 def _of_gap(pair: Pair) -> str | None:
     """A line that is no sentence tells too little around its gap."""
-    return "sentence_broken" if re.match(r"Fill the gap: (?:Usually|Often|Sometimes|Generally|Typically|Mostly) \w+s\b", pair.question) else None
+    if re.match(r"(?:19|20)\d\d ", pair.answer):
+        return "gap_broken"  # "fiscal 2019 second quarter" is no span of seconds
+    return (
+        "sentence_broken"
+        if re.match(r"Fill the gap: (?:Usually|Often|Sometimes|Generally|Typically|Mostly) \w+s\b", pair.question)
+        else None
+    )
 
 
 def _of_adjunct(pair: Pair) -> str | None:
@@ -204,7 +256,7 @@ _JUDGES: dict[str, Callable[[Pair], str | None]] = {
     "place": _of_part,
     "agent": _of_part,
     "cause": _of_part,
-    "object": _of_definition,
+    "object": _of_object,
     "gap": _of_gap,
     "time": _of_adjunct,
     "deadline": _of_adjunct,

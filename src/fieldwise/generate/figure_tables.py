@@ -13,13 +13,18 @@ from typing import NamedTuple
 
 from fieldwise.generate.pairs import Pair
 
-_FIGURE = re.compile(r"^\(?[-+−–]?\s?(?:US|NT|RMB|C|A)?\s?[$€£¥]?\s?[-(]?\s?\d[\d,.]*\s?\)?\s?(?:%|per cent|[mk]|bn|x)?\)?$")
+_FIGURE = re.compile(
+    r"^\(?[-+−–]?\s?(?:US|NT|RMB|C|A)?\s?[$€£¥]?\s?[-(]?\s?\d[\d,.]*\s?\)?\s?(?:%|per cent|[mk]|bn|x)?\)?$"
+)
 _YEAR = re.compile(r"^(?:(?:FY|fiscal|Fiscal)\s?)?['’]?(?:19|20)\d\d$|^FY\s?\d\d$")
 _DATE = re.compile(
     r"^(?:(?:as )?(?:of|at) )?(?:\d{1,2} )?(?:January|February|March|April|May|June|July|August|September|October|November|December)(?: \d{1,2},?)? (?:19|20)\d\d$",
     re.I,
 )
-_PERIOD = re.compile(r"^(?:for the )?((?:fiscal |financial )?(?:years?|(?:three|six|nine|twelve) months|quarters?)) ended,? (.+?),?:?$", re.I)
+_PERIOD = re.compile(
+    r"^(?:for the )?((?:fiscal |financial )?(?:years?|(?:three|six|nine|twelve) months|quarters?)) ended,? (.+?),?:?$",
+    re.I,
+)
 _DAY = re.compile(r"^(?:as )?(?:of |at )?((?:\d{1,2} )?[A-Z][a-z]+(?: \d{1,2})?),?:?$", re.I)
 _MONTH = re.compile(r"January|February|March|April|May|June|July|August|September|October|November|December", re.I)
 _UNIT = re.compile(
@@ -59,13 +64,21 @@ def from_figures(rows: Sequence[Sequence[str]], lines: Sequence[str]) -> Iterato
     for row, line in zip(rows[head.rows :], lines[head.rows :], strict=True):
         name = _plain(row[0])
         if not any(row[1:]):
+            if _UNIT.match(name) and not head.unit:
+                head = head._replace(unit=name.strip("()"))
+                continue
             in_section, dated = True, dated or bool(_MONTH.search(name) or re.search(r"\b(?:19|20)\d\d\b", name))
             continue
         if dated or not _is_name(name, in_section=in_section) or names[name.casefold()] > 1:
             continue
         for label, cell in zip(head.labels, row[1:], strict=True):
             figure = _plain(cell)
-            if not label or columns[label.casefold()] > 1 or not _FIGURE.match(figure) or not re.search(r"[1-9]", figure):
+            if (
+                not label
+                or columns[label.casefold()] > 1
+                or not _FIGURE.match(figure)
+                or not re.search(r"[1-9]", figure)
+            ):
                 continue
             if of_shares and "%" not in figure:
                 continue
@@ -81,8 +94,9 @@ def _head(rows: Sequence[Sequence[str]]) -> _Head | None:
     if count == len(rows):
         return None
     units = {_plain(row[0]) for row in rows[:count] if _UNIT.match(_plain(row[0]))}
+    spanned = False
     parts: list[list[str]] = [[] for _ in rows[0][1:]]
-    context = _plain(rows[count - 1][0])
+    context = ""
     for row in rows[:count]:
         cells = [_plain(cell) for cell in row[1:]]
         named = [cell for cell in cells if cell]
@@ -94,12 +108,16 @@ def _head(rows: Sequence[Sequence[str]]) -> _Head | None:
             for part, cell in zip(parts, cells, strict=True):
                 part.append(cell)
         elif len(named) == 1 and row is not rows[count - 1]:
-            context = named[0]
+            context = f"{context} {named[0]}".strip() if re.search(r"ended,?$", context, re.I) else named[0]
+            spanned = spanned or not (_PERIOD.match(context) or _DAY.match(context))
         elif named:
             return None
     if len(units) > 1 or not all(parts):
         return None
+    context = context or _plain(rows[count - 1][0])
     labels = [_label(part, context) for part in parts]
+    if spanned:  # a heading over some columns that the text does not tell: it may be part of their names
+        labels = [label if _is_period(part[-1]) else "" for label, part in zip(labels, parts, strict=True)]
     return _Head(count, labels, units.pop().strip("()") if units else "")
 
 
@@ -130,9 +148,13 @@ def _label(parts: Sequence[str], context: str) -> str:
         return f"in {last}"
     if found := _PERIOD.match(last):
         return f"for the {found.group(1).lower()} ended {found.group(2)}" if re.search(r"(?:19|20)\d\d", last) else ""
-    if last.endswith((",", ":")) or _DAY.match(last) and _MONTH.search(last):
+    if last.endswith((",", ":")) or (_DAY.match(last) and _MONTH.search(last)):
         return ""
     return f'under "{last}"'
+
+
+def _is_period(label: str) -> bool:
+    return bool(_YEAR.match(label) or _DATE.match(label) or _PERIOD.match(label))
 
 
 def _is_name(name: str, *, in_section: bool) -> bool:
@@ -140,11 +162,20 @@ def _is_name(name: str, *, in_section: bool) -> bool:
         return False
     if _UNIT.match(name) or _YEAR.match(name) or _VAGUE_ROW.match(name) or name.count("(") != name.count(")"):
         return False
-    return not in_section or len(name.split()) > 2 or not re.match(r"(?:\w+$|current|prior|other|total|adjust)", name, re.I)
+    return (
+        not in_section
+        or len(name.split()) > 2
+        or not re.match(r"(?:\w+$|current|prior|other|total|adjust)", name, re.I)
+    )
 
 
 def _has_own_unit(name: str, label: str, figure: str) -> bool:
-    return bool(re.search(r"%|\bper\b|percent|\bratio\b|rate\b|\bto (?:EBITDA|equity|debt)\b|\bcover\b|\btimes\b|shares|\(in |\b[Nn]umber of|\bdays\b|\byears\b|headcount|EPS", f"{name} {label} {figure}"))
+    return bool(
+        re.search(
+            r"%|\bper\b|percent|\bratio\b|rate\b|\bto (?:EBITDA|equity|debt)\b|\bcover\b|\btimes\b|shares|\(in |\b[Nn]umber of|\bdays\b|\byears\b|headcount|EPS",
+            f"{name} {label} {figure}",
+        )
+    )
 
 
 def _plain(cell: str) -> str:

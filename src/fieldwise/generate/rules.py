@@ -10,8 +10,8 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
+from fieldwise.generate.doubts import ENDS_OPEN, doubt, is_vague
 from fieldwise.generate.english import Clause, lower_first, parse, question, sentences, upper_first
-from fieldwise.generate.doubts import doubt
 from fieldwise.generate.figure_tables import from_figures, is_figure_table
 from fieldwise.generate.pairs import Pair
 from fieldwise.generate.wider import wide_pairs
@@ -33,8 +33,11 @@ def _definition(text: str, rng: random.Random) -> Iterator[Pair]:
         text,
     )
     if not match or (
-        match.group(1) is None
-        and match.group(2).split()[0].casefold() in ("it", "this", "that", "which", "he", "she", "they")
+        match.group(2).split()[0] in ("If", "When", "Once", "Unless", "Where", "As")
+        or (
+            match.group(1) is None
+            and match.group(2).split()[0].casefold() in ("it", "this", "that", "which", "he", "she", "they")
+        )
     ):
         return
     subject, verb, meaning = (match.group(1) or "") + match.group(2), match.group(3), match.group(4)
@@ -93,8 +96,8 @@ def _converse(text: str, main: str, word: str, clause: str) -> Iterator[Pair]:
     """A condition behind its main clause tells when that holds, rather than what holds then."""
     only = " only" if main.endswith(" only") else ""
     main = main.removesuffix(only)
-    stated = None if _NOT_PLAIN.search(main) else parse(main)
-    if stated is not None:
+    stated = None if _NOT_PLAIN.search(main) or ENDS_OPEN.search(main) else parse(main)
+    if stated is not None and not is_vague(lower_first(stated.subject), person_counts=False):
         form = question("In which case" if word == "if" else "When", stated, stated.rest)
         yield Pair(form, f"{only} {word} {clause}".strip(), "condition", text)
 
@@ -217,10 +220,10 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
 
 
 def _is_person(subject: str) -> bool:
-    return bool(
+    return bool(re.match(r"(?:People|Persons|Someone|Anyone|Everyone)\b", subject, re.I)) or bool(
         re.search(
             r"\b(?:nurse|doctor|officer|manager|pharmacist|coordinator|lead|registrar|consultant|porter|clerk|secretary|director|technician|team|midwife|sister|matron|physician|surgeon|staff|supervisor|assistant|head|chair|attorney|counsel|judge|clerk|employee|customer|tenant|landlord|supplier|client|auditor|trustee|committee|board|patient|visitor|relative|parent|volunteer|user|member|people|person|applicant|witness|contractor|driver|cashier|teller|trader|"
-            r"provider|professional|specialist|therapist|dentist|individual|woman|women|man|men|child|children|adult|student|interpreter|"
+            r"\w+ologist|\w+iatrist|dietitian|worker|travell?er|caregiver|carer|provider|professional|specialist|therapist|dentist|individual|woman|women|man|men|child|children|adult|student|interpreter|"
             r"famil(?:y|ie)|infant|bab(?:y|ie)|newborn|girl|boy|teen|teenager|male|female|relative|scientist|researcher|expert|investor|shareholder|holder|lender|borrower)s?(?: in charge| on duty| on call| on take| without .+| with .+)?$",
             subject,
             re.I,
@@ -326,7 +329,7 @@ def from_table(text: str, title: str, rng: random.Random) -> Iterator[Pair]:
         if not row[0] or not re.search(r"[A-Za-z]", row[0]):
             continue
         for name, cell in list(zip(header, row, strict=True))[1:]:
-            if cell and cell not in ("-", "—", "n/a") and name:
+            if cell and cell not in ("-", "–", "—", "n/a") and name:
                 yield Pair(_table_question(row[0], name, header[0], rng), cell, "table", line)
 
 
@@ -336,7 +339,11 @@ def _table_question(row: str, column: str, first: str, rng: random.Random) -> st
         return f"What does {row} mean?"
     subject = (
         f"the {row} {first.casefold()}"
-        if len(first.split()) == 1 and row[:1].isupper() and len(row.split()) < 4 and rng.random() < 0.3 and first.casefold() != "name"
+        if len(first.split()) == 1
+        and row[:1].isupper()
+        and len(row.split()) < 4
+        and rng.random() < 0.3
+        and first.casefold() != "name"
         else row
     )
     if asked in ("where", "place", "location", "room", "kept in", "kept at"):
@@ -381,7 +388,9 @@ def from_lists(text: str, rng: random.Random) -> Iterator[Pair]:
                 for number, item in enumerate(items, 1):
                     yield Pair(f"What is step {number} {when}?", item.rstrip("."), "step", item)
             elif len("; ".join(items)) <= 160 and 3 <= len(head.split()) <= 16:
-                yield Pair(f'Name one thing that stands under "{upper_first(head)}".', items[0].rstrip(".;,"), "list", items[0])
+                yield Pair(
+                    f'Name one thing that stands under "{upper_first(head)}".', items[0].rstrip(".;,"), "list", items[0]
+                )
             n = m
             continue
         n += 1
@@ -421,9 +430,7 @@ def _written(chunk: Chunk, rng: random.Random, *, wide: bool) -> list[Pair]:
             made += from_sentence(item.group(1) if item else sentence.text, rng)
             if wide and (body := _statement(item.group(1) if item else sentence.text)):
                 made += wide_pairs(body)
-    return [
-        Pair(re.sub(r"\s+", " ", p.question).strip(), p.answer.strip(" ,;"), p.kind, p.quote.strip()) for p in made
-    ]
+    return [Pair(re.sub(r"\s+", " ", p.question).strip(), p.answer.strip(" ,;"), p.kind, p.quote.strip()) for p in made]
 
 
 def problem(pair: Pair, text: str) -> str | None:
@@ -448,6 +455,3 @@ def problem(pair: Pair, text: str) -> str | None:
     ):
         return "question_unclear"
     return None
-
-
-
