@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fieldwise.collect.settings import CollectSettings, RowsSource, WebSource, is_other_scheme, is_url
 from fieldwise.errors import FieldwiseError, RecipeError
-from fieldwise.evaluate.metrics import METRICS
+from fieldwise.evaluate.metrics import METRICS, in_batches
 from fieldwise.evaluate.settings import EvaluateSettings
 from fieldwise.files import write_text
 from fieldwise.generate.settings import DataSettings, GenerateSettings
@@ -453,14 +453,14 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             0,
             "Raise it, or name a file with evaluate.questions.",
         )
-    for n, regression in enumerate(evaluate.regressions):
-        if regression.metric not in METRICS:
-            known = f"There are: {', '.join(METRICS)}."
-            yield problem(f"evaluate.regressions.{n}.metric", "unknown metric", regression.metric, known)
+    named = [(f"evaluate.regressions.{n}.metric", r.metric) for n, r in enumerate(evaluate.regressions)]
+    for key, metric in named + [(f"evaluate.gates.{n}.metric", g.metric) for n, g in enumerate(evaluate.gates)]:
+        if metric not in METRICS:
+            yield problem(key, "unknown metric", metric, f"There are: {', '.join(METRICS)}.")
+        elif METRICS[metric].score is in_batches and not evaluate.semantic:
+            yield problem(key, "the metric is not measured", metric, "Set evaluate.semantic: true.")
     for n, gate in enumerate(evaluate.gates):
         key = f"evaluate.gates.{n}"
-        if gate.metric not in METRICS:
-            yield problem(f"{key}.metric", "unknown metric", gate.metric, f"There are: {', '.join(METRICS)}.")
         for name, system in (("system", gate.system), ("baseline", gate.baseline)):
             if system is not None and system not in evaluate.systems:
                 yield problem(

@@ -52,6 +52,10 @@ class EvaluateSettings(Settings):
     )
     systems: tuple[System, ...] = Field(SYSTEMS, min_length=1, description="what is compared")
     max_new_tokens: int = Field(48, ge=1)
+    semantic: bool = Field(
+        False,
+        description="also score closeness in meaning: semantic similarity and BERTScore by the embedded encoder, which takes some milliseconds an answer",
+    )
     bootstrap_samples: int = Field(2000, ge=100)
     gates: tuple[GateSettings, ...] = Field(
         (

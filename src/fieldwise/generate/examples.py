@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from fieldwise.generate.rules import Pair
 from fieldwise.generate.settings import GenerateSettings
 from fieldwise.generate.split import Split
-from fieldwise.generate.support import may_answer
 from fieldwise.interfaces import Retriever
 from fieldwise.prompts import closed_prompt, grounded_prompt
 from fieldwise.records import NOT_STATED, Chunk, Conversation, Evidence, Example, Message
 from fieldwise.retrieve.index import passage_text
+from fieldwise.support import may_answer
 
 
 @dataclass(frozen=True)
