@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from fieldwise.generate.english import base_form, has_verb, is_verb
 from fieldwise.generate.pairs import Pair
-from fieldwise.generate.support import content_stems, loses_negation
+from fieldwise.support import content_stems, loses_negation
 
 _INLINE_LIST = re.compile(r"(?:[:.;]|\w\)) [-*•–] |: [-*•–]|\w [-*•] [A-Z]|(?: - \w[^-]*){2}")
 _OPEN_END = re.compile(r"\b(?:including|includes?|such as|following|like|the|an?|and|or)$", re.I)
@@ -56,9 +56,9 @@ _NO_SUBJECT = re.compile(
     r"seen |found |made |held |kept |present|in |on |at |for |to |of |and |or |than |so |as |by |with |any$|\w+ed (?:\w+ly )?(?:early|in|on|at|by|with|to|for|as|from|enough|before|after)\b|\w+ed$)",
     re.I,
 )
-_NO_CLAUSE = re.compile(r"^(?:an?|per) (?:day|week|month|quarter|year|hour)\b|^(?:you|we|one) (?:can|cannot|could|do|did|must|have|are)$|\w: ", re.I)  # fmt: skip
+_NO_CLAUSE = re.compile(r"^(?:an?|per) (?:day|week|month|quarter|year|hour)\b|^(?:you|we|one) (?:can|cannot|could|do|did|must|have|are)$|\btoo (?:much|many)$|\w: ", re.I)  # fmt: skip
 _BROKEN_MAIN = re.compile(
-    r"^(?:even|also|than|because|although|but|with|from|of|such|including|especially|rather|not|not only)\b|^[\w' -]{1,40}, (?:and|or)\b|^[\w' -]{1,30}, [\w' -]{1,30}, (?:and|or)\b"
+    r"^(?:though|however|therefore|nevertheless|otherwise),|^(?:even|also|than|because|although|but|with|from|of|such|including|especially|rather|not|not only)\b|^[\w' -]{1,40}, (?:and|or)\b|^[\w' -]{1,30}, [\w' -]{1,30}, (?:and|or)\b"
 )
 _EMPTY_MEANING = re.compile(
     r"^an? (?:\w+ly |very |more |less )?(?:rare|common|serious|chronic|complex|important|frequent|uncommon|severe|good|normal|major|key|leading|significant|new|possible)"
@@ -68,6 +68,9 @@ _EMPTY_MEANING = re.compile(
 )
 _SECOND_PREDICATE = re.compile(
     r"\b(?:and|but) (?:(?:usually|often|also|then) )?(?:may|can|will|is|are|was|has|have|becomes?|usually|often)\b|^the (?:most|least) \w+ (?:feature|symptom|sign|cause|type|form|finding|one)s?(?: and\b|$)"
+)
+_TIME_ALONE = re.compile(
+    r"(?:(?:an?|the|few|several|some|first|next|many|\d+|\w+teen|\w+ty|one|two|three|four|five|six|ten) )*(?:minute|hour|day|week|month|year)s?"
 )
 _FORM = re.compile(r"^What (?:happens|applies|should be done|do you do) (\w+) (.+)\?$")
 _ANSWERED = re.compile(r"^(?:only )?(if|when|once) (.+)$")
@@ -105,7 +108,7 @@ def _of_condition(pair: Pair) -> str | None:
     if asked is None:
         return None
     word, clause = asked.group(1), asked.group(2)
-    if re.search(r"\bthis\b", clause, re.I) or re.fullmatch(r"(?:\w+ )*(?:minute|hour|day|week|month|year)s?", clause):
+    if re.search(r"\bthis\b", clause, re.I) or (word in ("before", "after", "until") and _TIME_ALONE.fullmatch(clause)):
         return "question_unclear"
     if _NO_CLAUSE.search(clause) or (
         word in ("if", "when", "once", "unless", "where") and (_NO_SUBJECT.match(clause) or len(clause.split()) < 3)
@@ -116,7 +119,10 @@ def _of_condition(pair: Pair) -> str | None:
     first, comma, rest = pair.answer.partition(", ")
     if comma and not has_verb(first) and re.match(r"(?:you|your|it|they|he|she|the|an?)\b", rest):
         return "condition_broken"
-    if re.search(r"^(?:this|such)\b|\b(?:these|those)\b", pair.answer):
+    if re.search(
+        r"^(?:this|such)\b|\bthis (?!is\b)[a-z]+\b|\b(?:these|those)\b(?! (?:who|already|that|which|with|of|in|on))",
+        pair.answer,
+    ):
         return "answer_unclear"
     if _BROKEN_MAIN.match(pair.answer) or not has_verb(pair.answer):
         return "condition_broken"
@@ -193,6 +199,9 @@ def _of_object(pair: Pair) -> str | None:
         r"(?:the|an?|this|these) (?:surgery|operation|procedure|test|tests|exam|treatment|following)\b", pair.answer
     ):
         return "answer_unclear"
+    found = re.match(r"the ([a-z]+)(?: (?:at|in|on|by) .*)?$", pair.answer)
+    if found and not _ROLES.fullmatch(found.group(1)):
+        return "answer_unclear"
     return _of_definition(pair)
 
 
@@ -218,6 +227,8 @@ def _of_part(pair: Pair) -> str | None:
     """An adjunct that a comma ends may be the first of several."""
     behind = pair.quote[pair.quote.find(pair.answer) + len(pair.answer) :]
     if re.match(r"[\w'-]", behind):
+        return "answer_cut"
+    if pair.kind == "place" and re.match(r"to (?:be|have|do|make|take)\b", pair.answer):
         return "answer_cut"
     if re.match(r",.*\b(?:and|or)\b", behind):
         return "answer_incomplete"

@@ -400,7 +400,7 @@ def is_subject(text: str) -> bool:
         w in ("your", "our", "their", "his", "her") and before not in _PREPOSITIONS for before, w in pairwise(lowered)
     ):
         return False  # "the imaging your doctor" holds a clause
-    if lowered[0] in ("not", "if", "currently"):
+    if lowered[0] in ("not", "nor", "if", "currently", "almost"):
         return False
     if (len(words) == 1 and lowered[0] in _DETERMINERS) or lowered[-1] in ("helps", "makes", "lets"):
         return False
@@ -424,7 +424,7 @@ def question(word: str, clause: Clause, rest: str) -> str:
 
 
 _FINITE = frozenset(
-    "am is are was were be has have had do does did can cannot could may might must shall should will would telephone try".split()
+    "am is are was were be has have had do does did can cannot could may might must shall should will would telephone try order orders".split()
 )
 
 

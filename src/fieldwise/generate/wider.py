@@ -111,7 +111,7 @@ def _effect(text: str) -> Iterator[Pair]:
         yield Pair(f"What {verb} {effect}?", subject, "cause", text)
 
 
-_MORE_DEEDS = re.compile(r"\b(?:and|or) (?:clog|reduce|increase|cause|help|raise|lower|improve|prevent|protect|damage|affect|make|lead|result|block|slow|keep|relieve|allow|trigger|contribute|impair|interfere|spread|form|become|develop)s?\b")  # fmt: skip
+_MORE_DEEDS = re.compile(r"\b(?:and|or|but) (?:they|it|you|he|she)|\b(?:and|or) (?:clog|reduce|increase|cause|help|raise|lower|improve|prevent|protect|damage|affect|make|lead|result|block|slow|keep|relieve|allow|trigger|contribute|impair|interfere|spread|form|become|develop)s?\b")  # fmt: skip
 
 
 def _ask(word: str, subject: str, modal: str | None, verb: str) -> str:
