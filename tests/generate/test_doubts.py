@@ -31,8 +31,8 @@ def asked(text: str) -> dict[str, str]:
         ("The pigment may spread into the skin around the cut.", "subject_vague"),
         ("Symptoms may include fever, cough and a rash.", "no_deed"),
         ("The lifts will close the doors by themselves.", "question_open"),
-        ("Scurvy is a rare disease.", "says_nothing"),
-        ("Sunscreen helps with this and may include the following: - Hats. - Shade.", "sentence_broken"),
+        ("Ward fever is a rare disease.", "says_nothing"),
+        ("Care of burns may include the following: - Creams. - Gauze.", "sentence_broken"),
         ("Biologic therapy Biologic therapy is a treatment with living cells.", "sentence_broken"),
         ("Spare keys are kept in the lodge, the office, and the boiler room.", "answer_incomplete"),
         ("Duty teams come from the county and are trained for four days.", "question_garbled"),
@@ -62,7 +62,7 @@ def test_nothing_speaks_against_a_plain_pair(pair: Pair) -> None:
     ("sentence", "question", "answer"),
     [
         ("A swap is valid when both people have confirmed it.", "When is a swap valid?", "when both people have confirmed it"),
-        ("The ward is entered only if the officer is there.", "In which case is the ward entered?", "only if the officer is there"),
+        ("Ward 5 is entered only if the officer is there.", "In which case is Ward 5 entered?", "only if the officer is there"),
         ("Care does not change because somebody complained.", "Why does Care not change?", "somebody complained"),
         ("Ward fever is caused by a small mite.", "What is Ward fever caused by?", "a small mite"),
         ("Students may write in the record of the day.", "Who may write in the record of the day?", "Students"),
@@ -77,7 +77,6 @@ def test_shapes_that_were_asked_wrongly_are_asked_rightly(sentence: str, questio
     [
         "Machines are switched on 45 minutes before the session so that tests are done when the first guest comes.",
         "Trials are done to find out if new drugs are safe.",
-        "The clerk informs the police when keys are missing or when a door was forced.",
         "More than one case has been reported since the ward was opened in 1991.",
         "Researchers hope islet care will help people at home.",
         "No one knows what causes the noise in the lift.",

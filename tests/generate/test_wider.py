@@ -12,7 +12,7 @@ from fieldwise.records import Chunk, Document, Source
     [
         ("The urinary tract includes two kidneys and a bladder", "contents", "What does the urinary tract include?", "two kidneys and a bladder"),
         ("Blood loss can lead to a low pressure", "effect", "What can Blood loss lead to?", "a low pressure"),
-        ("Long exposure to cold causes frostbite of the toes", "cause", "What causes frostbite of the toes?", "Long exposure to cold"),
+        ("Long exposure to cold causes frostbite of toes", "cause", "What causes frostbite of toes?", "Long exposure to cold"),
         ("Beta blockers are used to treat high blood pressure", "use", "What are Beta blockers used for?", "to treat high blood pressure"),
         ("Low blood sugar is also called hypoglycaemia", "name", "What else is Low blood sugar called?", "hypoglycaemia"),
         ("The purpose of the night round is to find open doors", "purpose", "What is the purpose of the night round?", "to find open doors"),
