@@ -58,7 +58,7 @@ _NO_SUBJECT = re.compile(
 )
 _NO_CLAUSE = re.compile(r"^(?:an?|per) (?:day|week|month|quarter|year|hour)\b|^(?:you|we|one) (?:can|cannot|could|do|did|must|have|are)$|\btoo (?:much|many)$|\w: ", re.I)  # fmt: skip
 _BROKEN_MAIN = re.compile(
-    r"^(?:though|however|therefore|nevertheless|otherwise),|^(?:even|also|than|because|although|but|with|from|of|such|including|especially|rather|not|not only)\b|^[\w' -]{1,40}, (?:and|or)\b|^[\w' -]{1,30}, [\w' -]{1,30}, (?:and|or)\b"
+    r"^(?:though|however|therefore|nevertheless|otherwise|for example|for instance),|^(?:even|also|than|because|although|but|with|from|of|such|including|especially|rather|not|not only)\b|^[\w' -]{1,40}, (?:and|or)\b|^[\w' -]{1,30}, [\w' -]{1,30}, (?:and|or)\b"
 )
 _EMPTY_MEANING = re.compile(
     r"^an? (?:\w+ly |very |more |less )?(?:rare|common|serious|chronic|complex|important|frequent|uncommon|severe|good|normal|major|key|leading|significant|new|possible)"
@@ -70,7 +70,7 @@ _SECOND_PREDICATE = re.compile(
     r"\b(?:and|but) (?:(?:usually|often|also|then) )?(?:may|can|will|is|are|was|has|have|becomes?|usually|often)\b|^the (?:most|least) \w+ (?:feature|symptom|sign|cause|type|form|finding|one)s?(?: and\b|$)"
 )
 _TIME_ALONE = re.compile(
-    r"(?:(?:an?|the|few|several|some|first|next|many|\d+|\w+teen|\w+ty|one|two|three|four|five|six|ten) )*(?:minute|hour|day|week|month|year)s?"
+    r"(?:(?:an?|the|about|to|few|several|some|first|next|many|\d+|\w+teen|\w+ty|one|two|three|four|five|six|ten) )*(?:minute|hour|day|week|month|year)s?"
 )
 _FORM = re.compile(r"^What (?:happens|applies|should be done|do you do) (\w+) (.+)\?$")
 _ANSWERED = re.compile(r"^(?:only )?(if|when|once) (.+)$")
@@ -228,6 +228,8 @@ def _of_part(pair: Pair) -> str | None:
     behind = pair.quote[pair.quote.find(pair.answer) + len(pair.answer) :]
     if re.match(r"[\w'-]", behind):
         return "answer_cut"
+    if re.search(r"\b(?:this|these|those)\b", pair.answer):
+        return "answer_unclear"
     if pair.kind == "place" and re.match(r"to (?:be|have|do|make|take)\b", pair.answer):
         return "answer_cut"
     if re.match(r",.*\b(?:and|or)\b", behind):

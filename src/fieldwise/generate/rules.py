@@ -220,10 +220,12 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
 
 
 def _is_person(subject: str) -> bool:
+    if re.search(r"\b(?:of|for|to|in) .*\b(?:with|without)\b", subject):
+        return False  # "the outlook for people with gout" is no person
     return bool(re.match(r"(?:People|Persons|Someone|Anyone|Everyone)\b", subject, re.I)) or bool(
         re.search(
             r"\b(?:nurse|doctor|officer|manager|pharmacist|coordinator|lead|registrar|consultant|porter|clerk|secretary|director|technician|team|midwife|sister|matron|physician|surgeon|staff|supervisor|assistant|head|chair|attorney|counsel|judge|clerk|employee|customer|tenant|landlord|supplier|client|auditor|trustee|committee|board|patient|visitor|relative|parent|volunteer|user|member|people|person|applicant|witness|contractor|driver|cashier|teller|trader|"
-            r"\w+ologist|\w+iatrist|dietitian|worker|travell?er|caregiver|carer|provider|professional|specialist|therapist|dentist|individual|woman|women|man|men|child|children|adult|student|interpreter|"
+            r"\w+ologist|\w+iatrist|\w+etrician|dietitian|worker|travell?er|caregiver|carer|provider|professional|specialist|therapist|dentist|individual|woman|women|man|men|child|children|adult|student|interpreter|"
             r"famil(?:y|ie)|infant|bab(?:y|ie)|newborn|girl|boy|teen|teenager|male|female|relative|scientist|researcher|expert|investor|shareholder|holder|lender|borrower)s?(?: in charge| on duty| on call| on take| without .+| with .+)?$",
             subject,
             re.I,
