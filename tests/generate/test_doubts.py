@@ -36,6 +36,10 @@ def asked(text: str) -> dict[str, str]:
         ("Biologic therapy Biologic therapy is a treatment with living cells.", "sentence_broken"),
         ("Spare keys are kept in the lodge, the office, and the boiler room.", "answer_incomplete"),
         ("Duty teams come from the county and are trained for four days.", "question_garbled"),
+        ("After about 6 to 8 weeks, you should see fewer leaks.", "question_unclear"),
+        ("If the doctor shrugs it off, for example, ask for another one.", "condition_broken"),
+        ("If you have weak bones, though, ask the doctor for these tablets.", "answer_unclear"),
+        ("Odd cells are found in the blood of people with this fever.", "answer_unclear"),
         ("Cream will protect the skin, and powder can hide the marks.", "two_statements"),
     ],
 )
@@ -80,6 +84,7 @@ def test_shapes_that_were_asked_wrongly_are_asked_rightly(sentence: str, questio
         "More than one case has been reported since the ward was opened in 1991.",
         "Researchers hope islet care will help people at home.",
         "No one knows what causes the noise in the lift.",
+        "The outlook for people with ward fever depends on the number of scars.",
         "The imaging your doctor uses depends on the part of your body.",
     ],
 )
