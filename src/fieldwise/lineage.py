@@ -105,7 +105,7 @@ class Lineage:
         return places
 
     def _models(self, run: RunFolder) -> None:
-        for method in ("sft", "dpo"):
+        for method in ("sft", "dpo", "rl"):
             path = run.path / f"4_adapters/{method}/adapter.json"
             if path.exists():
                 adapter = Adapter.model_validate(read_json(path))

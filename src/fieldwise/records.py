@@ -393,7 +393,7 @@ class Adapter(Record):
     """LoRA weights and how they were made."""
 
     id: str
-    method: Literal["sft", "dpo"]
+    method: Literal["sft", "dpo", "rl"]
     base_sha256: str
     parent: str | None = Field(None, description="the adapter that was merged into the base first")
     recipe_hash: str

@@ -22,7 +22,7 @@ from fieldwise.records import Interval, Record
 from fieldwise.run import Manifest, RunFolder
 
 MERGES = "4_adapters/merges"
-_SYSTEMS = {"sft": ("sft",), "dpo": ("sft_dpo",)}
+_SYSTEMS = {"sft": ("sft",), "dpo": ("sft_dpo",), "rl": ("sft_rl",)}
 _OF_SELECTED = "rag_sft_dpo"  # retrieval runs over whichever weights were chosen
 
 

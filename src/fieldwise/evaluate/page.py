@@ -107,6 +107,8 @@ def _head(measured: Measured, body: str) -> str:
 
 
 def _selected(report: EvalReport) -> str:
+    if report.selected == "rl":
+        return "after reinforcement learning, better than what it began with on the validation split"
     if not report.has_dpo:
         return "SFT (no DPO was run)"
     return "SFT+DPO" if report.selected == "dpo" else "SFT, better than SFT+DPO on the validation split"

@@ -57,7 +57,9 @@ class EvalReport(Record):
     unanswerable: int
     questions_sha256: str
     baseline: str
-    selected: str = Field("dpo", description="the weights chosen on the validation split, sft or dpo: those released")
+    selected: str = Field(
+        "dpo", description="the weights chosen on the validation split, sft, dpo or rl: those released"
+    )
     has_dpo: bool = Field(True, description="whether there are weights after DPO; without them sft_dpo is sft")
     systems: tuple[SystemReport, ...]
     gates: tuple[GateResult, ...] = ()

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from fieldwise.judge.settings import JudgeSettings
 from fieldwise.settings import Settings
 
-System = Literal["base", "rag_base", "sft", "sft_dpo", "rag_sft_dpo"]
+System = Literal["base", "rag_base", "sft", "sft_dpo", "sft_rl", "rag_sft_dpo"]
 SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "sft_dpo", "rag_sft_dpo")
 
 
@@ -51,7 +51,11 @@ class EvaluateSettings(Settings):
     false_declines: float = Field(
         0.2, ge=0, le=1, description="share of the answerable development questions that may be declined"
     )
-    systems: tuple[System, ...] = Field(SYSTEMS, min_length=1, description="what is compared")
+    systems: tuple[System, ...] = Field(
+        SYSTEMS,
+        min_length=1,
+        description="what is compared; sft_rl, the weights after train.rl, only where it is named",
+    )
     max_new_tokens: int = Field(48, ge=1)
     semantic: bool = Field(
         False,

@@ -92,6 +92,8 @@ def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
         return run.require("4_adapters/sft/merged", "train")
     if system == "sft_dpo" and "dpo" in tuned(run):
         return run.path / "4_adapters/dpo/merged"
+    if system == "sft_rl":
+        return run.require("4_adapters/rl/merged", "train")
     return run.require(f"4_adapters/{_selected(run)}/merged", "train")
 
 

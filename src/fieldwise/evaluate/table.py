@@ -24,6 +24,7 @@ TITLES = {
     "rag_base": "RAG over base",
     "sft": "SFT, closed book",
     "sft_dpo": "SFT+DPO, closed book",
+    "sft_rl": "after RL, closed book",
     "rag_sft_dpo": "RAG over SFT+DPO",
     "served": "served file",
 }
@@ -35,6 +36,8 @@ def title(report: EvalReport, system: str) -> str:
         return "SFT again (no DPO)"
     if system == "rag_sft_dpo" and report.selected == "sft":
         return "RAG over SFT (selected)"
+    if system == "rag_sft_dpo" and report.selected == "rl":
+        return "RAG over RL (selected)"
     return TITLES.get(system, system)
 
 

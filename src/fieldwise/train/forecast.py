@@ -32,6 +32,7 @@ def told_before(settings: TrainSettings, base: Path, run: Path) -> str:
     lines = [_of_method("sft", settings, base, run)]
     if settings.dpo.enabled:
         lines.append(_of_method("dpo", settings, base, run))
+    lines += [_of_method(method, settings, base, run) for method in _further(settings)]
     return "\n".join(lines)
 
 
@@ -44,6 +45,8 @@ def require_trainable(settings: TrainSettings, base: Path) -> None:
     _of_method("sft", settings, base, None)
     if settings.dpo.enabled:
         _of_method("dpo", settings, base, None)
+    for method in _further(settings):
+        _of_method(method, settings, base, None)
 
 
 def require_base(base: Path) -> None:
@@ -72,8 +75,26 @@ def _of_method(method: Method, settings: TrainSettings, base: Path, run: Path | 
     device = device_for(preset, settings.precision, settings.threads, machine)
     shape: Shape | None = read_shape(base)
     count = _counter(base)
-    measured = _sft_measured(settings, run, count) if method == "sft" else _dpo_measured(settings, run, count)
+    if method in ("reward", "rl"):
+        measured = _further_measured(method, settings, shape)
+    else:
+        measured = _sft_measured(settings, run, count) if method == "sft" else _dpo_measured(settings, run, count)
     return told(fit(method, settings, preset, device, machine, shape, measured), method)
+
+
+def _further(settings: TrainSettings) -> list[Method]:
+    named: tuple[tuple[Method, bool], ...] = (("reward", settings.reward.enabled), ("rl", settings.rl.enabled))
+    return [method for method, is_on in named if is_on]
+
+
+def _further_measured(method: Method, settings: TrainSettings, shape: Shape | None) -> Callable[[MemoryPlan], Work]:
+    """How much is learnt from at once at most; a reward model scores no token, and stands beside the policy later on."""
+    if method == "reward":
+        return lambda p: Work(2 * p.micro_batch, p.max_length, 2 * p.micro_batch)
+    other = 4.0 * shape.parameters if shape is not None and "reward_model" in settings.rl.rewards else 0.0
+    return lambda p: Work(
+        p.micro_batch, p.max_length, p.micro_batch * settings.rl.max_new_tokens, None, None, other_bytes=other
+    )
 
 
 def _sft_measured(

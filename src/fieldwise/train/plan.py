@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.train.hardware import Device, Machine, Method, Preset
 from fieldwise.train.memory import Estimate, MemoryPlan, Work, estimate, seconds
-from fieldwise.train.settings import DpoSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import SftSettings, Trained, TrainSettings
 from fieldwise.train.shape import Shape
 
 _SHARE = 0.95  # of the memory may be planned for: the system and other programs need a little
@@ -46,9 +46,7 @@ class Fitted(NamedTuple):
         }
 
 
-def first_plan(
-    method: Method, settings: TrainSettings, own: SftSettings | DpoSettings, preset: Preset, device: Device
-) -> MemoryPlan:
+def first_plan(method: Method, settings: TrainSettings, own: Trained, preset: Preset, device: Device) -> MemoryPlan:
     """Return the plan of a preset with what the recipe fixes put in its place."""
     micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[method])
     if own.batch_size % micro:
@@ -87,7 +85,7 @@ def fit(
 
     `measured` tells for a plan how much is trained on at once. Without a shape nothing is estimated.
     """
-    own = settings.sft if method == "sft" else settings.dpo
+    own: Trained = getattr(settings, method)
     plan = first_plan(method, settings, own, preset, device)
     reasons = [f"{preset.name} preset"] if not own.max_length or not own.micro_batch_size else []
     if plan.optimizer != "adamw" and not machine.has_bitsandbytes and settings.optimizer is None:
@@ -176,7 +174,7 @@ def smaller(plan: MemoryPlan) -> MemoryPlan | None:
 def told(fitted: Fitted, method: Method) -> str:
     """Return the plan in one line for people."""
     plan = fitted.plan
-    rows = "packed rows" if plan.packing else "rows" if method == "sft" else "pairs"
+    rows = "packed rows" if plan.packing else {"sft": "rows", "rl": "replies"}.get(method, "pairs")
     parts = [
         f"{plan.micro_batch} x {plan.accumulation} {rows} of {plan.max_length} tokens a step",
         f"{plan.quantisation if plan.quantisation != 'none' else plan.weights} weights",
@@ -193,7 +191,7 @@ def told(fitted: Fitted, method: Method) -> str:
 
 
 def _open_changes(
-    own: SftSettings | DpoSettings, settings: TrainSettings, plan: MemoryPlan, machine: Machine
+    own: Trained, settings: TrainSettings, plan: MemoryPlan, machine: Machine
 ) -> Iterator[tuple[Callable[[MemoryPlan], MemoryPlan], str]]:
     """What may be changed without asking, the least costly first: each gives the same model but for rounding."""
     if own.micro_batch_size is None:

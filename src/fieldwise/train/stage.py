@@ -1,4 +1,4 @@
-"""The train stage: SFT, then DPO on the merged weights."""
+"""The train stage: SFT, then DPO on the merged weights; if asked a reward model, and reinforcement learning on these."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,7 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each."""
     train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
-    every = read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair)
+    every = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
     pairs = [p for p in every if p.split == "train"]
     require_base(Path(base.path))
     preset, device, machine = _prepare_machine(settings)
@@ -78,7 +79,79 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
         merged = BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out))
         dpo = _record(step, outcome, "dpo", merged, sft.id, tuple(p.id for p in pairs), dpo_out)
         facts["dpo"] = _facts(dpo, outcome)
+    tuned, parent = (dpo_out, dpo) if "dpo" in facts else (sft_out, sft)
+    if settings.reward.enabled:
+        facts["reward"] = _reward(settings, every, base, tuned, device, step, fitter)
+    if settings.rl.enabled:
+        facts["rl"] = _rl(settings, train, every, tuned, parent, device, step, fitter)
     return facts
+
+
+MakeFitter = Callable[[Method, Path], Fitter]
+
+
+def _reward(
+    settings: TrainSettings,
+    pairs: Sequence[PreferencePair],
+    base: BaseWeights,
+    tuned: Path,
+    device: Device,
+    step: StepRun,
+    fitter: MakeFitter,
+) -> JsonValue:
+    """Train the reward model and copy it to its place; returns what the run's record says of it."""
+    from fieldwise.train.reward import train_reward
+
+    start = tuned / "merged" if settings.reward.start == "tuned" else Path(base.path)
+    done = step.work / "reward-done"
+    record = train_reward(
+        start,
+        pairs,
+        settings.reward,
+        device,
+        work=step.work / "reward",
+        out=done,
+        seed=step.seed,
+        save_steps=settings.checkpoint_every_steps,
+        tracker=step.tracker,
+        fitter=fitter("reward", start),
+    )
+    out = step.out("4_adapters/reward")
+    shutil.copytree(done, out, dirs_exist_ok=True)
+    (out / "complete").unlink()
+    return {k: v for k, v in record.items() if k != "curve"}
+
+
+def _rl(
+    settings: TrainSettings,
+    examples: Sequence[Example],
+    pairs: Sequence[PreferencePair],
+    tuned: Path,
+    parent: Adapter,
+    device: Device,
+    step: StepRun,
+    fitter: MakeFitter,
+) -> JsonValue:
+    """Train the tuned weights further by reinforcement; the result is a candidate of its own."""
+    from fieldwise.train.rl import train_rl
+
+    has_model = "reward_model" in settings.rl.rewards
+    outcome = _finished(step, "rl") or train_rl(
+        tuned / "merged",
+        examples,
+        settings.rl,
+        device,
+        reward_model=step.work / "reward-done" if has_model else None,
+        work=step.work / "rl",
+        out=step.work / "rl-done",
+        seed=step.seed,
+        save_steps=settings.checkpoint_every_steps,
+        tracker=step.tracker,
+        fitter=fitter("rl", tuned / "merged"),
+    )
+    merged = BaseWeights(model=f"4_adapters/{tuned.name}/merged", sha256=sft_of(tuned))
+    ids = (*(e.id for e in examples), *(p.id for p in pairs if has_model))
+    return _facts(_record(step, outcome, "rl", merged, parent.id, ids, step.out("4_adapters/rl")), outcome)
 
 
 def sft_of(folder: Path) -> str:
@@ -120,7 +193,7 @@ def _finished(step: StepRun, method: str) -> Outcome | None:
 def _record(
     step: StepRun,
     outcome: Outcome,
-    method: Literal["sft", "dpo"],
+    method: Literal["sft", "dpo", "rl"],
     base: BaseWeights,
     parent: str | None,
     ids: tuple[str, ...],
