@@ -110,6 +110,18 @@ def steps_of(settings: RlSettings, cases: int) -> int:
     return settings.max_steps if settings.max_steps > 0 else math.ceil(settings.epochs * cases / settings.batch_size)
 
 
+def rate_at(done: int, steps: int) -> float:
+    """Return the share of the learning rate behind so many steps: a short warm-up, then half a cosine.
+
+    >>> rate_at(0, 10), rate_at(5, 10), rate_at(0, 100)
+    (1.0, 0.5, 0.2)
+    """
+    warmup = int(_WARMUP * steps)
+    if done < warmup:
+        return (done + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1, steps - warmup)))
+
+
 def batch_of(cases: Sequence[Case], step: int, size: int, seed: int) -> list[Case]:
     """Return the prompts of a step: every one once in each round, in another order each time."""
     places = range(step * size, (step + 1) * size)
@@ -162,9 +174,7 @@ class Learner:
             ],
             weight_decay=0.0,
         )
-        self.schedule = self.transformers.get_cosine_schedule_with_warmup(
-            self.optimizer, math.ceil(_WARMUP * steps) if steps > 1 / _WARMUP else 0, steps
-        )
+        self.schedule = self.torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda done: rate_at(done, steps))
         self.control = KlControl(settings.kl, settings.ppo.target_kl)
 
     # ------------------------------------------------------------ replies
@@ -297,12 +307,12 @@ class Learner:
             share = mask.sum() / tokens  # means over tokens add up to that of the whole part
             loss = (policy.loss + ppo.value_weight * value) * share
             if not bool(self.torch.isfinite(loss)):
-                found = f"{len(rows)} replies, policy loss {float(policy.loss)}, value loss {float(value)}"
+                found = f"{len(rows)} replies, policy loss {policy.loss.item()}, value loss {value.item()}"
                 raise self._stop(f"the loss is not a number at step {self.step + 1}", found)
             loss.backward()
-            policy_sum += float(policy.loss * share)
-            value_sum += float(value * share)
-            clipped_sum += float(policy.clipped * share)
+            policy_sum += (policy.loss * share).item()
+            value_sum += (value * share).item()
+            clipped_sum += (policy.clipped * share).item()
         norm = float(self.torch.nn.utils.clip_grad_norm_([*self.adapter, *self.values.parameters()], _MOST_NORM))
         if not math.isfinite(norm):
             raise self._stop(f"the gradients are not numbers at step {self.step + 1}", f"norm {norm}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from pydantic import JsonValue
 from fieldwise.errors import DatasetError
 from fieldwise.extras import require
 from fieldwise.files import sync, write_json, write_text
+from fieldwise.hashing import sha256_text
 from fieldwise.progress import say
 from fieldwise.records import Conversation, PreferencePair
 from fieldwise.tracking import Tracker
@@ -53,8 +53,7 @@ def split_pairs(pairs: Sequence[PreferencePair], share: float, seed: int) -> Pai
         return Pairs(inside, outside)
 
     def place(pair: PreferencePair) -> float:
-        digest = hashlib.sha256(f"{seed} {group_of(pair)}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64
+        return int(sha256_text(f"{seed} {group_of(pair)}")[:16], 16) / 16**16
 
     held = [p for p in inside if place(p) < share]
     kept = [p for p in inside if place(p) >= share]
@@ -94,39 +93,30 @@ def train_reward(
     fitter = fitter or trl_trainer._preset_alone("reward", TrainSettings(reward=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
     split = split_pairs(pairs, settings.held_out, seed)
-    rows, dropped = _rows(split.learnt, tokenizer, max_length)
-    held, dropped_held = _rows(split.held_out, tokenizer, max_length)
-    if not rows or not held:
+    rows, held = (_rows(side, tokenizer, max_length) for side in split)
+    if not rows.ids or not held.ids:
         raise DatasetError(
             "a reward model needs pairs to learn from and others to be measured on",
             where="train.reward",
-            found=f"{len(rows)} and {len(held)} of {len(pairs)} pairs, within {max_length} tokens",
+            found=f"{len(rows.ids)} and {len(held.ids)} of {len(pairs)} pairs, within {max_length} tokens",
             fix="Raise generate.preference_pairs or train.reward.max_length, or set train.reward.enabled=false.",
         )
-    if len(held) < _FEWEST_HELD_OUT:
-        say(f"  only {len(held)} held-out pairs: the figures of the reward model will be vague")
-    lengths = [len(ids) for row in rows for ids in row.values()]
+    if len(held.ids) < _FEWEST_HELD_OUT:
+        say(f"  only {len(held.ids)} held-out pairs: the figures of the reward model will be vague")
+    lengths = [len(ids) for row in rows.ids for ids in row.values()]
     fitted = fitter(functools.partial(_work, lengths, settings))
     say(f"  {told(fitted, 'reward')}")
 
     def once(plan: MemoryPlan) -> tuple[tuple[dict[str, float], ...], int]:
-        return _train(base, rows, settings, plan, device, tokenizer, work, out, seed, save_steps, tracker)
+        return _train(base, rows.ids, settings, plan, device, tokenizer, work, out, seed, save_steps, tracker)
 
     (curve, steps), plan = with_one_retry(once, fitted.plan, "reward")
-    model = RewardModel(out / "model")
-    scored = model.score_ids([ids for row in held for ids in (row["chosen_ids"], row["rejected_ids"])])
-    judged = [
-        reward_figures.Judged(
-            group_of(pair), scored[2 * n], scored[2 * n + 1], len(row["chosen_ids"]), len(row["rejected_ids"])
-        )
-        for n, (pair, row) in enumerate(zip(_fitting(split.held_out, held, tokenizer, max_length), held, strict=True))
-    ]
-    figures = reward_figures.report(judged)
+    figures = reward_figures.report(_judged(RewardModel(out / "model"), held))
     say(f"  reward: {reward_figures.told(figures)}")
     record: dict[str, JsonValue] = {
         "start": settings.start,
-        "pairs": len(rows),
-        "dropped": dropped + dropped_held,
+        "pairs": len(rows.ids),
+        "dropped": rows.dropped + held.dropped,
         "steps": steps,
         "held_out": figures,
         "held_out_split": "other splits" if all(p.split != "train" for p in split.held_out) else "whole documents",
@@ -198,15 +188,32 @@ def _ids(prompt: Conversation, reply: str, tokenizer: Any) -> list[int]:
     return list(tokenizer.apply_chat_template(said, tokenize=True, return_dict=True)["input_ids"])
 
 
-def _rows(pairs: Sequence[PreferencePair], tokenizer: Any, max_length: int) -> tuple[list[dict[str, list[int]]], int]:
+class _Rows(NamedTuple):
+    """The pairs that fit, with the token ids of both sides."""
+
+    pairs: list[PreferencePair]
+    ids: list[dict[str, list[int]]]
+    dropped: int
+
+
+def _rows(pairs: Sequence[PreferencePair], tokenizer: Any, max_length: int) -> _Rows:
     every = [
         {"chosen_ids": _ids(p.prompt, p.chosen, tokenizer), "rejected_ids": _ids(p.prompt, p.rejected, tokenizer)}
         for p in pairs
     ]
-    rows = [row for row in every if max(map(len, row.values())) <= max_length]
-    if len(rows) < len(every):
-        say(f"  {len(every) - len(rows)} of {len(every)} pairs are longer than {max_length} tokens and were left out")
-    return rows, len(every) - len(rows)
+    kept = [n for n, row in enumerate(every) if max(map(len, row.values())) <= max_length]
+    if len(kept) < len(every):
+        say(f"  {len(every) - len(kept)} of {len(every)} pairs are longer than {max_length} tokens and were left out")
+    return _Rows([pairs[n] for n in kept], [every[n] for n in kept], len(every) - len(kept))
+
+
+def _judged(model: RewardModel, held: _Rows) -> list[reward_figures.Judged]:
+    chosen = model.score_ids([row["chosen_ids"] for row in held.ids])
+    rejected = model.score_ids([row["rejected_ids"] for row in held.ids])
+    return [
+        reward_figures.Judged(group_of(pair), a, b, len(row["chosen_ids"]), len(row["rejected_ids"]))
+        for pair, row, a, b in zip(held.pairs, held.ids, chosen, rejected, strict=True)
+    ]
 
 
 def _work(lengths: Sequence[int], settings: RewardSettings, plan: MemoryPlan) -> Work:
@@ -284,16 +291,3 @@ def _save(base: Path, trainer: Any, out: Path) -> None:
     config.pop("_name_or_path", None)
     write_json(out / "model" / "config.json", config)
     shutil.rmtree(out / "adapter")  # its head and its updates are in the model
-
-
-def _fitting(
-    pairs: Sequence[PreferencePair], rows: Sequence[object], tokenizer: Any, max_length: int
-) -> list[PreferencePair]:
-    if len(rows) == len(pairs):
-        return list(pairs)
-    return [
-        p for p in pairs if max(len(_ids(p.prompt, text, tokenizer)) for text in (p.chosen, p.rejected)) <= max_length
-    ]
-
-
-Scorer = Callable[[Sequence[Conversation], Sequence[str]], list[float]]

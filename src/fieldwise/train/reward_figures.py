@@ -46,9 +46,6 @@ class Share(NamedTuple):
         """The share as it stands in the record."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
 
 def report(pairs: Sequence[Judged]) -> dict[str, JsonValue]:
     """Return every figure of the held-out pairs; at least one is needed."""

@@ -128,7 +128,7 @@ class RlSettings(Settings):
     kl: float = Field(0.05, gt=0, description="weight of the distance to the weights at the start")
     clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability may move in one step")
     ppo: PpoSettings = PpoSettings()
-    lora: LoraSettings = LoraSettings(rank=8, alpha=16)
+    lora: LoraSettings = LoraSettings()
 
     @property
     def weights(self) -> dict[str, float]:
