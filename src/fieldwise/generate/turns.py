@@ -11,7 +11,8 @@ from fieldwise.generate.compare import reason_in
 from fieldwise.generate.drafts import Draft, Material, Quote, about, is_safe, mark, passages, section
 from fieldwise.generate.english import lower_first, parse
 from fieldwise.generate.examples import Asked
-from fieldwise.generate.rules import Pair, _is_person
+from fieldwise.generate.pairs import Pair
+from fieldwise.generate.rules import _is_person
 from fieldwise.prompts import grounded_prompt
 from fieldwise.records import NOT_STATED, Chunk, Message
 from fieldwise.support import content_stems, may_answer
