@@ -220,6 +220,7 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
 
 
 def is_person(subject: str) -> bool:
+    """Whether a subject names people, by its last noun: asked for with "who"."""
     if re.search(r"\b(?:of|for|to|in) .*\b(?:with|without)\b", subject):
         return False  # "the outlook for people with gout" is no person
     return bool(re.match(r"(?:People|Persons|Someone|Anyone|Everyone)\b", subject, re.I)) or bool(
