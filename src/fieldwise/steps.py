@@ -109,12 +109,12 @@ def _built_outside(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def _served_outside(recipe: Recipe) -> dict[str, JsonValue]:
-    if "rag_sft_dpo" not in recipe.evaluate.systems:
+    if "rag_tuned" not in recipe.evaluate.systems:
         raise FieldwiseError(
-            "the served file is compared with rag_sft_dpo, which is not measured",
+            "the served file is compared with rag_tuned, which is not measured",
             where="evaluate.systems",
             found=", ".join(recipe.evaluate.systems) or "none",
-            fix="Add rag_sft_dpo, or stop before the release with --end 4.",
+            fix="Add rag_tuned, or stop before the release with --end 4.",
         )
     return _questions_hash(recipe)
 
@@ -302,7 +302,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "4b",
         "train",
-        "fine-tune: SFT, then DPO",
+        "fine-tune: SFT, then preferences",
         ("3_generate",),
         ("train", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),

@@ -24,9 +24,9 @@ def run(tmp_path: Path, examples, pairs) -> Path:
 
 
 def test_the_forecast_names_both_trainings_and_what_they_take(base: Path, run: Path) -> None:
-    sft, dpo = told_before(TrainSettings(), base, run).splitlines()
+    sft, preference = told_before(TrainSettings(), base, run).splitlines()
     assert sft.startswith("sft: 1 x 16 packed rows of 512 tokens a step, float32 weights") and "GB at the peak" in sft
-    assert dpo.startswith("dpo: 4 x 4 pairs of 768 tokens a step") and "on an idle machine" in dpo
+    assert preference.startswith("preference: 4 x 4 pairs of 768 tokens a step") and "on an idle machine" in preference
     before_stage_3, _ = told_before(TrainSettings(), base, run / "empty").splitlines()
     assert "GB at the peak" in before_stage_3 and "idle machine" not in before_stage_3
 

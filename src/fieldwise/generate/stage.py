@@ -187,7 +187,7 @@ def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
     train = sum(e.split == "train" for e in examples)
     if not own.examples:
         raise DatasetError(
-            "the rows are preference pairs alone, and DPO begins where SFT ends",
+            "the rows are preference pairs alone, and learning from preferences begins where SFT ends",
             where="generate.data",
             found=f"{len(own.rows)} pairs",
             fix="Add rows with answers, such as the chosen sides (fieldwise data convert PAIRS --to chat --out chosen.jsonl), or set generate.from_documents=true.",
