@@ -266,8 +266,6 @@ def test_the_first_five_losses_of_sft_and_dpo_are_golden(base, examples, pairs, 
     assert [r["loss"] for r in outcome.curve] == pytest.approx(DPO_LOSSES, abs=2e-4)
 
 
-
-
 def test_weights_that_give_no_number_stop_any_trainer(base, pairs, device, tmp_path) -> None:
     own = settings("cpo", learning_rate=1e30, max_steps=6)
     with pytest.raises(ModelError, match=r"(not a number|not numbers) at step \d") as caught:

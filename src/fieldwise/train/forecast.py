@@ -102,7 +102,7 @@ def _preference_measured(
     ratings = _ratings(run) if sides == 1 else []
     if not pairs and not ratings:
         return lambda p: Work(sides * p.micro_batch, p.max_length, sides * p.micro_batch * _ANSWER_TOKENS)
-    prompts = [_size(p.prompt, count) for p in (*pairs, *ratings)]
+    prompts = [_size(said, count) for said in (*(p.prompt for p in pairs), *(r.prompt for r in ratings))]
     answers = [count((p.chosen, p.rejected)) for p in pairs] + [count((r.reply,)) for r in ratings]
     wholes = [[prompt + n + _TOKENS_A_MESSAGE for n in said] for prompt, said in zip(prompts, answers, strict=True)]
     number = len(wholes) if sides == 2 else sum(map(len, wholes))

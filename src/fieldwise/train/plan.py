@@ -293,8 +293,9 @@ def _fewer(plan: MemoryPlan, micro: int) -> int | None:
 
 def _divisor(number: int, most: int, least: int = 1) -> int:
     """Return the largest divisor of a number from `least` to `most`, else the smallest one above."""
-    inside = range(max(least, min(number, most)), least - 1, -1)
-    return next(n for n in (*inside, *range(least, number + 1)) if number % n == 0)
+    below, above = range(max(least, min(number, most)), least - 1, -1), range(least, number + 1)
+    found: int = next(n for n in (*below, *above) if number % n == 0)
+    return found
 
 
 def _no_such_modules(training: Training, wanted: str, shape: Shape) -> ModelError:

@@ -98,12 +98,12 @@ def reply_rows(
     A reply to the same prompt that is wanted here and unwanted there says nothing and is left out.
     """
     said: dict[tuple[Conversation, str], set[bool]] = {}
-    for prompt, reply, label in (
+    for asked, reply, label in (
         *((p.prompt, p.chosen, True) for p in pairs),
         *((p.prompt, p.rejected, False) for p in pairs),
         *((r.prompt, r.reply, r.is_wanted) for r in ratings),
     ):
-        said.setdefault((prompt, reply), set()).add(label)
+        said.setdefault((asked, reply), set()).add(label)
     rows: list[dict[str, Any]] = []
     wholes: list[int] = []
     answers: dict[bool, list[int]] = {True: [], False: []}

@@ -29,8 +29,7 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each."""
     train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
-    every = read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair)
-    every = list(every)
+    every = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
     pairs, held = ([p for p in every if (p.split == "train") is side] for side in (True, False))
     ratings = _ratings(step, settings)
     require_base(Path(base.path))
@@ -87,7 +86,7 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
             settings.preference.method,
             under,
             parent,
-            tuple(r.id for r in (*pairs, *ratings)),
+            (*(p.id for p in pairs), *(r.id for r in ratings)),
             preference_out,
         )
         facts["preference"] = _facts(preferred, outcome)
