@@ -196,6 +196,18 @@ def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     return stage.run(recipe.train, _base(recipe), step)
 
 
+def _require_trainable(recipe: Recipe) -> None:
+    from fieldwise.train.forecast import require_trainable
+
+    require_trainable(recipe.train, Path(_base(recipe).path))
+
+
+def _estimate_training(recipe: Recipe, run: RunFolder) -> str | None:
+    from fieldwise.train.forecast import told_before
+
+    return told_before(recipe.train, Path(_base(recipe).path), run.path)
+
+
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate.select import run_select
 
@@ -297,6 +309,8 @@ STEPS: tuple[Step, ...] = (
         lambda r: {"train": r.train.keyed()},
         _train,
         _weights_hash,
+        require=_require_trainable,
+        estimate=_estimate_training,
     ),
     Step(
         "4c",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -383,7 +382,8 @@ def _write(
         corrections = (c.model_dump(mode="json") for done in reviews for c in done.corrections)
         write_jsonl(step.out("3_examples/corrections.jsonl"), corrections)
     write_json(step.out("3_examples/card.json"), facts)
-    _review_sheet(step, examples)
+    with atomic(step.out("3_examples/review.csv")) as path:
+        review.write_sheet(path, examples)
     say(
         f"  {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples, {len(pairs)} preference pairs; {len(covered)} of {len(chunks)} chunks covered"
     )
@@ -400,23 +400,3 @@ def _sets_used(own: OwnRows, made: _Made) -> dict[str, JsonValue]:
             if (of := next((n for n in own.sets if name == n or name.startswith(f"{n}/")), None)) is not None:
                 used[of][record.split] += 1
     return {name: {**told, "used": dict(sorted(used[name].items()))} for name, told in own.sets.items()}
-
-
-def _review_sheet(step: StepRun, examples: Sequence[Example]) -> None:
-    """A sheet for people: question, answer, evidence, and an empty column for corrections."""
-    with atomic(step.out("3_examples/review.csv")) as path, path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["id", "split", "kind", "style", "question", "answer", "quote", "correction"])
-        for example in examples:
-            writer.writerow(
-                [
-                    example.id,
-                    example.split,
-                    example.kind,
-                    example.style,
-                    example.question,
-                    example.answer,
-                    example.evidence[0].quote if example.evidence else "",
-                    "",
-                ]
-            )
