@@ -14,7 +14,14 @@ from fieldwise.records import Adapter, Example, PreferencePair
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import write_records
 from fieldwise.train import rl, stage, trl_trainer
-from fieldwise.train.settings import DpoSettings, LoraSettings, RewardSettings, RlSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import (
+    LoraSettings,
+    PreferenceSettings,
+    RewardSettings,
+    RlSettings,
+    SftSettings,
+    TrainSettings,
+)
 
 LORA = LoraSettings(rank=4, alpha=8)
 SETTINGS = TrainSettings(
@@ -22,7 +29,7 @@ SETTINGS = TrainSettings(
     precision="float32",
     threads=1,
     sft=SftSettings(max_steps=2, batch_size=2, max_length=256, lora=LORA),
-    dpo=DpoSettings(max_steps=2, batch_size=4, max_length=256, lora=LORA),
+    preference=PreferenceSettings(max_steps=2, batch_size=4, max_length=256, lora=LORA),
     reward=RewardSettings(enabled=True, max_steps=3, batch_size=4, max_length=256, lora=LORA),
     rl=RlSettings(
         enabled=True,
@@ -51,26 +58,28 @@ def test_the_result_is_a_candidate_of_its_own_with_its_parents(run, base, exampl
     weights = resolve(str(base))
     step = StepRun(run, "4b_train", "0" * 64, 7)
     facts = stage.run(SETTINGS, weights, step)
-    assert {"sft", "dpo", "reward", "rl"} <= set(facts)
+    assert {"sft", "preference", "reward", "rl"} <= set(facts)
     out = step.staging / "4_adapters"
-    assert {p.name for p in out.iterdir()} == {"sft", "dpo", "reward", "rl"}
+    assert {p.name for p in out.iterdir()} == {"sft", "preference", "reward", "rl"}
     assert not list(out.rglob("complete"))
-    dpo, reinforced = (Adapter.model_validate_json((out / f"{n}/adapter.json").read_text()) for n in ("dpo", "rl"))
-    assert (reinforced.method, reinforced.parent) == ("rl", dpo.id)
-    assert reinforced.base_sha256 == stage.sft_of(out / "dpo")
+    preferred, reinforced = (
+        Adapter.model_validate_json((out / f"{n}/adapter.json").read_text()) for n in ("preference", "rl")
+    )
+    assert (reinforced.method, reinforced.parent) == ("ppo", preferred.id)
+    assert reinforced.base_sha256 == stage.sft_of(out / "preference")
     assert set(reinforced.example_ids) == {e.id for e in examples} | {p.id for p in pairs}
     assert {"reward", "kl", "reward_model_reward", "answer_reward"} <= set(reinforced.metrics)
     config = json.loads((out / "rl/adapter/adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == "4_adapters/dpo/merged"
+    assert config["base_model_name_or_path"] == "4_adapters/preference/merged"
     assert (out / "reward/model/model.safetensors").is_file() and "Reward model" in (
         out / "reward/README.md"
     ).read_text()
     assert facts["reward"]["held_out"]["pairs"] >= 1 and "curve" not in facts["reward"]
     stages = {json.loads(line)["stage"] for line in (run.path / "curves.jsonl").read_text().splitlines()}
-    assert {"sft", "dpo", "reward", "rl"} <= stages
+    assert {"sft", "preference", "reward", "rl"} <= stages
 
     # killed before it was published, and run again: nothing is trained a second time
-    for name in ("train_sft", "train_dpo"):
+    for name in ("train_sft", "train_preference"):
         monkeypatch.setattr(stage, name, None)
     monkeypatch.setattr(rl, "train_rl", None)
     monkeypatch.setattr(trl_trainer, "_train_or_resume", None)
@@ -81,20 +90,20 @@ def test_the_result_is_a_candidate_of_its_own_with_its_parents(run, base, exampl
 def test_the_trace_of_a_pair_leads_to_it(run, pairs) -> None:
     adapter = Adapter(
         id="ada_rl",
-        method="rl",
+        method="rloo",
         base_sha256="0",
-        parent="ada_dpo",
+        parent="ada_preferred",
         recipe_hash="0",
         example_ids=(pairs[0].id,),
         path="x",
     )
     write_json(run.path / "4_adapters/rl/adapter.json", adapter.model_dump(mode="json"))
-    assert Lineage(run).find("ada_rl").label == "rl, 1 examples"
+    assert Lineage(run).find("ada_rl").label == "rloo, 1 examples"
 
 
 def test_a_recipe_that_asks_for_neither_keeps_its_key() -> None:
     keyed = TrainSettings().keyed()
-    assert "reward" not in keyed and "rl" not in keyed and "dpo" in keyed
+    assert "reward" not in keyed and "rl" not in keyed and "preference" in keyed
     assert {"reward", "rl"} <= set(SETTINGS.keyed())
     # what is switched off may be written about without any work
     assert TrainSettings(rl=RlSettings(max_steps=5), reward=RewardSettings(epochs=3)).keyed() == keyed
@@ -113,11 +122,11 @@ def test_what_two_settings_say_wrong_together_is_told_before_any_work() -> None:
     message = str(caught.value)
     assert "the reward model is not trained" in message and "train.reward.enabled=true" in message
     assert "no divisor of the 10 replies" in message
-    with pytest.raises(RecipeError, match="sft_rl is measured only after reinforcement"):
-        load_recipe(None, ("evaluate.systems=[base, rag_base, sft, sft_dpo, sft_rl, rag_sft_dpo]",))
+    with pytest.raises(RecipeError, match="rl is measured only after reinforcement"):
+        load_recipe(None, ("evaluate.systems=[base, rag_base, sft, preference, rl, rag_tuned]",))
     with pytest.raises(RecipeError, match=r"train\.rl\.rewards"):
         load_recipe(None, ("train.rl.rewards={anwser: 1}",))
     with pytest.raises(RecipeError, match=r"train\.rl\.rewards"):
         load_recipe(None, ("train.rl.rewards={answer: 0}",))
-    load_recipe(None, ("train.rl.enabled=true", "evaluate.systems=[base, rag_base, sft_dpo, sft_rl, rag_sft_dpo]"))
+    load_recipe(None, ("train.rl.enabled=true", "evaluate.systems=[base, rag_base, preference, rl, rag_tuned]"))
     load_recipe(None, ("train.rl.batch_size=10", "train.rl.method=ppo", "train.rl.enabled=true"))

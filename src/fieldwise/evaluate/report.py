@@ -58,9 +58,11 @@ class EvalReport(Record):
     questions_sha256: str
     baseline: str
     selected: str = Field(
-        "dpo", description="the weights chosen on the validation split, sft, dpo or rl: those released"
+        "preference", description="the weights chosen on the validation split, sft, preference or rl: those released"
     )
-    has_dpo: bool = Field(True, description="whether there are weights after DPO; without them sft_dpo is sft")
+    preference_method: str | None = Field(
+        "dpo", description="how the preference step was trained; None: there was none, and system preference is sft"
+    )
     systems: tuple[SystemReport, ...]
     gates: tuple[GateResult, ...] = ()
     seed: int = 0
