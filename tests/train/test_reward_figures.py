@@ -11,7 +11,6 @@ from fieldwise.train.reward_figures import (
     log_loss,
     report,
     share,
-    spearman,
     temperature,
     told,
 )
@@ -70,12 +69,6 @@ def test_no_temperature_is_least_where_every_pair_is_right() -> None:
     assert temperature([0.1, 2.0]) is None and temperature([-1.0]) is None
 
 
-def test_the_rank_correlation_knows_ties() -> None:
-    # ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5)
-    assert spearman([1, 2, 2, 4], [5, 6, 7, 8]) == pytest.approx(4.5 / math.sqrt(22.5))
-    assert spearman([1, 1], [1, 2]) is None
-
-
 def test_the_report_sets_the_model_beside_a_rule_that_likes_long_replies() -> None:
     pairs = [
         Judged("a", 1.0, 0.0, 10, 5),  # right; the chosen is longer
@@ -90,5 +83,6 @@ def test_the_report_sets_the_model_beside_a_rule_that_likes_long_replies() -> No
     assert found["above_longer_wins"]["value"] == pytest.approx(0.25)
     assert found["length"]["accuracy_chosen_shorter"]["value"] == 0.5
     assert found["length"]["accuracy_chosen_longer"]["value"] == 1.0
+    assert found["length"]["rank_correlation"] == pytest.approx(0.261)  # scipy.stats.spearmanr: 0.2609
     assert found["reward_mean"] == pytest.approx(3.3 / 8)
     assert "right in 0.62" in told(found) and "4 held-out pairs of 4 documents" in told(found)

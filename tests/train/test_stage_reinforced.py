@@ -14,6 +14,10 @@ from fieldwise.records import Adapter, Example, PreferencePair
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import write_records
 from fieldwise.train import rl, stage, trl_trainer
+from fieldwise.train.forecast import told_before
+from fieldwise.train.hardware import PRESETS, Device
+from fieldwise.train.memory import Work, estimate
+from fieldwise.train.plan import first_plan
 from fieldwise.train.settings import (
     LoraSettings,
     PreferenceSettings,
@@ -22,6 +26,7 @@ from fieldwise.train.settings import (
     SftSettings,
     TrainSettings,
 )
+from fieldwise.train.shape import read_shape
 
 LORA = LoraSettings(rank=4, alpha=8)
 SETTINGS = TrainSettings(
@@ -99,6 +104,19 @@ def test_the_trace_of_a_pair_leads_to_it(run, pairs) -> None:
     )
     write_json(run.path / "4_adapters/rl/adapter.json", adapter.model_dump(mode="json"))
     assert Lineage(run).find("ada_rl").label == "rloo, 1 examples"
+
+
+def test_what_they_take_is_told_before_the_run(run, base) -> None:
+    lines = told_before(SETTINGS, base, run.path).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["sft", "preference", "reward", "rl"]
+    assert "pairs of 256 tokens" in lines[2] and "replies of 256 tokens" in lines[3]
+
+
+def test_a_reward_model_beside_the_policy_is_counted(base) -> None:
+    plan = first_plan("rl", SETTINGS, SETTINGS.rl, PRESETS["cpu"], Device("cpu", 1, False))
+    shape = read_shape(base)
+    alone, beside = (estimate(shape, plan, Work(4, 100, 16, other_bytes=extra)).peak for extra in (0.0, 5e9))
+    assert beside - alone == pytest.approx(5e9)
 
 
 def test_a_recipe_that_asks_for_neither_keeps_its_key() -> None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from fieldwise.train.preference import rank_correlation
+
 _BINS = 5  # of confidence between 0.5 and 1
 _Z = NormalDist().inv_cdf(0.975)
 _STEPS = 60  # of the search for the temperature; each narrows it to 0.618
@@ -64,7 +66,7 @@ def report(pairs: Sequence[Judged]) -> dict[str, JsonValue]:
         "length": {
             "chosen_tokens": fmean(p.chosen_tokens for p in pairs),
             "rejected_tokens": fmean(p.rejected_tokens for p in pairs),
-            "rank_correlation": spearman(rewards, lengths),
+            "rank_correlation": rank_correlation(rewards, lengths),
             "accuracy_chosen_longer": _among(pairs, lambda n: n > 0),
             "accuracy_chosen_shorter": _among(pairs, lambda n: n < 0),
             "accuracy_same_length": _among(pairs, lambda n: n == 0),
@@ -156,19 +158,6 @@ def temperature(margins: Sequence[float]) -> float | None:
     return math.exp((low + high) / 2)
 
 
-def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:
-    """Rank correlation; None if either side is all the same.
-
-    >>> spearman([1, 2, 3, 4], [10, 20, 40, 30])
-    0.8
-    """
-    a, b = _ranks(left), _ranks(right)
-    mean = (len(a) + 1) / 2
-    above = sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True))
-    below = math.sqrt(sum((x - mean) ** 2 for x in a) * sum((y - mean) ** 2 for y in b))
-    return above / below if below else None
-
-
 def told(figures: dict[str, JsonValue]) -> str:
     """Return the main figures in one line for people."""
 
@@ -210,20 +199,6 @@ def _design_effect(scores: Sequence[float], groups: Sequence[str]) -> float:
     if not single:  # all alike: as if the pairs of a document were one
         return len(scores) / len(sizes)
     return max(1.0, _sum_of_squares(scores, groups) / single)
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(range(len(values)), key=lambda n: values[n])
-    ranks = [0.0] * len(values)
-    start = 0
-    while start < len(order):
-        end = start
-        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
-            end += 1
-        for place in order[start : end + 1]:
-            ranks[place] = (start + end) / 2 + 1
-        start = end + 1
-    return ranks
 
 
 def _softplus(value: float) -> float:
