@@ -21,6 +21,8 @@ from fieldwise.tables import read_records
 from fieldwise.train.forecast import require_base
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
 from fieldwise.train.plan import fit
+from fieldwise.train.reward import train_reward
+from fieldwise.train.rl import train_rl
 from fieldwise.train.settings import TrainSettings
 from fieldwise.train.shape import read_shape
 from fieldwise.train.trl_trainer import Fitter, Outcome, train_preference, train_sft
@@ -132,8 +134,6 @@ def _reward(
     fitter: MakeFitter,
 ) -> JsonValue:
     """Train the reward model and copy it to its place; returns what the run's record says of it."""
-    from fieldwise.train.reward import train_reward
-
     start = tuned / "merged" if settings.reward.start == "tuned" else Path(base.path)
     done = step.work / "reward-done"
     record = train_reward(
@@ -165,8 +165,6 @@ def _rl(
     fitter: MakeFitter,
 ) -> JsonValue:
     """Train the tuned weights further by reinforcement; the result is a candidate of its own."""
-    from fieldwise.train.rl import train_rl
-
     has_model = "reward_model" in settings.rl.rewards
     outcome = _finished(step, "rl") or train_rl(
         tuned / "merged",
