@@ -3,6 +3,7 @@
 import json
 import shutil
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from fieldwise.hashing import sha256_of_files
 from fieldwise.prompts import closed_prompt
 from fieldwise.records import NOT_STATED, Example, Message
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import ppo, rl
+from fieldwise.train import ppo, rl, trl_trainer
 from fieldwise.train.memory import Work
+from fieldwise.train.plan import Fitted
 from fieldwise.train.rewards import RULES, Case
 from fieldwise.train.settings import LoraSettings, PpoSettings, RlSettings, TrainSettings
 
@@ -154,12 +156,39 @@ def test_every_prompt_has_its_turn_in_another_order_each_round() -> None:
     assert ppo.batch_of(cases, 3, 4, seed=1) == ppo.batch_of(cases, 3, 4, seed=1)
 
 
+def test_what_is_in_memory_at_once_changes_no_step_of_ppo(base, examples, device, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"method": "ppo", "max_steps": 1, "micro_batch_size": 8, "ppo": PpoSettings(epochs=1, minibatches=1)}
+    )
+    whole = train(base, examples, device, tmp_path / "whole", settings).curve[0]
+
+    def fitter(measured):
+        plan = trl_trainer._preset_alone("rl", TrainSettings(rl=settings), device)(measured).plan
+        return Fitted(replace(plan, micro_batch=2, accumulation=4, activation_checkpointing=True), None, None, ())
+
+    parts = rl.train_rl(
+        base, examples, settings, device, reward_model=None, work=tmp_path / "work", out=tmp_path / "done", seed=7,
+        save_steps=2, tracker=JsonlTracker(tmp_path / "curve.jsonl"), fitter=fitter,
+    ).curve[0]  # fmt: skip
+    assert whole["grad_norm"] > 0.01
+    for name in ("reward", "loss", "value_loss", "grad_norm"):
+        assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-6)
+
+
+def test_the_weight_of_the_distance_is_steered_and_survives_an_interruption(base, examples, device, tmp_path) -> None:
+    settings = SETTINGS.model_copy(update={"method": "ppo", "ppo": PpoSettings(target_kl=5.0, minibatches=2)})
+    weights = [row["kl_weight"] for row in train(base, examples, device, tmp_path / "whole", settings).curve]
+    # it starts at 0.05 without any distance: e = -0.2, so 0.05 * 0.98
+    assert weights[:2] == pytest.approx([0.05, 0.049]) and weights[3] != weights[2]
+    with pytest.raises(KeyboardInterrupt):
+        train(base, examples, device, tmp_path, settings, Interrupting(tmp_path / "curve.jsonl"))
+    assert [row["kl_weight"] for row in train(base, examples, device, tmp_path, settings).curve] == weights
+
+
 def test_the_learner_reads_off_the_probabilities_that_were_drawn_from(base, device, tmp_path: Path) -> None:
     """Padding left of a prompt and behind a reply changes no token's probability, and a wider temperature is honoured."""
     import torch
     from transformers import AutoModelForCausalLM
-
-    from fieldwise.train import trl_trainer
 
     settings = SETTINGS.model_copy(update={"temperature": 2.0})
     plan = trl_trainer._preset_alone("rl", TrainSettings(rl=settings), device)(lambda p: Work(1, 1, 1)).plan
