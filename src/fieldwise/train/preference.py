@@ -303,6 +303,7 @@ def effect(model: Any, probes: Sequence[Probe], split: str, *, bfloat16: bool) -
         share = round(sum(m > 0 for m in found) / len(found), 3) if found else None
         told[name] = {"pairs": len(found), "accuracy": share}
     told["margin_by_length"] = rank_correlation(margins, further)
+    told["length_learnt"] = follows_length(told)
     return told
 
 
@@ -321,7 +322,7 @@ def told_effect(found: dict[str, JsonValue]) -> str:
         if side["accuracy"] is not None
     ]
     text += f"; {', '.join(parts)}" if parts else ""
-    return text + ("; length was learnt along" if follows_length(found) else "")
+    return text + ("; length was learnt along" if found["length_learnt"] else "")
 
 
 def follows_length(found: dict[str, JsonValue]) -> bool:
