@@ -10,11 +10,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.records import RatedReply
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import trl_trainer
+from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
 from fieldwise.train.preference import (
     Rows,
@@ -220,6 +222,15 @@ def test_every_method_takes_real_steps_and_prefers_what_was_chosen(base, pairs, 
     assert plan.get("reference") == ("precomputed" if method in ("dpo", "kto") else None)
     merged = json.loads((outcome.merged / "config.json").read_text())
     assert merged["model_type"] == "llama" and (outcome.adapter / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_the_embedded_model(pairs, tmp_path, method) -> None:
+    base = Path(resolve("fieldwise-nano").path)
+    bfloat16 = Device("cpu", 1, True)
+    outcome = train(base, pairs[:4], bfloat16, tmp_path, settings(method, max_steps=2, learning_rate=1e-4))
+    assert outcome.steps == 2 and all(math.isfinite(v) for row in outcome.curve for v in row.values())
+    assert outcome.about["effect"]["kl_per_token"] > 0 and outcome.dropped == 0
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])
