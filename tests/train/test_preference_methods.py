@@ -325,9 +325,10 @@ def test_before_any_step_nothing_has_moved_and_held_out_pairs_go_first(base, pai
     assert split == "validation" and len(probes) == 8
     model = trl_trainer._model(base)
     model = get_peft_model(model, trl_trainer._lora(LoraSettings(rank=4), model, "preference"))
+    was_training = model.training
     found = effect(model, probes, split, bfloat16=False)
     assert (found["margin"], found["kl_per_token"], found["accuracy"]) == (0, 0, 0)
-    assert model.training is False
+    assert model.training is was_training
 
 
 def test_the_effect_is_what_the_weights_say_without_the_trainer(base, pairs, device, tmp_path) -> None:
