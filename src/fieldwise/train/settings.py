@@ -114,7 +114,8 @@ class PreferenceSettings(Settings):
     )
     undesirable_weight: float | None = Field(None, gt=0, description="of kto, for unwanted replies")
     precompute_reference: bool | None = Field(
-        None, description="score all replies once beforehand; left out: yes but on an 80 GB GPU where it fits else"
+        None,
+        description="score all replies once beforehand; left out: yes, on an 80 GB GPU only if it does not fit otherwise",
     )
     batch_size: int = Field(16, ge=1, description="pairs a step; kto: replies")
     micro_batch_size: int | None = Field(None, ge=1, description="pairs in memory at once; left out: as above")
