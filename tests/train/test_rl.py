@@ -225,9 +225,8 @@ def test_the_reward_model_is_one_more_reward(base, examples, device, tmp_path: P
             )
 
 
-@pytest.mark.parametrize(
-    "method", ["ppo", pytest.param("rloo", marks=pytest.mark.slow), pytest.param("grpo", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ppo", "rloo", "grpo"])
 def test_the_embedded_base_learns_to_decline(method, device, tmp_path: Path) -> None:
     """Drawn at random it declines every fifth time or so; rewarded for it, most of the time."""
     import fieldwise_nano
