@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from types import FrameType
 from typing import TypeVar
 
@@ -15,12 +15,19 @@ _BAR_EVERY_SECONDS = 0.2
 _LINE_EVERY_SECONDS = 10.0
 _quiet = False
 _is_interrupted = False
+_sink: Callable[[str], None] | None = None
 
 
 def set_quiet(quiet: bool) -> None:
     """Switch progress off for this process (`--quiet`)."""
     global _quiet
     _quiet = quiet
+
+
+def tell_to(sink: Callable[[str], None] | None) -> None:
+    """Give what is said to a function in the place of stderr; a process that works for another one has no terminal."""
+    global _sink
+    _sink = sink
 
 
 def remember_interrupts() -> None:
@@ -46,7 +53,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def say(text: str) -> None:
     """Print one line for the person who watches."""
-    if not _quiet:
+    if _sink is not None:
+        _sink(text)
+    elif not _quiet:
         print(text, file=sys.stderr, flush=True)
 
 

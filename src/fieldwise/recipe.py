@@ -31,7 +31,7 @@ from fieldwise.release.settings import ReleaseSettings
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.serve.settings import ServeSettings
 from fieldwise.settings import Settings
-from fieldwise.train.settings import TrainSettings
+from fieldwise.train.settings import ComputeSettings, TrainSettings
 
 _MAX_RECIPE_BYTES = 1_000_000
 _MAX_VALUES = 10_000  # a few anchors that name each other can stand for billions of values
@@ -68,6 +68,7 @@ class Recipe(Settings):
     retrieve: RetrieveSettings = RetrieveSettings()
     generate: GenerateSettings = GenerateSettings()
     train: TrainSettings = TrainSettings()
+    compute: ComputeSettings = ComputeSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     release: ReleaseSettings = ReleaseSettings()
     serve: ServeSettings = ServeSettings()

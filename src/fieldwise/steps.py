@@ -193,19 +193,25 @@ def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.train import stage
 
-    return stage.run(recipe.train, _base(recipe), step)
+    return stage.run(recipe.train, _base(recipe), step, recipe.compute)
 
 
 def _require_trainable(recipe: Recipe) -> None:
     from fieldwise.train.forecast import require_trainable
 
-    require_trainable(recipe.train, Path(_base(recipe).path))
+    require_trainable(recipe.train, Path(_base(recipe).path), recipe.compute)
 
 
 def _estimate_training(recipe: Recipe, run: RunFolder) -> str | None:
     from fieldwise.train.forecast import told_before
 
-    return told_before(recipe.train, Path(_base(recipe).path), run.path)
+    return told_before(recipe.train, Path(_base(recipe).path), run.path, recipe.compute)
+
+
+def _trained(recipe: Recipe) -> dict[str, JsonValue]:
+    """What shapes the weights; for one process no more than the settings of training."""
+    shared = recipe.compute.keyed()
+    return {"train": recipe.train.keyed(), **({"compute": shared} if shared else {})}
 
 
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -306,7 +312,7 @@ STEPS: tuple[Step, ...] = (
         ("3_generate",),
         ("train", "claims", "support", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
-        lambda r: {"train": r.train.keyed()},
+        _trained,
         _train,
         _weights_hash,
         require=_require_trainable,

@@ -9,44 +9,46 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fieldwise.errors import ModelError
+from fieldwise.errors import MissingExtra, ModelError
+from fieldwise.extras import installed_version
 from fieldwise.prompts import joined, same_passages
 from fieldwise.records import Conversation, Example, PreferencePair, RatedReply
 from fieldwise.tables import read_records
-from fieldwise.train.hardware import Training, device_for, preset_for, this_machine
+from fieldwise.train.hardware import Device, Machine, Training, device_for, preset_for, shared, this_machine
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.plan import fit, told
-from fieldwise.train.settings import TrainSettings
+from fieldwise.train.settings import ComputeSettings, TrainSettings
 from fieldwise.train.shape import Shape, read_shape
 from fieldwise.train.workload import Extent, preference_work, sft_work
 
+SHARED: tuple[Training, ...] = ("sft", "preference")  # trainings that several processes can share
 _SCORED_SHARE = 0.05  # of a row, before the examples are known: a short answer behind its passages
 _ANSWER_TOKENS = 64
 _TOKENS_A_MESSAGE = 5  # role and end marks
 _CHARACTERS_A_TOKEN = 4  # of English prose, where the tokenizer cannot be asked
 
 
-def told_before(settings: TrainSettings, base: Path, run: Path) -> str:
+def told_before(settings: TrainSettings, base: Path, run: Path, compute: ComputeSettings | None = None) -> str:
     """Return what a training would take, a line for each training; raises ModelError for one that cannot work."""
     require_base(base)
-    lines = [_of_training("sft", settings, base, run)]
+    lines = [_of_training("sft", settings, base, run, compute)]
     if settings.preference.enabled:
-        lines.append(_of_training("preference", settings, base, run))
-    lines += [_of_training(training, settings, base, run) for training in _further(settings)]
+        lines.append(_of_training("preference", settings, base, run, compute))
+    lines += [_of_training(training, settings, base, run, compute) for training in _further(settings)]
     return "\n".join(lines)
 
 
-def require_trainable(settings: TrainSettings, base: Path) -> None:
+def require_trainable(settings: TrainSettings, base: Path, compute: ComputeSettings | None = None) -> None:
     """Raise ModelError for weights, settings or a machine that cannot go together, before any stage spends time.
 
     Examples are not known yet, so answers are taken to be short: what fails here would fail with any.
     """
     require_base(base)
-    _of_training("sft", settings, base, None)
+    _of_training("sft", settings, base, None, compute)
     if settings.preference.enabled:
-        _of_training("preference", settings, base, None)
+        _of_training("preference", settings, base, None, compute)
     for training in _further(settings):
-        _of_training(training, settings, base, None)
+        _of_training(training, settings, base, None, compute)
 
 
 def require_base(base: Path) -> None:
@@ -69,10 +71,29 @@ def require_base(base: Path) -> None:
         )
 
 
-def _of_training(training: Training, settings: TrainSettings, base: Path, run: Path | None) -> str:
+def of_each_process(device: Device, compute: ComputeSettings, machine: Machine) -> Device:
+    """Return the device of each process that `compute` asks for; raises FieldwiseError for what cannot work or is missing."""
+    if compute.backend == "local":
+        return device
+    if compute.backend == "ray" and installed_version("ray") is None:
+        raise MissingExtra(
+            "the library 'ray' is needed for compute.backend=ray", fix="Install it with: pip install 'fieldwise[ray]'"
+        )
+    if compute.strategy == "deepspeed" and installed_version("deepspeed") is None:
+        raise MissingExtra(
+            "the library 'deepspeed' is needed for compute.strategy", fix="Install it: pip install deepspeed"
+        )
+    return shared(device, compute.strategy, compute.workers, machine, is_one_machine=compute.address is None)
+
+
+def _of_training(
+    training: Training, settings: TrainSettings, base: Path, run: Path | None, compute: ComputeSettings | None
+) -> str:
     machine = this_machine()
     preset = preset_for(settings.hardware, machine)
     device = device_for(preset, settings.precision, settings.threads, machine)
+    if training in SHARED:
+        device = of_each_process(device, compute or ComputeSettings(), machine)
     shape: Shape | None = read_shape(base)
     count = _counter(base)
     if training in ("reward", "rl"):

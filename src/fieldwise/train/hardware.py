@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from fieldwise.errors import FieldwiseError
@@ -31,6 +31,7 @@ class Device:
     name: str  # cpu or cuda
     threads: int
     bfloat16: bool  # autocast to bfloat16; weights stay float32 on a CPU
+    workers: int = 1  # processes that train together, each with these threads
 
 
 class Preset(NamedTuple):
@@ -124,6 +125,27 @@ def device_for(preset: Preset, precision: str, threads: int, machine: Machine) -
     if preset.name != "cpu":
         return Device("cuda", count, precision != "float32" and all(gpu.bfloat16 for gpu in machine.gpus))
     return Device("cpu", count, precision == "bfloat16" or (precision == "auto" and bool(has_bfloat16())))
+
+
+def shared(device: Device, strategy: str, workers: int, machine: Machine, *, is_one_machine: bool = True) -> Device:
+    """Return the device of each of several processes that train together; raises for more of them than can work."""
+    if strategy != "ddp" and device.name == "cpu":
+        raise FieldwiseError(
+            "weights are shared out over several GPUs only: on a CPU accelerate runs plain DDP without a word",
+            where="compute.strategy",
+            found=f"{strategy} on a CPU",
+            fix="Set compute.strategy=ddp.",
+        )
+    most = len(machine.gpus) if device.name == "cuda" else machine.cores
+    if is_one_machine and workers > most:
+        raise FieldwiseError(
+            "there are more processes than this machine can work with",
+            where="compute.workers",
+            found=f"{workers} for {most} {'GPUs' if device.name == 'cuda' else 'cores'}",
+            fix=f"Set compute.workers={most}{', or compute.backend=local' if most < 2 else ''}.",
+        )
+    each = device.threads // workers if is_one_machine else device.threads
+    return replace(device, threads=max(1, each), workers=workers)
 
 
 def detect(precision: str, threads: int) -> Device:

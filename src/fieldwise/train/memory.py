@@ -50,11 +50,12 @@ class MemoryPlan:
     reference: Literal["none", "precomputed", "beside"] = "none"  # the weights at the start, where the loss knows them
     unit: Literal["rows", "pairs", "replies"] = "rows"
     least_micro: int = 1  # what the loss compares within must be in memory at once
+    workers: int = 1  # processes that share a step
 
     @property
     def effective_batch(self) -> int:
         """Rows or pairs of one step of the optimizer."""
-        return self.micro_batch * self.accumulation
+        return self.micro_batch * self.accumulation * self.workers
 
 
 class Work(NamedTuple):
@@ -183,7 +184,7 @@ def token_bytes(shape: Shape, plan: MemoryPlan, *, is_masked: bool) -> int:
 
 
 def seconds(shape: Shape, plan: MemoryPlan, work: Work, machine: Machine, cores: int) -> float | None:
-    """Return about how long the training takes on an idle machine, right within a factor of two or so.
+    """Return about how long the training takes on an idle machine, right within a factor of two or so; `cores` are those of one process.
 
     Floating point operations of a token: 2 for each weight forward and 4 backward, 2 less where weights are frozen, 2
     more with checkpointing, and 12 for each layer, hidden unit and position of the row for attention (PaLM,
@@ -202,7 +203,7 @@ def seconds(shape: Shape, plan: MemoryPlan, work: Work, machine: Machine, cores:
     else:
         old = not {"AVX-512", "NEON"} & set(machine.features)
         speed = cores * _CPU_SPEED["bfloat16" if plan.bfloat16 else "old" if old else "float32"]
-    return work.tokens * a_token / speed
+    return work.tokens * a_token / (speed * plan.workers)
 
 
 def _frozen_bytes(shape: Shape, plan: MemoryPlan) -> float:

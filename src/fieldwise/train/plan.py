@@ -43,6 +43,7 @@ class Fitted(NamedTuple):
             "quantisation": plan.quantisation,
             "optimizer": plan.optimizer,
             **({"reference": plan.reference} if plan.reference != "none" else {}),
+            **({"workers": plan.workers} if plan.workers > 1 else {}),
             "estimated_peak_bytes": None if self.estimate is None else round(self.estimate.peak),
             "reasons": list(self.reasons),
         }
@@ -51,17 +52,19 @@ class Fitted(NamedTuple):
 def first_plan(training: Training, settings: TrainSettings, own: Trained, preset: Preset, device: Device) -> MemoryPlan:
     """Return the plan of a preset with what the recipe fixes put in its place."""
     least = 2 if isinstance(own, PreferenceSettings) and own.method == "kto" else 1
-    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[training], least)
-    if own.batch_size % micro:
+    share = _share(training, own.batch_size, least, device.workers)
+    micro = own.micro_batch_size or _divisor(share, preset.micro_batch[training], least)
+    if share % micro:
         raise FieldwiseError(
             "the batch is no multiple of what is in memory at once",
             where=f"train.{training}.micro_batch_size",
-            found=f"{micro} for a batch of {own.batch_size}",
-            fix=f"Give a divisor of train.{training}.batch_size, or leave the key out.",
+            found=f"{micro} for a batch of {own.batch_size}"
+            + (f", {share} of it in each of {device.workers} processes" if device.workers > 1 else ""),
+            fix=f"Give a divisor of {'that' if device.workers > 1 else f'train.{training}.batch_size'}, or leave the key out.",
         )
     return MemoryPlan(
         micro_batch=micro,
-        accumulation=own.batch_size // micro,
+        accumulation=share // micro,
         max_length=own.max_length or preset.max_length[training],
         packing=isinstance(own, SftSettings) and own.packing,
         activation_checkpointing=bool(settings.activation_checkpointing),
@@ -79,7 +82,20 @@ def first_plan(training: Training, settings: TrainSettings, own: Trained, preset
         if least > 1 or isinstance(own, RlSettings)
         else "pairs",
         least_micro=least,
+        workers=device.workers,
     )
+
+
+def _share(training: Training, batch_size: int, least: int, workers: int) -> int:
+    """What one of several processes takes of a batch."""
+    if batch_size % workers or batch_size // workers < least:
+        raise FieldwiseError(
+            "the batch cannot be dealt out evenly to the processes",
+            where=f"train.{training}.batch_size",
+            found=f"{batch_size} for {workers} processes",
+            fix=f"Give a multiple of {workers * least}, or another number in compute.workers.",
+        )
+    return batch_size // workers
 
 
 def _reference(own: Trained, preset: Preset) -> Literal["none", "precomputed", "beside"]:
@@ -136,7 +152,7 @@ def memory_limit(plan: MemoryPlan, machine: Machine) -> int | None:
     """Return the bytes a training may plan for, on the device it runs on."""
     if plan.device == "cuda":
         return int(_SHARE * min(gpu.memory_bytes for gpu in machine.gpus))
-    return None if machine.memory is None else int(_SHARE * machine.memory)
+    return None if machine.memory is None else int(_SHARE * machine.memory / plan.workers)
 
 
 def require_possible(training: Training, plan: MemoryPlan, shape: Shape, machine: Machine) -> None:
@@ -174,9 +190,10 @@ def require_possible(training: Training, plan: MemoryPlan, shape: Shape, machine
 
 
 def within(plan: MemoryPlan, effective: int) -> MemoryPlan:
-    """Return the plan for another effective batch, with no more at once than before."""
-    micro = _divisor(effective, plan.micro_batch)
-    return replace(plan, micro_batch=micro, accumulation=effective // micro)
+    """Return the plan for another effective batch, with no more at once than before; several processes share it evenly."""
+    share = max(1, effective // plan.workers)
+    micro = _divisor(share, plan.micro_batch)
+    return replace(plan, micro_batch=micro, accumulation=share // micro)
 
 
 def smaller(plan: MemoryPlan) -> MemoryPlan | None:
@@ -193,7 +210,8 @@ def told(fitted: Fitted, training: Training) -> str:
     plan = fitted.plan
     rows = "packed rows" if plan.packing else plan.unit
     parts = [
-        f"{plan.micro_batch} x {plan.accumulation} {rows} of {plan.max_length} tokens a step",
+        f"{f'{plan.workers} processes of ' if plan.workers > 1 else ''}{plan.micro_batch} x {plan.accumulation} {rows} "
+        f"of {plan.max_length} tokens a step",
         f"{plan.quantisation if plan.quantisation != 'none' else plan.weights} weights",
         f"{'bfloat16' if plan.bfloat16 else 'float32'} arithmetic",
         plan.optimizer,
@@ -284,12 +302,12 @@ def _peak(shape: Shape, plan: MemoryPlan, measured: Callable[[MemoryPlan], Work]
 
 
 def _with_micro(plan: MemoryPlan, micro: int) -> MemoryPlan:
-    return replace(plan, micro_batch=micro, accumulation=plan.effective_batch // micro)
+    return replace(plan, micro_batch=micro, accumulation=plan.effective_batch // plan.workers // micro)
 
 
 def _fewer(plan: MemoryPlan, micro: int) -> int | None:
     """Return about half as many at once as a micro-batch has, None if there is no fewer."""
-    found = _divisor(plan.effective_batch, micro // 2, plan.least_micro)
+    found = _divisor(plan.effective_batch // plan.workers, micro // 2, plan.least_micro)
     return found if found < micro else None
 
 

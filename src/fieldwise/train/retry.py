@@ -25,6 +25,8 @@ def with_one_retry(train: Callable[[MemoryPlan], T], plan: MemoryPlan, training:
     The effective batch stays, so that the model is the same but for rounding; checkpoints that the first try saved are
     gone on from.
     """
+    if plan.workers > 1:  # the others would wait for the one that tries again: whoever started them does it
+        return train(plan), plan
     try:
         return train(plan), plan
     except (RuntimeError, MemoryError, OSError) as error:

@@ -266,3 +266,42 @@ class TrainSettings(Settings):
         """Return the settings without the number of threads, and without sections that are switched off by default and here."""
         off = {name for name in ("reward", "rl") if not getattr(self, name).enabled}
         return self.model_dump(mode="json", exclude={"threads", *off})
+
+
+class ComputeSettings(Settings):
+    """How many processes the train stage works with, and who starts them."""
+
+    backend: Literal["local", "torchrun", "ray"] = Field(
+        "local",
+        description="local: one process; torchrun: several on this machine; ray: on a Ray cluster, started anew when one dies",
+    )
+    workers: int = Field(
+        1, ge=1, description="processes that share each step of SFT and preferences; a divisor of the batch"
+    )
+    strategy: Literal["ddp", "fsdp2", "deepspeed"] = Field(
+        "ddp", description="ddp: whole weights in each process; fsdp2, deepspeed: shared out over several GPUs"
+    )
+    address: str | None = Field(
+        None, min_length=1, description="of a running Ray cluster; left out: one of this machine alone, for this run"
+    )
+    restarts: int = Field(
+        2, ge=0, description="of ray: how often the training goes on from its last checkpoint when a process dies"
+    )
+
+    @model_validator(mode="after")
+    def _is_of_one_backend(self) -> Self:
+        """Raise ValueError for what the backend would ignore, or cannot do without."""
+        if self.backend == "local" and (self.workers > 1 or self.strategy != "ddp"):
+            raise ValueError("local is one process; for several set backend: torchrun or ray")
+        if self.backend == "torchrun" and self.workers < 2:
+            raise ValueError("torchrun needs workers: 2 or more; for one process set backend: local")
+        for name in ("address", "restarts"):
+            if self.backend != "ray" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is a setting of ray, the backend is {self.backend}")
+        if self.backend == "ray" and self.strategy != "ddp":
+            raise ValueError(f"{self.strategy} is started by torchrun, not by ray")
+        return self
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return what shapes the weights: how many share a step, not who starts them. Nothing for one process."""
+        return {"workers": self.workers, "strategy": self.strategy} if self.workers > 1 else {}

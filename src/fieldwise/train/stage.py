@@ -18,18 +18,22 @@ from fieldwise.progress import say
 from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair, RatedReply, TrainingMethod
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
-from fieldwise.train.forecast import require_base
+from fieldwise.train.forecast import SHARED, of_each_process, require_base
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
 from fieldwise.train.plan import fit
 from fieldwise.train.reward import train_reward
 from fieldwise.train.rl import train_rl
-from fieldwise.train.settings import TrainSettings
+from fieldwise.train.settings import ComputeSettings, TrainSettings
 from fieldwise.train.shape import read_shape
+from fieldwise.train.spread import spread
 from fieldwise.train.trl_trainer import Fitter, Outcome, train_preference, train_sft
 
 
-def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, JsonValue]:
+def run(
+    settings: TrainSettings, base: BaseWeights, step: StepRun, compute: ComputeSettings | None = None
+) -> dict[str, JsonValue]:
     """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each."""
+    compute = compute or ComputeSettings()
     train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
     every = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
@@ -40,6 +44,7 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     rated = f", {len(ratings)} rated replies" if ratings else ""
     say(f"  {len(train)} examples, {len(pairs)} preference pairs{rated}; {device.name}, {device.threads} threads")
     say(f"  {machine.described()}")
+    each = of_each_process(device, compute, machine)
     facts: dict[str, JsonValue] = {
         "device": device.name,
         "bfloat16": device.bfloat16,
@@ -47,15 +52,16 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     }
 
     def fitter(training: Training, weights: Path) -> Fitter:
-        return functools.partial(fit, training, settings, preset, device, machine, read_shape(weights))
+        on = each if training in SHARED else device
+        return functools.partial(fit, training, settings, preset, on, machine, read_shape(weights))
 
     sft_out = step.out("4_adapters/sft")
-    outcome = _finished(step, "sft") or train_sft(
+    outcome = _finished(step, "sft") or spread(train_sft, "sft", compute, each)(
         Path(base.path),
         train,
         validation,
         settings.sft,
-        device,
+        each,
         work=step.work / "sft",
         out=step.work / "sft-done",
         seed=step.seed,
@@ -68,11 +74,11 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     if settings.preference.enabled and (pairs or ratings):
         start, under, parent = _start(settings, base, sft, sft_out)
         preference_out = step.out("4_adapters/preference")
-        outcome = _finished(step, "preference") or train_preference(
+        outcome = _finished(step, "preference") or spread(train_preference, "preference", compute, each)(
             start,
             pairs,
             settings.preference,
-            device,
+            each,
             work=step.work / "preference",
             out=step.work / "preference-done",
             seed=step.seed,

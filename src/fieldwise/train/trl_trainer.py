@@ -24,6 +24,7 @@ from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.records import Example, PreferencePair, RatedReply
 from fieldwise.tracking import Tracker
+from fieldwise.train import distributed
 from fieldwise.train.curves import judge, since_best
 from fieldwise.train.hardware import PRESETS, Device, Training
 from fieldwise.train.labels import IGNORED, labelled_rows
@@ -201,7 +202,6 @@ def train_preference(
     """
     require("trl", extra="train", to="fine-tune")
     _score_labelled_only()
-    datasets = require("datasets", extra="train", to="fine-tune")
     tokenizer = _tokenizer(base)
     fitter = fitter or _preset_alone("preference", TrainSettings(preference=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
@@ -236,7 +236,7 @@ def train_preference(
         trainer = _watched(kind, "preference")(
             model=model,
             args=arguments,
-            train_dataset=datasets.Dataset.from_list(rows.rows[: len(rows.rows) - alone]),
+            train_dataset=_dataset(rows.rows[: len(rows.rows) - alone], work),
             processing_class=tokenizer,
             peft_config=_lora(settings.lora, model, "preference"),
             callbacks=[_callback(tracker, "preference")],
@@ -272,6 +272,19 @@ def _config(kind: Any, **options: Any) -> Any:
     return kind(**{k: v for k, v in options.items() if k in known})
 
 
+def _dataset(rows: Sequence[dict[str, Any]], work: Path) -> Any:
+    """Return rows as a data set; of several processes in a folder that all see, where TRL keeps the reference's scores."""
+    datasets = require("datasets", extra="train", to="fine-tune")
+    made = datasets.Dataset.from_list(rows)
+    if distributed.here() is None:
+        return made
+    if distributed.is_first():
+        shutil.rmtree(work / "rows", ignore_errors=True)
+        made.save_to_disk(work / "rows")
+    distributed.wait()
+    return datasets.load_from_disk(work / "rows")
+
+
 def _common(device: Device, plan: MemoryPlan, seed: int, save_steps: int) -> dict[str, Any]:
     adamw = "adamw_torch_fused" if device.name == "cuda" else "adamw_torch"
     return {
@@ -297,6 +310,7 @@ def _common(device: Device, plan: MemoryPlan, seed: int, save_steps: int) -> dic
         "disable_tqdm": True,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": False,
+        **distributed.options(),
     }
 
 
@@ -423,6 +437,10 @@ def _watched(trainer: Any, training: Training) -> Any:
                 )
             return loss
 
+        def _save_rng_state(self, output_dir: str) -> None:
+            super()._save_rng_state(output_dir)
+            distributed.wait()  # what makes a checkpoint whole is written next, by the first process
+
     return Watched
 
 
@@ -518,6 +536,8 @@ def _run(
     patience: int | None = None,
     measure: Callable[[Any], tuple[dict[str, float], dict[str, JsonValue]]] | None = None,
 ) -> Outcome:
+    for callback in distributed.callbacks(trainer):
+        trainer.add_callback(callback)
     _train_or_resume(trainer, work, patience)
     evaluated = max((row["step"] for row in trainer.state.log_history if "eval_loss" in row), default=None)
     if trainer.eval_dataset is not None and evaluated != trainer.state.global_step:
@@ -528,7 +548,7 @@ def _run(
         if "loss" in row or "eval_loss" in row
     )
     figures = _final_figures(history)
-    about: dict[str, JsonValue] = {}
+    about: dict[str, JsonValue] = distributed.account()
     if patience is not None:
         now = trainer.state.global_step
         kept = {
@@ -540,12 +560,17 @@ def _run(
         if best["step"] != now:
             _take_weights(trainer, work / f"checkpoint-{best['step']:.0f}")
         figures["eval_loss"] = best["eval_loss"]
-        about = {"weights_of_step": int(best["step"])}
-    if measure is not None:
+        about = {**about, "weights_of_step": int(best["step"])}
+    adapter, merged = out / "adapter", out / "merged"
+    if distributed.is_sharded():
+        trainer.save_model(str(adapter))  # every process gives its part
+    if not distributed.is_first():
+        return Outcome(adapter, merged, int(trainer.state.global_step), figures, history, dropped, about)
+    if measure is not None and not distributed.is_sharded():
         found, told_of_it = measure(trainer.model)
         figures, about = {**figures, **found}, {**about, **told_of_it}
-    adapter, merged = out / "adapter", out / "merged"
-    trainer.model.save_pretrained(adapter, safe_serialization=True)
+    if not distributed.is_sharded():
+        trainer.model.save_pretrained(adapter, safe_serialization=True)
     (adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is made at release
     merge(base, adapter, merged)
     return Outcome(adapter, merged, int(trainer.state.global_step), figures, history, dropped, about)
@@ -555,7 +580,7 @@ def _train_or_resume(trainer: Any, work: Path, patience: int | None = None) -> N
     """Train from the last checkpoint, if there is one, to the end; one that is at the end already only gives its weights."""
     transformers = require("transformers", extra="train", to="fine-tune")
     trainer.remove_callback(transformers.PrinterCallback)
-    last = _last_checkpoint(work)
+    last: Path | None = distributed.agreed(lambda: _last_checkpoint(work))
     if last:
         say(f"  resuming from {last.name}")
     state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json")) if last else trainer.state
