@@ -14,6 +14,7 @@ EXTRAS: dict[str, str] = {
     "rag": "search the documents: lexical index, embeddings, citations",
     "train": "fine-tune: SFT and preferences with LoRA",
     "gpu": "train over 4-bit and 8-bit weights, 8-bit optimizers",
+    "ray": "train with several processes on a Ray cluster",
     "eval": "overlap metrics and statistics, JSON schemas of suites",
     "gguf": "convert, quantise and run GGUF files",
     "serve": "the HTTP service and its pages",

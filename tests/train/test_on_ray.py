@@ -1,10 +1,13 @@
 """The same training on a real Ray cluster of this machine; it takes minutes, and is skipped without Ray."""
 
+import fcntl
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jobs_of_several as jobs
@@ -70,10 +73,26 @@ def test_a_killed_worker_goes_on_from_the_last_checkpoint_to_the_same_bytes(base
     ran, outcome = on_ray(jobs.train_and_die_once, arguments, further, tmp_path)
     assert outcome is not None, ran.stderr
     assert (tmp_path / "died").exists() and "resuming from checkpoint-2" in ran.stderr
-    assert "2 processes, MULTI_CPU, gloo" in ran.stderr and "a process has died" in ran.stderr
+    assert "2 processes, MULTI_CPU, gloo" in ran.stderr and "a process has failed" in ran.stderr
     assert digest(outcome.merged) == digest(undisturbed.merged) and outcome.curve == undisturbed.curve
     steps = [json.loads(line)["step"] for line in (tmp_path / "ray/curve.jsonl").read_text().splitlines()]
     assert steps[-1] == 4
+
+
+def test_ctrl_c_ends_the_workers_too(base, examples, tmp_path) -> None:
+    further = options(tmp_path / "ray", go_on=tmp_path / "go-on")
+    call, curve = tmp_path / "call.pickle", tmp_path / "ray/curve.jsonl"
+    arguments = (base, [*examples] * 4, examples[:2], SFT, TWO)
+    call.write_bytes(pickle.dumps((jobs.train_with_a_pause, RAY, TWO, arguments, further, tmp_path / "outcome.pickle")))
+    running = subprocess.Popen([sys.executable, "-c", DRIVER, str(call)], stderr=subprocess.PIPE, text=True)
+    while not (curve.exists() and '"step": 3' in curve.read_text()):
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.5)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(120) == -signal.SIGINT
+    with (tmp_path / "ray/work/processes.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while a worker lives
+    assert (tmp_path / "ray/work/checkpoint-2/trainer_state.json").exists()
 
 
 def test_an_error_of_the_user_is_told_once_and_not_tried_again(tmp_path) -> None:

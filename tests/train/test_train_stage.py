@@ -7,14 +7,15 @@ import pytest
 
 from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import DatasetError
-from fieldwise.files import read_json
+from fieldwise.files import read_json, read_jsonl
 from fieldwise.lineage import Lineage
 from fieldwise.prompts import closed_prompt
 from fieldwise.records import Adapter, Example, PreferencePair, RatedReply
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import write_records
 from fieldwise.train import stage
-from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
+from fieldwise.train.hardware import this_machine
+from fieldwise.train.settings import ComputeSettings, LoraSettings, PreferenceSettings, SftSettings, TrainSettings
 
 SMALL = {"max_steps": 2, "batch_size": 4, "max_length": 256, "lora": LoraSettings(rank=4)}
 
@@ -78,3 +79,24 @@ def test_rated_replies_alone_of_one_label_are_refused(run, base) -> None:
     write_records(run.path / "3_examples/ratings.parquet", rated, RatedReply)
     with pytest.raises(DatasetError, match="KTO needs replies of both labels"):
         train(run, base, method="kto")
+
+
+@pytest.mark.slow
+def test_the_stage_trains_with_two_processes_and_its_record_says_so(run, base, capsys) -> None:
+    settings = TrainSettings(
+        sft=SftSettings(**SMALL), preference=PreferenceSettings(**SMALL), precision="float32", hardware="cpu", threads=2
+    )
+    step = StepRun(run, "4b_train", "0" * 64, 3)
+    if this_machine().cores < 2:
+        pytest.skip("one core")
+    facts = stage.run(settings, resolve(str(base)), step, ComputeSettings(backend="torchrun", workers=2))
+    for training in ("sft", "preference"):
+        assert facts[training]["processes"] == {"workers": 2, "backend": "gloo", "distribution": "MULTI_CPU"}
+        assert (step.staging / f"4_adapters/{training}/merged/model.safetensors").exists()
+        assert {p.name for p in (step.staging / f"4_adapters/{training}/adapter").iterdir()} == {
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        }
+    told = capsys.readouterr().err
+    assert told.count("2 processes, MULTI_CPU, gloo") == 2 and told.count("sft step 1/2") == 1
+    assert {row["stage"] for row in read_jsonl(run.path / "curves.jsonl")} == {"sft", "preference"}

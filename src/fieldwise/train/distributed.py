@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -82,13 +83,20 @@ def is_first() -> bool:
     return _here is None or _here.is_first
 
 
+def local_rank() -> int:
+    """Return the number of this process on its machine, which is that of its GPU; 0 for one that trains alone."""
+    return 0 if _here is None else int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def join(processes: Processes) -> None:
     """Make this process one of several; all of them must come here."""
     global _here
     torch_distributed = require("torch.distributed", extra="train", to="train with several processes")
+    _here = processes
+    if processes.device == "cuda":
+        require("torch", extra="train", to="train with several processes").cuda.set_device(local_rank())
     if processes.workers > 1 and not torch_distributed.is_initialized():
         torch_distributed.init_process_group(processes.backend)
-    _here = processes
 
 
 def leave() -> None:
@@ -106,7 +114,7 @@ def options() -> dict[str, Any]:
         return {}
     told: dict[str, Any] = {"ddp_find_unused_parameters": False, "ddp_backend": _here.backend}
     if _here.strategy == "fsdp2":
-        told["fsdp"] = "full_shard auto_wrap"
+        told["fsdp"] = True
         told["fsdp_config"] = {"version": 2, "state_dict_type": "FULL_STATE_DICT"}
     if _here.strategy == "deepspeed":
         told["deepspeed"] = {

@@ -120,7 +120,7 @@ def _on_worker(config: dict[str, Any]) -> None:
     try:
         if begun.exists() and rank == 0:
             with (folder / "events.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write('{"say": "  a process has died; all go on from the last checkpoint"}\n')
+                stream.write('{"say": "  a process has failed; all go on from the last checkpoint"}\n')
         begun.touch()
         take_part(pickle.loads(config["job"]), folder, rank)
     finally:

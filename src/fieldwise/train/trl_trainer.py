@@ -373,7 +373,7 @@ def _model(base: Path, plan: MemoryPlan | None = None, *, has_score: bool = Fals
             bnb_4bit_compute_dtype=torch.bfloat16 if plan.bfloat16 else torch.float32,
             **({"llm_int8_skip_modules": ["score"]} if has_score else {}),
         )
-        options["device_map"] = {"": 0 if plan.device == "cuda" else "cpu"}
+        options["device_map"] = {"": distributed.local_rank() if plan.device == "cuda" else "cpu"}
     dtype = torch.bfloat16 if plan is not None and plan.weights == "bfloat16" else torch.float32
     kind = transformers.AutoModelForCausalLM
     if has_score:
