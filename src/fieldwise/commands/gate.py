@@ -41,7 +41,11 @@ def _gate(options: argparse.Namespace) -> int:
     if options.baseline is not None:
         report = gate.against(run, options.baseline, settings, name=name, system=options.system)
     else:
-        report = gate.own_gates(run, name)
+        from fieldwise.compare.judge_gate import judged_release
+
+        judged = judged_release(run, settings.judge_at_least)
+        gates, advice = (judged.gates, judged.advice) if judged is not None else ((), "")
+        report = gate.own_gates(run, name, has_suites=bool(settings.suites), judged=gates, advice=advice)
     if options.junit is not None:
         write_text(options.junit, gate_report.junit(report))
     if options.markdown is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.baseline import (
@@ -19,6 +19,7 @@ from fieldwise.evaluate.baseline import (
     same_questions,
 )
 from fieldwise.evaluate.metrics import METRICS
+from fieldwise.evaluate.quarantine import Flaky
 from fieldwise.evaluate.report import EvalReport, as_family, judge_pair, overall
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, RegressionSettings
 from fieldwise.files import read_json
@@ -60,8 +61,13 @@ class GateReport(Record):
         return EXIT_CODES[self.verdict]
 
 
-def own_gates(run: RunFolder, name: str) -> GateReport:
-    """Return the run's own gates: those of its report, and of the file to serve if one was measured."""
+def own_gates(
+    run: RunFolder, name: str, *, has_suites: bool = False, judged: Sequence[GateResult] = (), advice: str = ""
+) -> GateReport:
+    """Return the run's own gates: those of its report, and of the file to serve if one was measured.
+
+    With `has_suites` those of the suites as well, and those of a judge; its `advice` is a note.
+    """
     value = read_json(run.require("5_reports/report.json", "evaluate"))
     value.pop("verdict", None)
     report = EvalReport.model_validate(value)
@@ -72,6 +78,14 @@ def own_gates(run: RunFolder, name: str) -> GateReport:
         gates += [GateResult.model_validate(g) for g in found] if isinstance(found, list) else []
     else:
         notes.append("no file to serve was measured yet: these are the gates of the weights")
+    if has_suites:
+        suites = run.path / "5_reports/suites.json"
+        value = read_json(suites) if suites.exists() else {}
+        found = value.get("gates")
+        gates += [GateResult.model_validate(g) for g in found] if isinstance(found, list) else []
+        notes += _quarantined(value) if value else ["the suites of the recipe were not asked yet: run stage 5s"]
+    gates += judged
+    notes += [f"advice of a judge, which decides nothing: {advice}"] if advice else []
     if not gates:
         raise DatasetError(
             "the report holds no gate",
@@ -87,6 +101,18 @@ def own_gates(run: RunFolder, name: str) -> GateReport:
         gates=tuple(gates),
         notes=tuple(notes),
     )
+
+
+def _quarantined(report: dict[str, JsonValue]) -> list[str]:
+    """What the suites left out, and what counts again: never without a word."""
+    suites = report.get("suites")
+    notes = []
+    for suite in suites if isinstance(suites, list) else []:
+        if isinstance(suite, dict):
+            for key, word in (("quarantined", "in quarantine"), ("expired", "out of quarantine, counts again")):
+                rows = suite.get(key)
+                notes += [f"{word}: {Flaky.model_validate(r).told()}" for r in (rows if isinstance(rows, list) else [])]
+    return notes
 
 
 class _Pair(NamedTuple):

@@ -44,11 +44,11 @@ def run_suite(
 
     `forget` asks also what is known. Raises ModelError, RunError or ServiceError when a model cannot be asked at all.
     """
-    folder = (out or _default_folder(source)) / _slug(suite.name)
+    folder = (out or _default_folder(source)) / slug(suite.name)
     results = []
     for make in _respondents(source):
         with closing(make()) as respondent:
-            place = folder / f"{_slug(respondent.name)}-{sha256_text(respondent.identity)[:8]}"
+            place = folder / f"{slug(respondent.name)}-{sha256_text(respondent.identity)[:8]}"
             ledger = place / "replies.jsonl"
             if forget:
                 ledger.unlink(missing_ok=True)
@@ -78,7 +78,8 @@ def _default_folder(source: Source) -> Path:
     return source.run / "suites" if is_run else Path("suites")
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return a name as part of a path."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "suite"
 
 
