@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldwise.commands.common import Parents, add_command, print_json
 from fieldwise.errors import FieldwiseError
+
+if TYPE_CHECKING:
+    from fieldwise.suite.command import Source
+    from fieldwise.suite.items import Suite
 
 
 def add(commands: Any, parents: Parents) -> None:
@@ -28,12 +32,34 @@ def add(commands: Any, parents: Parents) -> None:
     suite.add_argument("--at-least", type=_share, metavar="SHARE", help=about)
     suite.add_argument("--out", type=Path, metavar="DIR", help="folder for replies and figures (default DIR/suites)")
     suite.add_argument("--force", action="store_true", help="ask again what has been answered")
+    about = "ask one model every item this often, and say which it passes now and then"
+    suite.add_argument("--samples", type=_count, metavar="K", help=about)
+    suite.add_argument("--temperature", type=_temperature, default=0.7, metavar="T", help="of --samples (default 0.7)")
+    about = "write the items that --samples found flaky into this file, with evidence and expiry"
+    suite.add_argument("--quarantine", type=Path, metavar="FILE", help=about)
+    suite.add_argument("--days", type=_days, default=30, metavar="N", help="until they count again (default 30)")
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 100_000:
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100000, found {text!r}")
     return int(text)
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 90:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 90, found {text!r}")
+    return int(text)
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 2:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2, found {text!r}")
+    return value
 
 
 def _share(text: str) -> float:
@@ -66,6 +92,10 @@ def _suite(options: argparse.Namespace) -> int:
 
     models = tuple(dict.fromkeys(options.model))
     source = Source(options.run, models, options.weights, options.endpoint, options.key_env, options.max_tokens)
+    if options.samples is not None:
+        return _sampled(options, suite, source)
+    if options.quarantine is not None:
+        raise FieldwiseError("what is flaky shows in several samples", where="--quarantine", fix="Add --samples 5.")
     results, folder = run_suite(suite, source, options.out, at_least=options.at_least, forget=options.force)
     if options.json:
         print_json({"folder": str(folder), "models": [figures(r) for r in results]})
@@ -73,3 +103,19 @@ def _suite(options: argparse.Namespace) -> int:
         print(plain(results))
         print(f"\nReport:     {folder / 'report.md'}")
     return 3 if any(r.verdict in ("FAIL", "INCONCLUSIVE") for r in results) else 0
+
+
+def _sampled(options: argparse.Namespace, suite: Suite, source: Source) -> int:
+    from datetime import UTC, datetime
+
+    from fieldwise.suite.flaky import Draws, measure_flaky, plain
+
+    draws = Draws(options.samples, options.temperature, options.days, datetime.now(UTC).date())
+    found = measure_flaky(suite, source, draws, options.quarantine, options.out)
+    if options.json:
+        flaky = [f.model_dump(mode="json") for f in found.flaky]
+        split = found.split._asdict() if found.split is not None else None
+        print_json({**found._asdict(), "flaky": flaky, "split": split})
+    else:
+        print(plain(found, options.quarantine))
+    return 0

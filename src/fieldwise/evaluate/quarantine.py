@@ -6,7 +6,7 @@ many of how many, and when it ends; from that day on the item counts again. A cr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -66,6 +66,9 @@ class Quarantine(NamedTuple):
         return Quarantine(
             tuple(f for f in self.standing if f.suite == suite), tuple(f for f in self.expired if f.suite == suite)
         )
+
+
+NONE = Quarantine()
 
 
 def read_quarantine(path: Path, today: date) -> Quarantine:

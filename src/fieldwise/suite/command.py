@@ -44,9 +44,9 @@ def run_suite(
 
     `forget` asks also what is known. Raises ModelError, RunError or ServiceError when a model cannot be asked at all.
     """
-    folder = (out or _default_folder(source)) / slug(suite.name)
+    folder = (out or default_folder(source)) / slug(suite.name)
     results = []
-    for make in _respondents(source):
+    for make in respondents(source):
         with closing(make()) as respondent:
             place = folder / f"{slug(respondent.name)}-{sha256_text(respondent.identity)[:8]}"
             ledger = place / "replies.jsonl"
@@ -73,7 +73,8 @@ def figures(result: SuiteResult) -> dict[str, object]:
     return {**value, "items": len(result.items), "critical": [i.id for i in result.critical]}
 
 
-def _default_folder(source: Source) -> Path:
+def default_folder(source: Source) -> Path:
+    """Where replies are kept: in the run folder if its release is asked."""
     is_run = source.endpoint is None and source.weights is None
     return source.run / "suites" if is_run else Path("suites")
 
@@ -86,7 +87,8 @@ def slug(name: str) -> str:
 # ---------------------------------------------------------------- who replies
 
 
-def _respondents(source: Source) -> Iterator[Callable[[], Respondent]]:
+def respondents(source: Source) -> Iterator[Callable[[], Respondent]]:
+    """Yield what opens each model of a source; one at a time is open."""
     if source.endpoint is not None and source.weights is not None:
         raise FieldwiseError(
             "two sources at once", where="--endpoint", found="--endpoint and --weights", fix="Name one of them."

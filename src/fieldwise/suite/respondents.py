@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from pydantic import JsonValue
@@ -33,9 +34,18 @@ class Respondent(Protocol):
         """Yield one reply for each, in order; one that failed says so in its `problem`."""
         ...
 
+    def draw(self, temperature: float, number: int) -> None:
+        """From now on reply with the sample of this number at this temperature; it has an identity of its own."""
+        ...
+
     def close(self) -> None:
         """Free what was held."""
         ...
+
+
+def drawn(identity: str, temperature: float, number: int) -> str:
+    """The identity of one sample."""
+    return f"{identity} at temperature {temperature:g}, sample {number}"
 
 
 class EngineRespondent:
@@ -43,6 +53,7 @@ class EngineRespondent:
 
     def __init__(self, name: str, engine: Engine, identity: str, max_tokens: int) -> None:
         self.name, self.identity = name, identity
+        self._weights = identity
         self._engine, self._sampling = engine, Sampling(max_tokens=max_tokens)
 
     def reply_all(self, asked: Sequence[Asked]) -> Iterator[Reply]:
@@ -54,6 +65,11 @@ class EngineRespondent:
             replies = iter(self._engine.generate(fitting, self._sampling) if fitting else ())
             for prompt, one in zip(prompts, group, strict=True):
                 yield prompt if isinstance(prompt, Reply) else _reply(next(replies), has_tools=bool(one.tools))
+
+    def draw(self, temperature: float, number: int) -> None:
+        """Sample with the number as seed."""
+        self.identity = drawn(self._weights, temperature, number)
+        self._sampling = replace(self._sampling, temperature=temperature, seed=number)
 
     def close(self) -> None:
         """Free the weights."""
