@@ -121,7 +121,9 @@ def _require_sound(flaky: Flaky, where: str) -> None:
         )
 
 
-def flaky_items(suite: str, passed: dict[str, Sequence[bool]], *, how: str, measured: date, days: int) -> list[Flaky]:
+def flaky_items(
+    suite: str, passed: Mapping[str, Sequence[bool]], *, how: str, measured: date, days: int
+) -> list[Flaky]:
     """Return an entry for every item that passed in some of its samples and not in others."""
     return [
         Flaky(
