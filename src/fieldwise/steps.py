@@ -402,7 +402,7 @@ STEPS: tuple[Step, ...] = (
         "evaluate",
         "measure all systems and judge the gates",
         ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
-        ("evaluate", "retrieve", "engine", "page", "support"),
+        ("evaluate", "retrieve", "engine", "page", "shingles", "support"),
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
