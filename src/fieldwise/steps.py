@@ -273,7 +273,12 @@ def _suites(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 
 def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.release import stage
+    from fieldwise.suite.release_page import write_release_page
 
+    judged = _judged(recipe, step.run)
+    write_release_page(
+        step.run, recipe.name, has_suites=_has_suites(recipe), judged=judged
+    )  # before the gates: who is refused wants to see why
     return stage.run_release(
         recipe.release,
         _base(recipe),
@@ -281,7 +286,7 @@ def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
         name=recipe.name,
         domain=recipe.domain,
         has_suites=_has_suites(recipe),
-        judged=_judged(recipe, step.run),
+        judged=judged,
     )
 
 

@@ -46,7 +46,8 @@ def _gate(options: argparse.Namespace) -> int:
     from fieldwise.files import write_text
 
     run, name = standing_run(options), str(options.run)
-    settings = recipe_for(options, run, options.overrides).evaluate
+    recipe = recipe_for(options, run, options.overrides)
+    settings = recipe.evaluate
     if options.repeat or options.quarantine is not None:
         return _repeated(options, run, name)
     if options.save_baseline is not None:
@@ -57,9 +58,12 @@ def _gate(options: argparse.Namespace) -> int:
         report = gate.against(run, options.baseline, settings, name=name, system=options.system, quarantine=kept)
     else:
         from fieldwise.compare.judge_gate import judged_release
+        from fieldwise.suite.release_page import write_release_page
 
         judged = judged_release(run, settings.judge_at_least)
         gates, advice = (judged.gates, judged.advice) if judged is not None else ((), "")
+        told = None if judged is None else judged.model_dump(mode="json")
+        write_release_page(run, recipe.name, has_suites=bool(settings.suites), judged=told)
         report = gate.own_gates(run, name, has_suites=bool(settings.suites), judged=gates, advice=advice)
     if options.junit is not None:
         write_text(options.junit, gate_report.junit(report))
