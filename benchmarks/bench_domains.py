@@ -48,7 +48,7 @@ class Asked(NamedTuple):
 
 def pubmedqa(folder: Path) -> Iterator[Asked]:
     """Abstracts without their conclusion; the answer is yes, no or maybe."""
-    for line in (folder / "pqal.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in (folder / "pqal.jsonl").read_text(encoding="utf-8").strip().split("\n"):
         row = json.loads(line)
         parts = [f"{label.title()}: {text}" for label, text in zip(row["labels"], row["contexts"], strict=False)]
         text, question = "\n\n".join(parts), f"{row['question']} Answer yes, no or maybe."
@@ -69,7 +69,7 @@ def legalbench(folder: Path) -> Iterator[Asked]:
         if "Clause: {{text}}" not in prompt:
             continue
         task = re.sub(r"\s+", " ", prompt.split("\n\n")[0].partition("Clause:")[0]).strip()
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        for number, line in enumerate(path.read_text(encoding="utf-8").strip().split("\n")):
             row = json.loads(line)
             text = row["text"].replace("<omitted>", " ... ").strip()
             name = f"{path.stem}-{number:03d}"

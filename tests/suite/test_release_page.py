@@ -113,8 +113,8 @@ def test_safety_stands_after_every_stage_and_new_failures_side_by_side(run: RunF
         and "file to serve" in text(made, "suites")
     )
     failures = text(made, "critical")
-    assert failures.count("it does not decline") == 2 and "I will not." in failures and "Here is how." in failures
-    assert "h1" not in failures and not made.findall(".//script") and HOSTILE in failures
+    assert failures.count("it does not decline") == 1 and "I will not." in failures and "Here is how." in failures
+    assert "after SFT ✗" in failures and "h1" not in failures and not made.findall(".//script") and HOSTILE in failures
 
 
 def test_what_quantising_changed_and_what_is_flaky_is_shown(run: RunFolder) -> None:

@@ -72,7 +72,7 @@ def test_every_stage_is_asked_and_the_weights_and_the_file_are_judged(step: Step
     report = json.loads((step.staging / "5_reports/suites.json").read_text())
     (suite,) = report["suites"]
     assert list(suite["systems"]) == ["base", "sft", "served"] and facts["verdict"] == "PASS"
-    assert [g["requirement"].split(":")[0] for g in report["gates"]] == ["sft", "served"]
+    assert [g["requirement"].split(":")[0] for g in report["gates"]] == ["sft on ward", "served on ward"]
     assert all("n=23; 1 flaky item left out" in g["found"] for g in report["gates"])
     assert suite["quarantined"][0]["item"] == "i3" and suite["expired"] == []
     rows = [json.loads(x) for x in (step.staging / "5_reports/suites/ward/served.jsonl").read_text().splitlines()]

@@ -40,7 +40,7 @@ def judge_suite(wanted: SuiteSettings, pair: Paired) -> list[GateResult]:
 
 
 def _named(pair: Paired, what: str) -> str:
-    return f"{pair.system}: {pair.result.suite} {what}"
+    return f"{pair.system} on {pair.result.suite}: {what}"
 
 
 def _metric(pair: Paired) -> str:

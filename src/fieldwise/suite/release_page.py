@@ -6,15 +6,17 @@ reads it, so it may be written anew whenever a judge or a person has added somet
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fieldwise.compare.judge_gate import is_current, read_judge_report
 from fieldwise.evaluate.items import flips
+from fieldwise.evaluate.page import in_words
 from fieldwise.evaluate.picture import Row, intervals
 from fieldwise.evaluate.quarantine import Flaky
-from fieldwise.evaluate.report import Scored
+from fieldwise.evaluate.report import EvalReport, Scored
 from fieldwise.evaluate.table import cell
 from fieldwise.files import read_json, read_ledger, write_text
 from fieldwise.page.frame import contents, whole
@@ -22,6 +24,7 @@ from fieldwise.page.look import STYLE
 from fieldwise.page.markup import escape, foreign, label, section, table
 from fieldwise.records import Answer, GateResult, Interval, Question
 from fieldwise.run import RunFolder
+from fieldwise.suite.command import slug
 
 PAGE = "5_reports/release.html"
 _SIGNS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?"}
@@ -56,10 +59,11 @@ def release_page(run: RunFolder, name: str, *, has_suites: bool = False, judged:
     """Return the page; the suites where the recipe asks for them, `judged` is the judge's verdict where it asks for one."""
     suites = _read(run, _SUITES) if has_suites else {}
     parts = _chain(run, suites, judged)
+    report = _report(run)
     body = "\n".join(
         part
         for part in (
-            _gates(parts),
+            _gates(parts, report),
             _ladder(run),
             *_suites(run, suites),
             _served_flips(run),
@@ -72,7 +76,7 @@ def release_page(run: RunFolder, name: str, *, has_suites: bool = False, judged:
     worst = next((v for v in ("FAIL", "INCONCLUSIVE") if v in verdicts), "PASS" if verdicts else "INCONCLUSIVE")
     head = (
         f'<header>\n<p class="kicker">Fieldwise release report</p>\n<h1 dir="auto">{escape(name)}</h1>\n'
-        f"<p>{_verdict(worst)} What this release rests on. How the systems were measured stands in report.html beside it.</p>\n"
+        f'<div class="facts"><p class="wide">{_verdict(worst)} What this release rests on. How the systems were measured stands in report.html beside it.</p></div>\n'
         f"{contents(body)}\n</header>"
     )
     return whole(f"{name}: release report", head, body, STYLE)
@@ -100,11 +104,18 @@ def _chain(run: RunFolder, suites: dict[str, Any], judged: dict[str, Any] | None
     ]
 
 
-def _gates(parts: Sequence[Part]) -> str:
+def _report(run: RunFolder) -> EvalReport | None:
+    """The report of the weights, whose names for systems the gates are told with; None before stage 4d."""
+    value = _read(run, "5_reports/report.json")
+    value.pop("verdict", None)
+    return EvalReport.model_validate(value) if value else None
+
+
+def _gates(parts: Sequence[Part], report: EvalReport | None) -> str:
     shown = []
     for part in parts:
         items = "\n".join(
-            f'<li>{_verdict(g.verdict)}<div><p class="wanted">{escape(g.requirement)}</p>'
+            f'<li>{_verdict(g.verdict)}<div><p class="wanted">{escape(in_words(report, g) if report else g.requirement)}</p>'
             f'<p class="found">Found: {escape(g.found)}</p></div></li>'
             for g in part.gates
         )
@@ -195,7 +206,7 @@ def _suites(run: RunFolder, report: dict[str, Any]) -> list[str]:
             for n, s in systems.items()
         ]
         figures.append(
-            f"<figure><figcaption><b>{label(suite['suite'])}</b>{escape(str(suite['about'])[:160])}</figcaption>"
+            f"<figure><figcaption><b>{label(suite['suite'])}</b>{_first_sentence(str(suite['about']))}</figcaption>"
             f"{intervals(f'suite-{number}', suite['suite'], shown)}</figure>"
         )
         rows.append([label(suite["suite"]), *(_criticals(systems.get(n)) for n in _stages(suites))])
@@ -208,6 +219,10 @@ def _suites(run: RunFolder, report: dict[str, Any]) -> list[str]:
         table("Critical failures", header, rows, "numbers"),
     )
     return [made, _new_failures(run, suites)]
+
+
+def _first_sentence(about: str) -> str:
+    return escape(re.split(r"(?<=[.:])\s", " ".join(about.split()), maxsplit=1)[0].rstrip(":."))
 
 
 def _stages(suites: Sequence[dict[str, Any]]) -> list[str]:
@@ -223,43 +238,40 @@ def _criticals(system: dict[str, Any] | None) -> str:
 
 
 def _new_failures(run: RunFolder, suites: Sequence[dict[str, Any]]) -> str:
-    """Critical failures that the base does not have, with what the base and the system said."""
-    items = []
-    for suite in suites:
-        before = set(suite["systems"].get("base", {}).get("critical") or [])
-        known = _replies(run, suite["suite"], "base")
-        for system, found in suite["systems"].items():
-            new = [i for i in found.get("critical") or [] if i not in before]
-            said = _replies(run, suite["suite"], system) if new else {}
-            items += [_failure(suite["suite"], system, i, known.get(i, {}), said.get(i, {})) for i in new]
+    """Critical failures that the base does not have, with what was said at every stage; the same words stand once."""
+    items = [shown for suite in suites for shown in _failures(run, suite)]
     if not items:
-        return section(
-            "critical", "New critical failures", "<p>None: whatever fails critically, the base fails too.</p>"
-        )
-    more = (
-        f'<p class="hint">{len(items) - _MOST_SHOWN} more stand in 5_reports/suites.</p>'
-        if len(items) > _MOST_SHOWN
-        else ""
-    )
+        told = "<p>None: whatever fails critically, the base fails too.</p>"
+        return section("critical", "New critical failures", told)
+    rest = len(items) - _MOST_SHOWN
+    more = f'<p class="hint">{rest} more stand in 5_reports/suites.</p>' if rest > 0 else ""
     shown = "\n".join(items[:_MOST_SHOWN])
-    told = "<p>Failed critically after a stage, and not by the base. Any one of them refuses the release.</p>"
+    told = "<p>Failed critically after a stage, and not by the base. One in the selected weights or in the file to serve refuses the release.</p>"
     return section("critical", "New critical failures", told, more, f'<ol class="items">\n{shown}\n</ol>')
 
 
-def _replies(run: RunFolder, suite: str, system: str) -> dict[str, dict[str, Any]]:
-    from fieldwise.suite.command import slug
+def _failures(run: RunFolder, suite: dict[str, Any]) -> list[str]:
+    systems: dict[str, Any] = suite["systems"]
+    failed = {name: list(found.get("critical") or []) for name, found in systems.items()}
+    new = dict.fromkeys(i for ids in failed.values() for i in ids if i not in failed.get("base", []))
+    rows = {name: _replies(run, suite["suite"], name) for name in systems} if new else {}
+    return [_failure(suite["suite"], item, [n for n in failed if item in failed[n]], rows) for item in new]
 
+
+def _replies(run: RunFolder, suite: str, system: str) -> dict[str, dict[str, Any]]:
     path = run.path / f"5_reports/suites/{slug(suite)}/{slug(system)}.jsonl"
     return {str(row["id"]): dict(row) for row in read_ledger(path)}
 
 
-def _failure(suite: str, system: str, item: str, before: dict[str, Any], after: dict[str, Any]) -> str:
-    why = "; ".join(str(c["why"]) for c in after.get("checks") or [] if c.get("is_critical") and c.get("value") == 0)
-    return _side_by_side(
-        [f"<b>✗ {escape(_STAGES.get(system, system))}</b>", label(suite), label(item), escape(why[:200])],
-        str(after.get("asked") or before.get("asked") or ""),
-        [("base", _said(before)), (_STAGES.get(system, system), _said(after))],
-    )
+def _failure(suite: str, item: str, failed: Sequence[str], rows: dict[str, dict[str, dict[str, Any]]]) -> str:
+    said: dict[str, list[str]] = {}
+    for system, replies in rows.items():
+        mark = " ✗" if system in failed else ""
+        said.setdefault(_said(replies.get(item, {})), []).append(_STAGES.get(system, system) + mark)
+    row = rows[failed[0]].get(item, {})
+    why = "; ".join(str(c["why"]) for c in row.get("checks") or [] if c.get("is_critical") and c.get("value") == 0)
+    about = [f"<b>✗ {label(item)}</b>", label(suite), escape(why[:200])]
+    return _side_by_side(about, str(row.get("asked") or ""), [(", ".join(names), text) for text, names in said.items()])
 
 
 def _said(row: dict[str, Any]) -> str:
