@@ -48,8 +48,11 @@ def test_curves_are_drawn_from_what_a_training_kept() -> None:
     curve = curve_of("SFT", kept)
     assert curve == Curve("SFT", [(1.0, 4.0), (2.0, 2.0)], [(2.0, 2.5)])
     shown = curves_section([curve])
-    assert "2 steps, loss 4.00 to 2.00; held out 2.50" in shown and shown.count("<circle") == 1
+    assert "2 steps, mean loss 3 to 3; held out 2.50" in shown and shown.count("<circle") == 1
     assert curve_of("DPO", []) is None and curve_of("DPO", None) is None and curves_section([]) == ""
+    small = curves_section([Curve("DPO", [(n, 0.69 + 0.001 * n) for n in range(1, 9)])])
+    ticks = re.findall(r'text-anchor="end">([\d.]+)<', small)
+    assert len(ticks) == len(set(ticks)) == 5 and "mean loss 0.693 to 0.696" in small
     assert "nan" not in curves_section([Curve("flat", [(1.0, 2.0), (2.0, 2.0)])])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from fieldwise.evaluate.report import EvalReport, Scored, summarise
 from fieldwise.evaluate.table import cell, title
 from fieldwise.page.markup import escape, section, table
 
+_SMOOTHED = 5
 _SHOWN = ("token_f1", "overall_f1")
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BELOW, _RIGHT = 300.0, 170.0, 46.0, 10.0, 40.0, 14.0
 
@@ -42,13 +44,16 @@ def curves_section(curves: Sequence[Curve]) -> str:
     return section(
         "training",
         "Training",
-        '<p class="hint">The line is the loss on the examples of each step, dots are the loss on held-out examples.</p>',
+        f'<p class="hint">The thin line is the loss on the examples of each step, the bold one its mean over {_SMOOTHED} steps; '
+        "dots are the loss on held-out examples.</p>",
         f'<div class="pictures">\n{figures}\n</div>',
     )
 
 
 def _about(curve: Curve) -> str:
-    said = f"{int(curve.loss[-1][0])} steps, loss {curve.loss[0][1]:.2f} to {curve.loss[-1][1]:.2f}"
+    means = _means([v for _, v in curve.loss])
+    first = means[min(_SMOOTHED, len(means)) - 1]
+    said = f"{int(curve.loss[-1][0])} steps, mean loss {first:.3g} to {means[-1]:.3g}"
     return said + (f"; held out {curve.held_out[-1][1]:.2f}" if curve.held_out else "")
 
 
@@ -64,9 +69,10 @@ def _picture(number: int, curve: Curve) -> str:
         return _TOP + _HEIGHT * (1 - (value - low) / (high - low))
 
     ticks = [low + (high - low) * n / 4 for n in range(5)]
+    digits = max(1, math.ceil(1 - math.log10((high - low) / 4)))  # so many that two ticks differ
     grid = "".join(
         f'<path class="grid" d="M{_LEFT:g} {y(t):.1f}h{_WIDTH:g}"/>'
-        f'<text class="tick" x="{_LEFT - 6:g}" y="{y(t) + 4:.1f}" text-anchor="end">{t:.2f}</text>'
+        f'<text class="tick" x="{_LEFT - 6:g}" y="{y(t) + 4:.1f}" text-anchor="end">{t:.{digits}f}</text>'
         for t in ticks
     )
     steps = "".join(
@@ -74,14 +80,22 @@ def _picture(number: int, curve: Curve) -> str:
         for n in range(5)
     )
     line = "L".join(f"{x(s):.1f} {y(v):.1f}" for s, v in curve.loss)
+    means = zip(curve.loss, _means([v for _, v in curve.loss]), strict=True)
+    mean = "L".join(f"{x(s):.1f} {y(m):.1f}" for (s, _), m in means)
     dots = "".join(f'<circle class="dot" cx="{x(s):.1f}" cy="{y(v):.1f}" r="4"/>' for s, v in curve.held_out)
     told = f"{curve.name}: {_about(curve)}"
     width, height = _LEFT + _WIDTH + _RIGHT, _TOP + _HEIGHT + _BELOW
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-labelledby="training-{number}">'
-        f'<title id="training-{number}">{escape(told)}</title>{grid}{steps}<path class="interval" d="M{line}"/>{dots}'
+        f'<title id="training-{number}">{escape(told)}</title>{grid}{steps}<path class="each" d="M{line}"/><path class="interval" d="M{mean}"/>{dots}'
         f'<text x="{_LEFT + _WIDTH / 2:g}" y="{_TOP + _HEIGHT + 34:g}" text-anchor="middle">step</text></svg>'
     )
+
+
+def _means(values: Sequence[float]) -> list[float]:
+    """The mean of each value and those before it, five at most."""
+    windows = (values[max(0, n - _SMOOTHED + 1) : n + 1] for n in range(len(values)))
+    return [sum(w) / len(w) for w in windows]
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
