@@ -15,8 +15,8 @@ from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.quarantine import Flaky, flaky_items, keep, read_quarantine
 from fieldwise.files import write_text
-from fieldwise.suite.respondents import Asked, EngineRespondent
 from fieldwise.suite.reading import open_suite
+from fieldwise.suite.respondents import Asked, EngineRespondent
 
 TODAY = date(2026, 3, 1)
 ENTRY = {"suite": "ward", "item": "i1", "passed": 2, "of": 5, "how": "m", "measured": "2026-02-20"}

@@ -15,7 +15,7 @@ from fieldwise.hashing import sha256_file
 from fieldwise.records import GateResult, Record
 from fieldwise.run import RunFolder
 
-_JUDGED = ("served", "rag_tuned", "preference", "sft")
+_JUDGED = ("served", "rag_tuned", "rl", "preference", "sft")
 """The nearest to what is released comes first."""
 
 

@@ -14,6 +14,8 @@ from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.asking import answer_questions, decline_rule, load_questions, make_answerer, tuned
 from fieldwise.evaluate.contamination import touched
+from fieldwise.evaluate.effect import read_effect
+from fieldwise.evaluate.effect import told as told_effect
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page import Measured, page
 from fieldwise.evaluate.page_training import Curve, curve_of
@@ -95,11 +97,18 @@ def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
         return run.require("4_adapters/sft/merged", "train")
     if system == "preference" and "preference" in tuned(run):
         return run.path / "4_adapters/preference/merged"
+    if system == "rl":
+        return run.require("4_adapters/rl/merged", "train")
     return run.require(f"4_adapters/{_selected(run)}/merged", "train")
 
 
 def _selected(run: RunFolder) -> str:
     return str(read_json(run.require("4_adapters/selected.json", "train"))["selected"])
+
+
+def _told_below(report: EvalReport) -> str:
+    effect = told_effect(report)
+    return f"\n{effect}\n" if effect else ""
 
 
 def _preference_method(run: RunFolder) -> str | None:
@@ -169,11 +178,14 @@ def run_evaluate(
             scores[system]["seconds"] = _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
     report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run)).model_copy(
-        update={"preference_method": _preference_method(step.run)}
+        update={
+            "preference_method": (method := _preference_method(step.run)),
+            "effect": read_effect(step.run, given) if method else None,
+        }
     )
     report = with_whole_sets(report, given, questions)
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
-    write_text(step.out("5_reports/report.md"), markdown(report))
+    write_text(step.out("5_reports/report.md"), markdown(report) + _told_below(report))
     measured = Measured(
         name,
         report,
@@ -193,7 +205,7 @@ def run_evaluate(
 
 def _curves(run: RunFolder) -> list[Curve]:
     """The curves that the trainings of these weights kept."""
-    names = {"sft": "SFT", "preference": (_preference_method(run) or "preference").upper()}
+    names = {"sft": "SFT", "preference": (_preference_method(run) or "preference").upper(), "rl": "RL"}
     found = [
         curve_of(names[name], read_json(path).get("curve"))
         for name in tuned(run)

@@ -33,7 +33,13 @@ _SOURCES = (
     ("File to serve on the questions", "5_reports/served.json"),
 )
 _SUITES = "5_reports/suites.json"
-_STAGES = {"base": "base", "sft": "after SFT", "preference": "after preferences", "served": "file to serve"}
+_STAGES = {
+    "base": "base",
+    "sft": "after SFT",
+    "preference": "after preferences",
+    "rl": "after RL",
+    "served": "file to serve",
+}
 _MOST_SHOWN = 40
 _BYTES_MB = 1e6
 
