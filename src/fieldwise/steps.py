@@ -252,7 +252,9 @@ def _suites_outside(recipe: Recipe) -> dict[str, JsonValue]:
     return {
         **_weights_hash(recipe),
         "suites": {s.name: s.sha256 for s in opened_suites(recipe.evaluate)},
-        "quarantine": [f.model_dump(mode="json") for entries in kept for f in entries],
+        "quarantine": {
+            name: [f.model_dump(mode="json") for f in entries] for name, entries in kept._asdict().items()
+        },  # an entry whose day has come changes the key
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from fieldwise.release.gguf import convert
 from fieldwise.release.settings import ReleaseSettings
 from fieldwise.release.stage import run_release
 from fieldwise.run import RunFolder, StepRun
-from fieldwise.steps import STEPS, wanted_inputs
+from fieldwise.steps import STEPS, quarantine_of, wanted_inputs
 from fieldwise.suite.stage import run_suites
 
 FLAKY = Flaky(suite="ward", item="i3", passed=2, of=5, how="m", measured=date(2026, 1, 1), expires=date(2026, 2, 1))
@@ -116,7 +116,24 @@ def test_without_suites_the_step_is_not_there_and_no_key_changes(tmp_path: Path)
     assert "5s_suites" in wanted_inputs(release, on) and "5s" in [s.number for s in choose("5")]
     for step in STEPS[:-2]:
         assert step.settings(recipe) == step.settings(on), step.id
+        assert step.beside(recipe, run) == {} == step.beside(on, run)
     assert [p.step.number for p in plan_all(on, run, choose("5s"))] == ["5s"]
+
+
+def test_what_a_judge_or_a_quarantine_says_is_part_of_a_key_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    run, release, suites = RunFolder(tmp_path / "run"), choose("5c")[0], choose("5s")[0]
+    asks = load_recipe(None, ["evaluate.judge_at_least=0.8"])
+    assert release.beside(asks, run) == {"judge": None, "judge_at_least": 0.8}
+    write_json(run.path / "5_reports/judge.json", {})
+    assert release.beside(asks, run)["judge"] and release.beside(Recipe(), run) == {}
+    entry = "{suite: general, item: g01, passed: 2, of: 5, how: m, measured: 2020-01-01, expires: 2020-02-01}"
+    (tmp_path / "quarantine.yaml").write_text(f"- {entry}")
+    named = load_recipe(None, ["evaluate.suites=[general]", f"evaluate.quarantine={tmp_path / 'quarantine.yaml'}"])
+    kept = suites.outside(named)["quarantine"]
+    assert [e["item"] for e in kept["expired"]] == ["g01"] and kept["standing"] == []
+    (tmp_path / "quarantine.yaml").write_text(f"- {entry}".replace("2020", str(datetime.now(UTC).year + 1)))
+    assert [f.item for f in quarantine_of(named).standing] == ["g01"]
+    assert suites.outside(named)["quarantine"] != kept
 
 
 def test_suites_of_a_recipe_are_found_beside_it_and_unknown_ones_named(tmp_path: Path) -> None:
