@@ -278,9 +278,9 @@ def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.suite.release_page import write_release_page
 
     judged = _judged(recipe, step.run)
-    write_release_page(
-        step.run, recipe.name, has_suites=_has_suites(recipe), judged=judged
-    )  # before the gates: who is refused wants to see why
+    # before the gates: who is refused wants to see why
+    page = write_release_page(step.run, recipe.name, has_suites=_has_suites(recipe), judged=judged)
+    say(f"  release report: {page.relative_to(step.run.path)}")
     return stage.run_release(
         recipe.release,
         _base(recipe),
