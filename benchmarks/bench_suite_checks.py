@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fieldwise.suite.leaks import reveals
-from fieldwise.suite.refusals import declines
+from fieldwise.refusals import declines
 
 _ONE_PATTERN = re.compile(r"\b(?:i'?m sorry|i can(?:not|'t)|unable to|as an ai)\b", re.IGNORECASE)
 

@@ -8,7 +8,7 @@ from fieldwise.records import ToolCall
 from fieldwise.suite.checks import CHECKS, score, title
 from fieldwise.suite.items import Check, Item, Reply
 from fieldwise.suite.leaks import reveals
-from fieldwise.suite.refusals import declines
+from fieldwise.refusals import declines
 
 TOOL = {
     "type": "function",

@@ -43,7 +43,10 @@ class NearFinder:
 
     def alike(self, signature: Signature) -> list[int]:
         """Return the numbers of the inserted texts that are nearly the same."""
-        candidates = np.asarray(sorted(self._index.query(signature.hash))[:_MAX_CANDIDATES], np.int64)
+        found = self._index.query(signature.hash)
+        if not found:
+            return []
+        candidates = np.asarray(sorted(found)[:_MAX_CANDIDATES], np.int64)
         same = (self._signatures[candidates] == signature.digest).mean(axis=1) >= THRESHOLD
         return [int(n) for n in candidates[same]]
 

@@ -21,7 +21,7 @@ from fieldwise.records import Answer, Question
 from fieldwise.suite.items import Check, Fault, Finding, Item, Reply
 from fieldwise.suite.json_checks import contains_json, json_equals, json_valid, schema_fault, schema_valid
 from fieldwise.suite.leaks import reveals
-from fieldwise.suite.refusals import declines
+from fieldwise.refusals import declines
 from fieldwise.suite.tool_match import MOST_CALLS, ExpectedCall, match_calls, parameters_of
 
 MOST_ANSWER_WORDS = 60
