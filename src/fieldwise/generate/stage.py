@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
-from fieldwise.generate import kind_teacher, review
+from fieldwise.generate import evolve, kind_teacher, review
 from fieldwise.generate.candidates import WHERE, candidates, open_client
 from fieldwise.generate.drafts import Material
 from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
@@ -58,6 +58,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
     sides = split_documents(groups, settings.split, step.seed)
     taught = Taught()
+    evolved = evolve.Evolved()
     examples: list[Example] = []
     further: Further | None = None
     if settings.from_documents:
@@ -66,11 +67,17 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
         if len(taught.asked) + own.examples < _LEAST_PAIRS:
             raise _too_few(taught, len(chunks), settings, own.examples)
         maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
-        examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
+        evolved = _evolved(taught, settings, retrieve, step)
+        every = evolve.beside_parents(taught.asked, evolved.made)
+        examples = _examples(taught, every, maker, settings, " ".join(c.text for c in chunks).casefold())
         if settings.asks_for_kinds:
             examples, further = _further(examples, chunks, sides, taught, maker, settings, step)
     placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], examples, [])
     placed, reviews = _reviewed(settings, placed, chunks)
+    parents: list[dict[str, JsonValue]] = []
+    if settings.evolutions is not None:
+        left, parents, orphans = evolve.after_review(placed.made, evolved.made, reviews)
+        placed = placed._replace(made=left, rejected=[*placed.rejected, *orphans])
     leaks = leakage(placed.made, groups)
     if leaks:
         raise DatasetError(
@@ -82,6 +89,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     preferred = _preferred(placed, settings, step, chunks, sides)
     left_out = [
         *taught.rejected,
+        *evolved.rejected,
         *(further.rejected if further else ()),
         *own.rejected,
         *placed.rejected,
@@ -89,11 +97,14 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     ]
     left_out += [r for done in reviews for r in done.rejected]
     made = _Made(
-        [*placed.made, *placed.examples], [*preferred.pairs, *placed.pairs], left_out, taught, further, reviews
+        [*placed.made, *placed.examples], [*preferred.pairs, *placed.pairs], left_out, taught, further, reviews, parents
     )
     if not settings.from_documents:
         _require_rows(made.examples, own)
-    return _write(step, made, chunks, sides, own, preferred.facts)
+    facts = preferred.facts
+    if settings.evolutions is not None:
+        facts = {**facts, "evolutions": {**evolved.facts, "examples": len(parents)}}
+    return _write(step, made, chunks, sides, own, facts)
 
 
 class _Preferred(NamedTuple):
@@ -156,6 +167,7 @@ class _Made(NamedTuple):
     taught: Taught
     further: Further | None
     reviews: Sequence[review.Reviewed]
+    evolutions: Sequence[dict[str, JsonValue]]
 
 
 def _reviewed(
@@ -221,6 +233,38 @@ def _teach(
     return taught
 
 
+def _evolved(taught: Taught, settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -> evolve.Evolved:
+    """Questions made from the accepted ones, by rules or by the endpoint; judged like these where a judge is named."""
+    wish = settings.evolutions
+    if wish is None:
+        return evolve.Evolved()
+    if settings.evolver == "rules":
+        evolved = evolve.by_rules(taught.asked, wish, step.seed)
+    else:
+        chunks = list({item.chunk.id: item.chunk for item in taught.asked}.values())
+        is_fake = settings.evolver == "fake"
+        client = evolve.fake_teacher(evolve.wishes(taught.asked, wish, step.seed)) if is_fake else open_teacher(settings.model_copy(update={"teacher": "openai"}), step.run.path, chunks, step.seed)  # fmt: skip
+        is_near = None if retrieve.embedding == "none" else evolve.near_in_meaning()
+        evolved = evolve.by_teacher(taught.asked, wish, client, step.seed, is_near=is_near)
+        if evolved.left and settings.endpoint.budget.when_spent == "stop":
+            raise budget_spent(client, evolved.left, len(chunks))
+    if settings.judge is not None and evolved.made:
+        _judge_evolved(evolved, settings, step)
+    made = evolved.facts["made"]
+    told = ", ".join(f"{n} {kind}" for kind, n in made.items()) if isinstance(made, dict) else ""
+    say(f"  evolved questions: {told or 'none'}; left out: {len(evolved.rejected)}")
+    return evolved
+
+
+def _judge_evolved(evolved: evolve.Evolved, settings: GenerateSettings, step: StepRun) -> None:
+    assert settings.judge is not None
+    seen = Taught([e.item for e in evolved.made])
+    evolved.facts["judge"] = judge_pairs(seen, settings.judge, open_judge(settings.judge, step.run.path))
+    kept = {(item.chunk.id, item.pair.question) for item in seen.asked}
+    evolved.made = [e for e in evolved.made if (e.item.chunk.id, e.item.pair.question) in kept]
+    evolved.rejected += seen.rejected
+
+
 def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int) -> Taught:
     """What the rules are sure of."""
     asked: list[Asked] = []
@@ -254,13 +298,14 @@ def _too_few(taught: Taught, chunks: int, settings: GenerateSettings, rows: int)
     return DatasetError("the documents gave too few questions to train on", where="generate", found=found, fix=fix)
 
 
-def _examples(taught: Taught, maker: ExampleMaker, settings: GenerateSettings, corpus: str) -> list[Example]:
+def _examples(
+    taught: Taught, asked: Sequence[Asked], maker: ExampleMaker, settings: GenerateSettings, corpus: str
+) -> list[Example]:
     """Every pair closed, those of a share of the chunks grounded as well.
 
     Without an answer are questions the teacher wrote to that end and such about other chunks of the document, and
     without passages those about invented things.
     """
-    asked = taught.asked
     rng = random.Random(maker.rng.random())
     made: list[Example] = []
     by_document: dict[str, list[Asked]] = {}
@@ -331,7 +376,7 @@ def _write(
     own: OwnRows,
     preferred: dict[str, JsonValue],
 ) -> dict[str, JsonValue]:
-    examples, pairs, rejected, taught, further, reviews = made
+    examples, pairs, rejected, taught, further, reviews, evolutions = made
     counts: dict[str, int] = {}
     has_more = further is not None or any(e.tools for e in examples)
     without = () if has_more else ("phase", "tools")  # a file without further kinds stays as it was
@@ -369,6 +414,8 @@ def _write(
         facts["review"] = [done.facts for done in reviews]
         corrections = (c.model_dump(mode="json") for done in reviews for c in done.corrections)
         write_jsonl(step.out("3_examples/corrections.jsonl"), corrections)
+    if evolutions:
+        write_jsonl(step.out("3_examples/evolutions.jsonl"), evolutions)
     write_json(step.out("3_examples/card.json"), facts)
     _review_sheet(step, examples)
     say(
