@@ -110,12 +110,12 @@ class Lineage:
         return places
 
     def _models(self, run: RunFolder) -> None:
-        for method in ("sft", "dpo"):
-            path = run.path / f"4_adapters/{method}/adapter.json"
+        for training in ("sft", "preference"):
+            path = run.path / f"4_adapters/{training}/adapter.json"
             if path.exists():
                 adapter = Adapter.model_validate(read_json(path))
                 parents = (*adapter.example_ids, *((adapter.parent,) if adapter.parent else ()))
-                self._add("adapter", adapter.id, f"{method}, {len(adapter.example_ids)} examples", parents)
+                self._add("adapter", adapter.id, f"{adapter.method}, {len(adapter.example_ids)} examples", parents)
         for path in sorted((run.path / MERGES).glob("*/adapter.json")):
             self._merge(MergedAdapter.model_validate(read_json(path)))
         for path in sorted((run.path / "6_builds").glob("*.build.json")):

@@ -389,11 +389,14 @@ class BaseWeights(Record):
     licence: str | None = None
 
 
+TrainingMethod = Literal["sft", "dpo"]
+
+
 class Adapter(Record):
     """LoRA weights and how they were made."""
 
     id: str
-    method: Literal["sft", "dpo"]
+    method: TrainingMethod = Field(description="how it was trained; its folder is named after the step")
     base_sha256: str
     parent: str | None = Field(None, description="the adapter that was merged into the base first")
     recipe_hash: str

@@ -12,7 +12,7 @@ from fieldwise.machine import Gpu
 from fieldwise.train.hardware import PRESETS, Device, Machine, device_for, preset_for
 from fieldwise.train.memory import MemoryPlan, Work, estimate, seconds, token_bytes, trained_parameters
 from fieldwise.train.plan import fit, smaller, told, within
-from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.shape import Linear, Shape, read_shape
 
 PLAN = MemoryPlan(4, 4, 512, True, False, "float32", False, "none", "adamw", 16)
@@ -191,9 +191,14 @@ def test_the_cpu_preset_is_what_was_trained_with_before_there_were_presets() -> 
     shape = llama_shape(hidden=256, ffn=768, layers=10, heads=4, kv=2, vocabulary=8192, context=1024)
     sft = fit("sft", TrainSettings(), PRESETS["cpu"], CPU, LAPTOP, shape, works).plan
     assert (sft.micro_batch, sft.accumulation, sft.max_length, sft.packing) == (1, 16, 512, True)
-    dpo = fit("dpo", TrainSettings(), PRESETS["cpu"], CPU, LAPTOP, shape, works).plan
-    assert (dpo.micro_batch, dpo.accumulation, dpo.max_length, dpo.packing) == (4, 4, 768, False)
-    for plan in (sft, dpo):
+    preference = fit("preference", TrainSettings(), PRESETS["cpu"], CPU, LAPTOP, shape, works).plan
+    assert (preference.micro_batch, preference.accumulation, preference.max_length, preference.packing) == (
+        4,
+        4,
+        768,
+        False,
+    )
+    for plan in (sft, preference):
         assert not plan.activation_checkpointing
         assert (plan.weights, plan.quantisation, plan.optimizer) == ("float32", "none", "adamw")
 
@@ -224,9 +229,9 @@ def test_a_large_model_on_a_small_gpu_gets_checkpointing_and_4_bit_weights_by_it
 
 def test_pairs_at_once_are_fewer_where_memory_is_short_and_the_batch_stays() -> None:
     shape = llama_shape(hidden=1024, ffn=4096, layers=24, heads=16, kv=8, vocabulary=32000)
-    settings = TrainSettings(dpo=DpoSettings(batch_size=12))
-    roomy = fit("dpo", settings, PRESETS["cpu"], CPU, LAPTOP._replace(memory=200_000_000_000), shape, works).plan
-    tight = fit("dpo", settings, PRESETS["cpu"], CPU, LAPTOP._replace(memory=9_000_000_000), shape, works).plan
+    settings = TrainSettings(preference=PreferenceSettings(batch_size=12))
+    roomy = fit("preference", settings, PRESETS["cpu"], CPU, LAPTOP._replace(memory=200_000_000_000), shape, works).plan
+    tight = fit("preference", settings, PRESETS["cpu"], CPU, LAPTOP._replace(memory=9_000_000_000), shape, works).plan
     assert (roomy.micro_batch, roomy.effective_batch) == (4, 12)
     assert tight.micro_batch < 4 and tight.effective_batch == 12
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -199,7 +198,7 @@ def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
     train = sum(e.split == "train" for e in examples)
     if not own.examples:
         raise DatasetError(
-            "the rows are preference pairs alone, and DPO begins where SFT ends",
+            "the rows are preference pairs alone, and learning from preferences begins where SFT ends",
             where="generate.data",
             found=f"{len(own.rows)} pairs",
             fix="Add rows with answers, such as the chosen sides (fieldwise data convert PAIRS --to chat --out chosen.jsonl), or set generate.from_documents=true.",
@@ -417,7 +416,8 @@ def _write(
     if evolutions:
         write_jsonl(step.out("3_examples/evolutions.jsonl"), evolutions)
     write_json(step.out("3_examples/card.json"), facts)
-    _review_sheet(step, examples)
+    with atomic(step.out("3_examples/review.csv")) as path:
+        review.write_sheet(path, examples)
     say(
         f"  {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples, {len(pairs)} preference pairs; {len(covered)} of {len(chunks)} chunks covered"
     )
@@ -434,23 +434,3 @@ def _sets_used(own: OwnRows, made: _Made) -> dict[str, JsonValue]:
             if (of := next((n for n in own.sets if name == n or name.startswith(f"{n}/")), None)) is not None:
                 used[of][record.split] += 1
     return {name: {**told, "used": dict(sorted(used[name].items()))} for name, told in own.sets.items()}
-
-
-def _review_sheet(step: StepRun, examples: Sequence[Example]) -> None:
-    """A sheet for people: question, answer, evidence, and an empty column for corrections."""
-    with atomic(step.out("3_examples/review.csv")) as path, path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["id", "split", "kind", "style", "question", "answer", "quote", "correction"])
-        for example in examples:
-            writer.writerow(
-                [
-                    example.id,
-                    example.split,
-                    example.kind,
-                    example.style,
-                    example.question,
-                    example.answer,
-                    example.evidence[0].quote if example.evidence else "",
-                    "",
-                ]
-            )

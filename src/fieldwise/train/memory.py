@@ -1,6 +1,6 @@
 """How much memory a training takes at its peak, and how long it takes, worked out before it begins.
 
-Activations follow the method of Korthikanti et al. 2022 (arXiv:2205.05198, section 4): what autograd keeps of one layer
+Activations follow the training of Korthikanti et al. 2022 (arXiv:2205.05198, section 4): what autograd keeps of one layer
 for the backward pass, added up operation by operation. Their 34 bytes per token and hidden unit are those of GPT-2 in
 16 bit; here the sums are of the Llama family (RMSNorm, rotary positions, grouped keys, gated SiLU) as transformers and
 PEFT run it. `tests/train/test_memory.py` compares them with what autograd really saves. Optimizer states follow ZeRO

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from fieldwise.errors import FieldwiseError, ModelError
-from fieldwise.train.hardware import Device, Machine, Method, Preset
+from fieldwise.train.hardware import Device, Machine, Preset, Training
 from fieldwise.train.memory import Estimate, MemoryPlan, Work, estimate, seconds
-from fieldwise.train.settings import DpoSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.shape import Shape
 
 _SHARE = 0.95  # of the memory may be planned for: the system and other programs need a little
@@ -47,21 +47,21 @@ class Fitted(NamedTuple):
 
 
 def first_plan(
-    method: Method, settings: TrainSettings, own: SftSettings | DpoSettings, preset: Preset, device: Device
+    training: Training, settings: TrainSettings, own: SftSettings | PreferenceSettings, preset: Preset, device: Device
 ) -> MemoryPlan:
     """Return the plan of a preset with what the recipe fixes put in its place."""
-    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[method])
+    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[training])
     if own.batch_size % micro:
         raise FieldwiseError(
             "the batch is no multiple of what is in memory at once",
-            where=f"train.{method}.micro_batch_size",
+            where=f"train.{training}.micro_batch_size",
             found=f"{micro} for a batch of {own.batch_size}",
-            fix=f"Give a divisor of train.{method}.batch_size, or leave the key out.",
+            fix=f"Give a divisor of train.{training}.batch_size, or leave the key out.",
         )
     return MemoryPlan(
         micro_batch=micro,
         accumulation=own.batch_size // micro,
-        max_length=own.max_length or preset.max_length[method],
+        max_length=own.max_length or preset.max_length[training],
         packing=isinstance(own, SftSettings) and own.packing,
         activation_checkpointing=bool(settings.activation_checkpointing),
         weights=settings.weights or preset.weights,
@@ -75,7 +75,7 @@ def first_plan(
 
 
 def fit(
-    method: Method,
+    training: Training,
     settings: TrainSettings,
     preset: Preset,
     device: Device,
@@ -87,8 +87,8 @@ def fit(
 
     `measured` tells for a plan how much is trained on at once. Without a shape nothing is estimated.
     """
-    own = settings.sft if method == "sft" else settings.dpo
-    plan = first_plan(method, settings, own, preset, device)
+    own = settings.sft if training == "sft" else settings.preference
+    plan = first_plan(training, settings, own, preset, device)
     reasons = [f"{preset.name} preset"] if not own.max_length or not own.micro_batch_size else []
     if plan.optimizer != "adamw" and not machine.has_bitsandbytes and settings.optimizer is None:
         plan = replace(plan, optimizer="adamw")
@@ -96,7 +96,7 @@ def fit(
     if shape is not None:
         if own.max_length is None:
             plan = replace(plan, max_length=min(plan.max_length, shape.context))
-        require_possible(method, plan, shape, machine)
+        require_possible(training, plan, shape, machine)
     limit = memory_limit(plan, machine)
     if shape is None or limit is None:
         return Fitted(plan, None, limit, (*reasons, "memory not estimated"))
@@ -110,9 +110,9 @@ def fit(
     if found.peak > limit:
         raise ModelError(
             "the training does not fit into memory",
-            where=f"train.{method}",
+            where=f"train.{training}",
             found=f"about {_gb(found.peak)} needed ({_parts(found)}), {_gb(limit)} usable",
-            fix=_remedy(method, plan, shape, machine, measured, limit),
+            fix=_remedy(training, plan, shape, machine, measured, limit),
         )
     return Fitted(plan, found, limit, tuple(reasons), seconds(shape, plan, work, machine, device.threads))
 
@@ -124,21 +124,21 @@ def memory_limit(plan: MemoryPlan, machine: Machine) -> int | None:
     return None if machine.memory is None else int(_SHARE * machine.memory)
 
 
-def require_possible(method: Method, plan: MemoryPlan, shape: Shape, machine: Machine) -> None:
+def require_possible(training: Training, plan: MemoryPlan, shape: Shape, machine: Machine) -> None:
     """Raise for settings that these weights or this machine cannot take, whatever the memory."""
     if not shape.targets(plan.target_modules):
         wanted = plan.target_modules if isinstance(plan.target_modules, str) else ", ".join(plan.target_modules)
-        raise _no_such_modules(method, wanted, shape)
+        raise _no_such_modules(training, wanted, shape)
     if not isinstance(plan.target_modules, str):
         missing = [name for name in plan.target_modules if not shape.targets((name,))]
         if missing:
-            raise _no_such_modules(method, ", ".join(missing), shape)
+            raise _no_such_modules(training, ", ".join(missing), shape)
     if plan.max_length > shape.context:
         raise ModelError(
             "rows are longer than the base model reads",
-            where=f"train.{method}.max_length",
+            where=f"train.{training}.max_length",
             found=f"{plan.max_length} tokens, the model's context is {shape.context}",
-            fix=f"Set train.{method}.max_length={shape.context}, or leave the key out.",
+            fix=f"Set train.{training}.max_length={shape.context}, or leave the key out.",
         )
     needs = plan.quantisation != "none" or plan.optimizer != "adamw"
     if needs and not machine.has_bitsandbytes:
@@ -173,10 +173,10 @@ def smaller(plan: MemoryPlan) -> MemoryPlan | None:
     return None
 
 
-def told(fitted: Fitted, method: Method) -> str:
+def told(fitted: Fitted, training: Training) -> str:
     """Return the plan in one line for people."""
     plan = fitted.plan
-    rows = "packed rows" if plan.packing else "rows" if method == "sft" else "pairs"
+    rows = "packed rows" if plan.packing else "rows" if training == "sft" else "pairs"
     parts = [
         f"{plan.micro_batch} x {plan.accumulation} {rows} of {plan.max_length} tokens a step",
         f"{plan.quantisation if plan.quantisation != 'none' else plan.weights} weights",
@@ -184,7 +184,7 @@ def told(fitted: Fitted, method: Method) -> str:
         plan.optimizer,
         *(["activation checkpointing"] if plan.activation_checkpointing else []),
     ]
-    text = f"{method}: {', '.join(parts)}"
+    text = f"{training}: {', '.join(parts)}"
     if fitted.estimate is not None:
         text += f"; about {_gb(fitted.estimate.peak)} at the peak ({_parts(fitted.estimate)})"
     if fitted.seconds is not None:
@@ -193,7 +193,7 @@ def told(fitted: Fitted, method: Method) -> str:
 
 
 def _open_changes(
-    own: SftSettings | DpoSettings, settings: TrainSettings, plan: MemoryPlan, machine: Machine
+    own: SftSettings | PreferenceSettings, settings: TrainSettings, plan: MemoryPlan, machine: Machine
 ) -> Iterator[tuple[Callable[[MemoryPlan], MemoryPlan], str]]:
     """What may be changed without asking, the least costly first: each gives the same model but for rounding."""
     if own.micro_batch_size is None:
@@ -208,7 +208,7 @@ def _open_changes(
 
 
 def _remedy(
-    method: Method,
+    training: Training,
     plan: MemoryPlan,
     shape: Shape,
     machine: Machine,
@@ -216,7 +216,7 @@ def _remedy(
     limit: int,
 ) -> str:
     """Name the nearest settings that fit: one change if one is enough, else as few as it takes, the mildest first."""
-    levers = list(_levers(method, plan, shape, machine))
+    levers = list(_levers(training, plan, shape, machine))
     for text, change in levers:
         if (peak := _peak(shape, change(plan), measured)) <= limit:
             return f"Set {text}: about {_gb(peak)}."
@@ -236,20 +236,20 @@ def _remedy(
 
 
 def _levers(
-    method: Method, plan: MemoryPlan, shape: Shape, machine: Machine
+    training: Training, plan: MemoryPlan, shape: Shape, machine: Machine
 ) -> Iterator[tuple[str, Callable[[MemoryPlan], MemoryPlan]]]:
     micro = plan.micro_batch
     while micro > 1:
         micro = _divisor(plan.effective_batch, micro // 2)
-        yield f"train.{method}.micro_batch_size={micro}", lambda p, m=micro: _with_micro(p, m)  # type: ignore[misc]
+        yield f"train.{training}.micro_batch_size={micro}", lambda p, m=micro: _with_micro(p, m)  # type: ignore[misc]
     if not plan.activation_checkpointing:
         yield "train.activation_checkpointing=true", lambda p: replace(p, activation_checkpointing=True)
     length = plan.max_length // 2
     while length >= _SHORTEST:
-        yield f"train.{method}.max_length={length}", lambda p, n=length: replace(p, max_length=n)  # type: ignore[misc]
+        yield f"train.{training}.max_length={length}", lambda p, n=length: replace(p, max_length=n)  # type: ignore[misc]
         length //= 2
     if plan.rank is None:
-        yield f"train.{method}.lora.rank=16", lambda p: replace(p, rank=16)
+        yield f"train.{training}.lora.rank=16", lambda p: replace(p, rank=16)
     if plan.weights == "float32" and plan.rank is not None:
         yield "train.weights=bfloat16", lambda p: replace(p, weights="bfloat16")
     if plan.quantisation != "4bit" and plan.rank is not None and machine.has_bitsandbytes:
@@ -272,10 +272,10 @@ def _divisor(number: int, most: int) -> int:
     return next(n for n in range(max(1, min(number, most)), 0, -1) if number % n == 0)
 
 
-def _no_such_modules(method: Method, wanted: str, shape: Shape) -> ModelError:
+def _no_such_modules(training: Training, wanted: str, shape: Shape) -> ModelError:
     return ModelError(
         "the base model has no such modules",
-        where=f"train.{method}.lora.target_modules",
+        where=f"train.{training}.lora.target_modules",
         found=wanted,
         fix=f"There are: {', '.join(sorted({layer.module for layer in shape.linear}))}; "
         "all-linear takes all but the output layer.",

@@ -41,10 +41,11 @@ class SftSettings(Settings):
     lora: LoraSettings = LoraSettings()
 
 
-class DpoSettings(Settings):
-    """Direct preference optimisation on top of the tuned weights."""
+class PreferenceSettings(Settings):
+    """Learning from pairs of a better and a worse answer, on top of the tuned weights."""
 
     enabled: bool = True
+    method: Literal["dpo"] = Field("dpo", description="direct preference optimisation")
     epochs: float = Field(1, gt=0)
     max_steps: int = Field(-1, ge=-1)
     learning_rate: float = Field(5e-5, gt=0)
@@ -61,7 +62,7 @@ class TrainSettings(Settings):
     """Settings of the train stage."""
 
     sft: SftSettings = SftSettings()
-    dpo: DpoSettings = DpoSettings()
+    preference: PreferenceSettings = PreferenceSettings()
     hardware: Literal["auto", "cpu", "8gb", "24gb", "80gb"] = Field(
         "auto", description="fills what is left out here for a CPU or a class of GPU; auto looks at the machine"
     )

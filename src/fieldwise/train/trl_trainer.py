@@ -25,14 +25,14 @@ from fieldwise.progress import say
 from fieldwise.records import Example, PreferencePair
 from fieldwise.tracking import Tracker
 from fieldwise.train.curves import judge, since_best
-from fieldwise.train.hardware import PRESETS, Device, Method
+from fieldwise.train.hardware import PRESETS, Device, Training
 from fieldwise.train.labels import IGNORED, labelled_rows, messages, token_count
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.plan import Fitted, first_plan, told, within
 from fieldwise.train.retry import with_one_retry
-from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.shape import tensor_shapes
-from fieldwise.train.workload import Extent, dpo_work, sft_work
+from fieldwise.train.workload import Extent, preference_work, sft_work
 
 # Times and counters that restart after an interruption are left out: the record of a run must not depend on them.
 _KEPT_FIGURES = frozenset(
@@ -163,10 +163,10 @@ def train_sft(
     return _with_account(outcome, fitted._replace(plan=plan), "sft")
 
 
-def train_dpo(
+def train_preference(
     base: Path,
     pairs: Sequence[PreferencePair],
-    settings: DpoSettings,
+    settings: PreferenceSettings,
     device: Device,
     *,
     work: Path,
@@ -181,18 +181,18 @@ def train_dpo(
     _score_labelled_only()
     datasets = require("datasets", extra="train", to="fine-tune")
     tokenizer = _tokenizer(base)
-    fitter = fitter or _preset_alone("dpo", TrainSettings(dpo=settings), device)
+    fitter = fitter or _preset_alone("preference", TrainSettings(preference=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
     rows, dropped, extent = _pair_rows(pairs, tokenizer, max_length)
     if not rows:
         raise DatasetError(
             "no preference pair fits",
-            where="train.dpo.max_length",
+            where="train.preference.max_length",
             found=f"{max_length} tokens",
-            fix="Raise train.dpo.max_length, or switch the step off with train.dpo.enabled=false.",
+            fix="Raise train.preference.max_length, or switch the step off with train.preference.enabled=false.",
         )
-    fitted = fitter(lambda plan: dpo_work(extent, len(rows), settings, plan))
-    say(f"  {told(fitted, 'dpo')}")
+    fitted = fitter(lambda plan: preference_work(extent, len(rows), settings, plan))
+    say(f"  {told(fitted, 'preference')}")
 
     def once(plan: MemoryPlan) -> Outcome:
         arguments = _config(
@@ -209,18 +209,18 @@ def train_dpo(
             **_common(device, plan, seed, save_steps),
         )
         model = _model(base, plan)
-        trainer = _watched(trl.DPOTrainer, "dpo")(
+        trainer = _watched(trl.DPOTrainer, "preference")(
             model=model,
             args=arguments,
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=tokenizer,
-            peft_config=_lora(settings.lora, model, "dpo"),
-            callbacks=[_callback(tracker, "dpo")],
+            peft_config=_lora(settings.lora, model, "preference"),
+            callbacks=[_callback(tracker, "preference")],
         )
         return _run(trainer, base, work, out, dropped)
 
-    outcome, plan = with_one_retry(once, fitted.plan, "dpo")
-    return _with_account(outcome, fitted._replace(plan=plan), "dpo")
+    outcome, plan = with_one_retry(once, fitted.plan, "preference")
+    return _with_account(outcome, fitted._replace(plan=plan), "preference")
 
 
 # ---------------------------------------------------------------- parts
@@ -268,10 +268,10 @@ def _common(device: Device, plan: MemoryPlan, seed: int, save_steps: int) -> dic
     }
 
 
-def _preset_alone(method: Method, settings: TrainSettings, device: Device) -> Fitter:
+def _preset_alone(training: Training, settings: TrainSettings, device: Device) -> Fitter:
     preset = PRESETS["cpu" if device.name == "cpu" else "24gb"]
-    own = settings.sft if method == "sft" else settings.dpo
-    return lambda measured: Fitted(first_plan(method, settings, own, preset, device), None, None, ())
+    own = settings.sft if training == "sft" else settings.preference
+    return lambda measured: Fitted(first_plan(training, settings, own, preset, device), None, None, ())
 
 
 def _rows_a_step(rows: Sequence[dict[str, list[int]]], settings: SftSettings, max_length: int) -> int:
@@ -280,11 +280,11 @@ def _rows_a_step(rows: Sequence[dict[str, list[int]]], settings: SftSettings, ma
     return max(1, min(settings.batch_size, math.floor(filled / 8)))
 
 
-def _with_account(outcome: Outcome, fitted: Fitted, method: Method) -> Outcome:
+def _with_account(outcome: Outcome, fitted: Fitted, training: Training) -> Outcome:
     """Add what it was trained by and what its curves show, and say the latter."""
-    verdict = judge(outcome.curve, method)
+    verdict = judge(outcome.curve, training)
     say(
-        f"  {method}: {verdict.state.replace('_', ' ')}: {verdict.about}"
+        f"  {training}: {verdict.state.replace('_', ' ')}: {verdict.about}"
         + (f". {verdict.advice}" if verdict.advice else "")
     )
     return dataclasses.replace(
@@ -339,7 +339,7 @@ def _model(base: Path, plan: MemoryPlan | None = None) -> Any:
     return model
 
 
-def _lora(lora: LoraSettings, model: Any, method: Method) -> Any:
+def _lora(lora: LoraSettings, model: Any, training: Training) -> Any:
     peft = require("peft", extra="train", to="train an adapter")
     targets: Any = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     linear = [name for name, module in model.named_modules() if "Linear" in module.__class__.__name__]
@@ -350,7 +350,7 @@ def _lora(lora: LoraSettings, model: Any, method: Method) -> Any:
     if unknown:
         raise ModelError(
             "the base model has no such modules",
-            where=f"train.{method}.lora.target_modules",
+            where=f"train.{training}.lora.target_modules",
             found=", ".join(unknown),
             fix=f"There are: {', '.join(sorted({name.rpartition('.')[2] for name in linear}))}; "
             "all-linear takes all but the output layer.",
@@ -383,7 +383,7 @@ def _pair_rows(
     return rows, dropped, Extent(longest, max(answers), sum(map(sum, wholes)) / len(wholes))
 
 
-def _watched(trainer: Any, method: Method) -> Any:
+def _watched(trainer: Any, training: Training) -> Any:
     """Return the kind of trainer that stops at the first batch whose loss is no number, before it spoils the weights."""
     torch = require("torch", extra="train", to="fine-tune")
 
@@ -400,7 +400,7 @@ def _watched(trainer: Any, method: Method) -> Any:
                 rows, tokens = inputs["input_ids"].shape
                 scored = int((inputs["labels"] != IGNORED).sum()) if "labels" in inputs else None
                 raise _not_a_number(
-                    method,
+                    training,
                     f"the loss is not a number at step {step}",
                     f"batch {self.seen[1]} of {self.args.gradient_accumulation_steps} ({rows} x {tokens} tokens"
                     + (f", {scored} of them learnt)" if scored is not None else ")"),
@@ -411,14 +411,14 @@ def _watched(trainer: Any, method: Method) -> Any:
     return Watched
 
 
-def _not_a_number(method: Method, what: str, found: str, work: Path) -> ModelError:
+def _not_a_number(training: Training, what: str, found: str, work: Path) -> ModelError:
     kept = _last_checkpoint(work)
     return ModelError(
         what,
-        where=f"train.{method}",
+        where=f"train.{training}",
         found=found,
         fix=(f"The last good checkpoint is kept: {kept}. " if kept else "No checkpoint was saved before. ")
-        + f"Lower train.{method}.learning_rate and run again; at step 1, look at the base weights instead.",
+        + f"Lower train.{training}.learning_rate and run again; at step 1, look at the base weights instead.",
     )
 
 
@@ -440,7 +440,7 @@ def _held_losses(state: Any) -> list[float]:
     return [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
 
 
-def _callback(tracker: Tracker, method: Method) -> Any:
+def _callback(tracker: Tracker, training: Training) -> Any:
     transformers = require("transformers", extra="train", to="fine-tune")
 
     class Curves(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
@@ -455,17 +455,17 @@ def _callback(tracker: Tracker, method: Method) -> Any:
             norm = figures.get("grad_norm", 0.0)
             if not math.isfinite(norm):  # the weights are spoilt by now, and not saved yet
                 raise _not_a_number(
-                    method,
+                    training,
                     f"the gradients are not numbers at step {state.global_step}",
                     f"norm {norm}",
                     Path(args.output_dir),
                 )
             finite = {k: v for k, v in figures.items() if math.isfinite(v)}
-            tracker.log(method, state.global_step, finite)
+            tracker.log(training, state.global_step, finite)
             if loss is not None and (state.global_step == 1 or state.global_step % _TOLD_EVERY == 0):
                 done, left = state.global_step - self.first, state.max_steps - state.global_step
                 say(
-                    f"  {method} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
+                    f"  {training} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
                     + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else "")
                     + (f", about {(time.monotonic() - self.began) / done * left:.0f} s left" if done and left else "")
                 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fieldwise.train.memory import MemoryPlan, Work
-from fieldwise.train.settings import DpoSettings, SftSettings
+from fieldwise.train.settings import PreferenceSettings, SftSettings
 
 
 class Extent(NamedTuple):
@@ -30,7 +30,7 @@ def sft_work(lengths: Sequence[int], scored: Sequence[int], settings: SftSetting
     return Work(plan.micro_batch, row, min(int(at_once), plan.micro_batch * row), int(tokens), steps)
 
 
-def dpo_work(extent: Extent, pairs: int, settings: DpoSettings, plan: MemoryPlan) -> Work:
+def preference_work(extent: Extent, pairs: int, settings: PreferenceSettings, plan: MemoryPlan) -> Work:
     """Return how much a plan trains on at once, and in all; the reference reads every pair once more, without a backward pass."""
     steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.epochs * pairs / plan.effective_batch)
     seen = steps * plan.effective_batch + pairs / 3
