@@ -1,5 +1,6 @@
 """Evolutions of questions through the command line, with an endpoint on loopback, over a run folder that stands."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -89,18 +90,28 @@ def test_an_endpoint_evolves_what_the_rules_asked_and_is_paid_once(run: Path, te
     assert again.returncode == 0 and teacher.count == asked and outputs(run) == before
 
 
-@pytest.mark.parametrize("answer", ["prose", '{"evolved": [', "", '{"evolved": "none"}'])
-def test_an_endpoint_that_writes_no_evolution_leaves_the_questions_as_they_are(
-    run: Path, teacher: ChatServer, answer: str
-) -> None:
-    teacher.behave = lambda body: said(answer)
-    address = f"generate.endpoint.base_url={teacher.url}"
-    done = fieldwise(
-        "generate", "--run", str(run), *TEACHER[1:], *ENDPOINT, "generate.evolutions.teacher=openai", address
-    )
+BAD = ["Certainly, here they are.", '{"evolved": [', "", '{"evolved": "none"}']
+
+
+def test_an_endpoint_that_now_and_then_writes_no_evolution_costs_these_alone(run: Path, teacher: ChatServer) -> None:
+    def mostly(body: dict[str, Any]) -> Answer:
+        number = int(hashlib.sha256(json.dumps(body["messages"][:2]).encode()).hexdigest(), 16) % 8
+        return said(BAD[number]) if number < len(BAD) else evolved_for(body)
+
+    teacher.behave = mostly
+    settings = [*TEACHER[1:], *ENDPOINT, "generate.evolutions.teacher=openai"]
+    done = fieldwise("generate", "--run", str(run), *settings, f"generate.endpoint.base_url={teacher.url}")
     assert done.returncode == 0, done.stderr
-    assert examples(run) and not (run / "3_examples/evolutions.jsonl").exists()
     assert json.loads((run / "3_examples/card.json").read_text())["evolutions"]["left_out"]["not_json"] > 0
+    assert rows(run, "evolutions")
+
+
+def test_an_endpoint_that_writes_nothing_of_use_stops_the_run_and_says_so(run: Path, teacher: ChatServer) -> None:
+    teacher.behave = lambda body: said("As a poem: roses are red.")
+    settings = [*TEACHER[1:], *ENDPOINT, "generate.evolutions.teacher=openai"]
+    stopped = fieldwise("generate", "--run", str(run), *settings, f"generate.endpoint.base_url={teacher.url}")
+    assert stopped.returncode == 2 and "came to nothing" in stopped.stderr and "generate.endpoint" in stopped.stderr
+    assert not (run / "3_examples/card.json").exists()
 
 
 def test_a_wish_that_needs_a_model_is_refused_before_anything_runs(run: Path) -> None:
