@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 
 from fieldwise.cli import main
+from fieldwise.data.conversion import convert_set
 from fieldwise.errors import DatasetError, RecipeError
 from fieldwise.generate.rows import OwnRows, Placed, fingerprint, place, read_own
 from fieldwise.generate.settings import DataSettings, GenerateSettings, SplitSettings
 from fieldwise.pipeline import choose, require_outside
 from fieldwise.prompts import closed_prompt, grounded_prompt
 from fieldwise.recipe import Recipe, load_recipe, missing_places
-from fieldwise.records import Example, Message
+from fieldwise.records import Example, Message, PreferencePair
 from fieldwise.run import RunFolder
-from fieldwise.tables import read_records
+from fieldwise.tables import read_records, write_records
 
 THINGS = ("fire door", "badge", "trolley", "fridge log", "bed rail", "lift key", "spill kit", "name band")
 DEEDS = ("checked", "cleaned", "replaced", "signed", "counted", "locked", "weighed")
@@ -173,11 +174,50 @@ def test_a_set_of_which_nothing_is_left_says_why_and_shows_rows(tmp_path: Path) 
     assert str(e.value).count("answer is empty") == 5
 
 
-def test_labels_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    path = write(tmp_path / "kto.jsonl", [{"prompt": "Why?", "completion": "So", "label": True}])
-    for look in (read, lambda p: fingerprint({"kto.jsonl": DataSettings(path=str(p))})):
-        with pytest.raises(DatasetError, match=r"KTO labels cannot be trained on yet.*data convert .* --to preference"):
-            look(path)
+def labelled(prompt: str, completion: str, label: bool) -> dict[str, Any]:
+    return {"prompt": prompt, "completion": completion, "label": label}
+
+
+def test_liked_replies_are_taught_and_disliked_ones_only_set_against_them(tmp_path: Path) -> None:
+    values = [labelled(q, f"room {n}", True) for n, q in enumerate(QUESTIONS)]
+    values += [labelled(q, "no idea", False) for q in QUESTIONS[:30]]
+    values += [labelled("Why is that so?", "Just because.", False), labelled(QUESTIONS[0], "a second no", False)]
+    values += [labelled(QUESTIONS[40], "room  40", False)]
+    own = read(write(tmp_path / "kto.jsonl", values))
+    result = placed(own)
+    assert len(result.examples) == len(QUESTIONS) and len(result.pairs) == 30
+    assert not any(e.answer in ("no idea", "Just because.") for e in result.examples)
+    assert (result.pairs[0].chosen, result.pairs[0].rejected) == ("room 0", "no idea")
+    assert result.pairs[0].document_ids == ("kto.jsonl:57",)  # the place of the label; its counterpart is an example
+    assert sorted((r.item, r.reason) for r in own.rejected) == [
+        ("kto.jsonl:87", "no_counterpart"),
+        ("kto.jsonl:88", "no_counterpart"),
+        ("kto.jsonl:89", "same_sides"),
+    ]
+    for pair in result.pairs:
+        assert side_of(result, pair.prompt[-1].content) == pair.split
+
+
+def test_labels_that_are_all_false_teach_nothing_and_say_so(tmp_path: Path) -> None:
+    values = [labelled(q, "no idea", False) for q in QUESTIONS]
+    with pytest.raises(
+        DatasetError, match=r"no row can be trained on, found no_counterpart 56 \(kto.jsonl:1: labelled"
+    ):
+        read(write(tmp_path / "kto.jsonl", values))
+
+
+def test_labels_come_back_out_of_what_was_made_of_them(tmp_path: Path) -> None:
+
+    values = [labelled(q, f"room {n}", True) for n, q in enumerate(QUESTIONS)]
+    values += [labelled(q, "no idea", False) for q in QUESTIONS]
+    result = placed(read(write(tmp_path / "kto.jsonl", values)))
+    (tmp_path / "run/3_examples").mkdir(parents=True)
+    write_records(tmp_path / "run/3_examples/train.parquet", result.examples, Example)
+    write_records(tmp_path / "run/3_examples/preferences.parquet", result.pairs, PreferencePair)
+    convert_set(tmp_path / "run", "kto", tmp_path / "out.jsonl", {})
+    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    plain = {(r["prompt"][-1]["content"] if isinstance(r["prompt"], list) else r["prompt"], r["completion"], r["label"]) for r in out}  # fmt: skip
+    assert plain == {(v["prompt"], v["completion"], v["label"]) for v in values}
 
 
 def test_a_chat_is_cut_after_its_last_reply_and_one_without_is_kept_aside(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ _SIDES: tuple[Split, ...] = ("test", "validation", "train")
 _SHOWN = 5
 _KINDS: dict[FormatName, str] = {
     "question-answer": "qa", "alpaca": "instruction", "prompt-completion": "instruction", "chat": "chat",
-    "sharegpt": "chat", "examples": "qa",
+    "sharegpt": "chat", "examples": "qa", "kto": "instruction",
 }  # fmt: skip
 
 
@@ -84,16 +84,9 @@ def fingerprint(sets: dict[str, DataSettings]) -> dict[str, JsonValue]:
 
 
 def _opened(files: Sequence[Path], entry: DataSettings) -> ItemReader:
-    """A reader whose format is known; raises DatasetError for one that cannot be trained on."""
+    """A reader whose format is known; raises DatasetError for one that cannot be told."""
     reader = ItemReader(files, entry.column_mapping, _OPTION)
     next(iter(reader), None)
-    if reader.schema is not None and reader.schema.format.name == "kto":
-        raise DatasetError(
-            "rows with KTO labels cannot be trained on yet",
-            where=entry.path,
-            found=reader.schema.explain(),
-            fix=f"Make pairs of what has both labels: fieldwise data convert {entry.path} --to preference --out pairs.jsonl; or keep the replies labelled true: --to chat --out liked.jsonl.",
-        )
     return reader
 
 
@@ -104,7 +97,7 @@ def _name_of(name: str, root: Path, file: Path) -> str:
 def read_own(sets: dict[str, DataSettings]) -> OwnRows:
     """Read every set; rows that cannot be trained on are among `rejected`.
 
-    Raises DatasetError for a set that cannot be used at all: formats that are not clear, KTO labels, no usable row.
+    Raises DatasetError for a set that cannot be used at all: formats that are not clear, no usable row.
     """
     own = OwnRows()
     for name, entry in sets.items():
@@ -117,7 +110,9 @@ def read_own(sets: dict[str, DataSettings]) -> OwnRows:
         for split, files in splits.files.items():
             reader = _opened(files, entry)
             sides = (entry.split,) if entry.split != "auto" else _sides(split, given)
-            own.rows += _rows_of(reader, name, Path(entry.path), sides, own.rejected)
+            found, unpaired = by_label(_rows_of(reader, name, Path(entry.path), sides, own.rejected))
+            own.rows += found
+            own.rejected += unpaired
             if reader.schema is not None:
                 told[split] = reader.schema.explain()
                 say(f"  {name}{'' if split == ALL else f', {split}'}: {reader.schema.explain()}")
@@ -163,6 +158,39 @@ def _rows_of(
             rejected.append(_rejection(place, *fault))
         else:
             yield OwnRow(place, item, item.kind or _KINDS.get(form, form), sides)
+
+
+def by_label(rows: Iterable[OwnRow]) -> tuple[list[OwnRow], list[Rejection]]:
+    """Return rows with KTO labels as what a training takes, and those it has no use for; rows without stay as they are.
+
+    A reply labelled true is an example. One labelled false is the rejected side of a pair with a liked reply to the
+    same prompt, the first against the first, and so on; where none is left it is set aside: it must never be taught.
+    """
+    found: list[OwnRow] = []
+    liked: dict[Conversation, list[Item]] = {}
+    disliked: dict[Conversation, list[OwnRow]] = {}
+    for row in rows:
+        if row.item.label is False:
+            disliked.setdefault(row.item.prompt, []).append(row)
+            continue
+        found.append(row)
+        if row.item.label:
+            liked.setdefault(row.item.prompt, []).append(row.item)
+    rejected: list[Rejection] = []
+    for prompt, others in disliked.items():
+        good = liked.get(prompt, [])
+        for number, row in enumerate(others):
+            if number >= len(good):
+                told = "labelled false, and no liked reply to the same prompt is left to set against it"
+                rejected.append(_rejection(row.place, "no_counterpart", told))
+            elif good[number].said.split() == row.item.said.split():
+                rejected.append(_rejection(row.place, "same_sides", "labelled true and false at once"))
+            else:
+                item = good[number]
+                sides = (item.conversations[0], row.item.conversations[0])
+                pair = replace(item, conversations=sides, rejected=row.item.said, label=None)
+                found.append(replace(row, item=pair))
+    return found, rejected
 
 
 def _unfit(item: Item) -> tuple[str, str] | None:
