@@ -16,6 +16,9 @@ _FIELDS = frozenset(["field", "item", "detail", "property", "label", "informatio
 _EMPTY = frozenset(["", "-", "--", "—", "–", "n/a", "N/A", "none"])
 _MARKUP = re.compile(r"\[!\w+\]|\{[%{]|<[/a-z]|https?://|\]\(|`|&#|\*\*|__|\s--\s|/s/|\s-\s\S.*\s-\s")
 _RUN_IN = re.compile(r"^(.{8,}?)[ :.]+\1\b", re.I)  # a heading that was joined to the sentence below it
+_JOINED = re.compile(
+    r"[a-z’'] (?:You|We|They|If|To|This|These|Your|Our|For|When|After|Before)(?:['’]\w+)? |\b(?:below|above) [A-Z]"
+)  # likewise
 _SHOUTED = re.compile(r"(?:[A-Z&.,]{2,}[ &]*){3,}")
 _CUT = re.compile(r"\b(?:[A-Z]\.)+$|\b(?:Inc|Ltd|Corp|Co|No|Nos|vs|Dr|Mr|Mrs|Ms|St|Sec|Art|Fig|approx|incl)\.$")
 _WORDS = re.compile(r"[A-Za-z]{2,}")
@@ -137,7 +140,8 @@ def _listings(lines: list[str], names: set[str]) -> tuple[Listing, ...]:
             plain = all(not _MARKUP.search(item) and len(item.split()) <= 40 for item in items)
             if lead.endswith(":") and plain and (in_order or not any(numbers)) and not (is_last and _is_cut(items[-1])):
                 head = sentences(lead)[-1].text
-                found.append(Listing(head.rstrip(":").strip(), items, in_order))
+                if not _JOINED.search(head):
+                    found.append(Listing(head.rstrip(":").strip(), items, in_order))
         n = m
     return tuple(found)
 

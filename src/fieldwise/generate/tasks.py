@@ -111,7 +111,7 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
     usable = [
         n
         for n, (_, s) in enumerate(found)
-        if not depends(s) and 8 <= len(s.split()) <= 40 and stems[n] and _is_statement(s)
+        if not depends(s) and 8 <= len(s.split()) <= 40 and stems[n] and _is_statement(s) and not _SENDS_ON.match(s)
     ]
     if len(usable) < 2 or usable[0] > 0:
         return []
@@ -124,6 +124,8 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
     return [_Part(found[n][1], (found[n][1],), found[n][0]) for n in sorted(chosen)] if len(chosen) > 1 else []
 
 
+_SENDS_ON = re.compile(r"(?:Find out|Learn|See|Read|Click|Visit|Watch|Check out|Download|Contact|Go to|Follow)\b|.*\b(?:you (?:see|find)|listed|shown) there\b", re.I)  # fmt: skip
+"""What sends its reader elsewhere says nothing of the matter."""
 _FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|must|may|might|can|cannot|could|will|would|should|shall|do|does|did|don't|doesn't)\b|n't\b")  # fmt: skip
 
 
@@ -156,6 +158,8 @@ def _head(item: str) -> str:
 
 _COUNTED = re.compile(r"\b(?:count|number of|total|quantity|beds|hours|days|minutes|weeks|months|years|age|litres|price|amount)\b", re.I)  # fmt: skip
 _MOST_ROWS, _MOST_COLUMNS = 5, 6
+_OF_FIGURES = re.compile(r"\b(?:in (?:thousands|millions|billions)|thousands|millions|except|(?:years?|months|quarters?|period) ended|fiscal)\b|[$€£]", re.I)  # fmt: skip
+"""The corner of a table that tells of its figures, and not what its rows are."""
 _FACT_KINDS = frozenset(["duration", "deadline", "frequency", "time", "place", "figure", "person", "contact", "agent"])
 
 
@@ -225,7 +229,8 @@ def _of_form(table: Table, name: str) -> Iterator[Extracted]:
 
 def _of_table(table: Table, name: str, rng: random.Random) -> Iterator[Extracted]:
     is_by_year = all(label.isdigit() for label in table.header[1:])
-    header = ("item" if is_by_year or not table.header[0] else table.header[0], *table.header[1:])
+    is_unit = is_by_year or not table.header[0] or _OF_FIGURES.search(table.header[0])
+    header = ("item" if is_unit else table.header[0], *table.header[1:])
     keys = [key_of(h) for h in header]
     if len(set(keys)) < len(keys) or len(keys) > _MOST_COLUMNS:
         return
@@ -360,13 +365,18 @@ def _of_listing(chunk: Chunk, listing: Listing, material: Material, rng: random.
     if listing.is_numbered:
         task = f'List in order what stands under "{listing.lead}" in "{about(chunk)}", numbered.'
         yield _rewritten(chunk, task, [f"{n}. {item}" for n, item in enumerate(items, 1)], quotes, material, rng)
-    elif not any(re.search(r"[.;:!?]", item) for item in items) and sum(len(i.split()) for i in items) <= 50:
+    elif _leads(listing.lead) and not any(re.search(r"[.;:!?]", i) for i in items) and sum(len(i.split()) for i in items) <= 50:  # fmt: skip
         last = re.sub(r"^(?:and|or) ", "", items[-1])
         ahead = [re.sub(r",? (?:and|or)$", "", item) for item in items[:-1]]
         word = "or" if re.search(r"\bor$", items[-2]) else "and"
         said = f"{listing.lead}: {'; '.join(ahead)}; {word} {last}"
         task = f'Write the list "{listing.lead}" of "{about(chunk)}" as one sentence.'
         yield _rewritten(chunk, task, [said], quotes, material, rng)
+
+
+def _leads(lead: str) -> bool:
+    """Whether a lead-in and its items make a sentence: it has a verb."""
+    return _is_statement(lead) or re.search(r"\b(?:includes?|need|needs|like|such as|consists? of|contains?|covers?|offer|provide|qualify|serve|use)\b", lead) is not None  # fmt: skip
 
 
 def _rewritten(
