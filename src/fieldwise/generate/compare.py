@@ -68,7 +68,8 @@ def _sort(cell: str) -> tuple[bool, bool]:
 
 def lower_label(label: str) -> str:
     """The label of a column in the middle of a sentence."""
-    return label[:1].lower() + label[1:] if label[1:2].islower() or label[1:2] == " " else label
+    is_plain = label[1:] == label[1:].lower()
+    return label[:1].lower() + label[1:] if is_plain else label
 
 
 def _cited(

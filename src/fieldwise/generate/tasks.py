@@ -111,7 +111,13 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
     usable = [
         n
         for n, (_, s) in enumerate(found)
-        if not depends(s) and 8 <= len(s.split()) <= 40 and stems[n] and _is_statement(s) and not _SENDS_ON.match(s)
+        if not depends(s)
+        and 8 <= len(s.split()) <= 40
+        and stems[n]
+        and _is_statement(s)
+        and not _SENDS_ON.match(s)
+        and not _ADDS.match(s)
+        and not (n + 1 < len(found) and _TURNS.match(found[n + 1][1]))
     ]
     if len(usable) < 2 or usable[0] > 0:
         return []
@@ -124,7 +130,9 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
     return [_Part(found[n][1], (found[n][1],), found[n][0]) for n in sorted(chosen)] if len(chosen) > 1 else []
 
 
-_SENDS_ON = re.compile(r"(?:Find out|Learn|See|Read|Click|Visit|Watch|Check out|Download|Contact|Go to|Follow)\b|.*\b(?:you (?:see|find)|listed|shown) there\b", re.I)  # fmt: skip
+_ADDS, _TURNS = re.compile(r"(?:[\w'’-]+ ){1,4}also\b"), re.compile(r"(?:However|But|Yet)\b")
+"""What leans on the sentence before it, and what takes back some of it: neither goes without the other."""
+_SENDS_ON = re.compile(r"(?:Find out|Learn|See|Read|Click|Visit|Watch|Check out|Download|Contact|Go to|Follow)\b|.*\b(?:(?:you (?:see|find)|listed|shown) there|available (?:from|at|on))\b", re.I)  # fmt: skip
 """What sends its reader elsewhere says nothing of the matter."""
 _FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|must|may|might|can|cannot|could|will|would|should|shall|do|does|did|don't|doesn't)\b|n't\b")  # fmt: skip
 
@@ -367,15 +375,17 @@ def _of_listing(chunk: Chunk, listing: Listing, material: Material, rng: random.
         yield _rewritten(chunk, task, [f"{n}. {item}" for n, item in enumerate(items, 1)], quotes, material, rng)
     elif _leads(listing.lead) and not any(re.search(r"[.;:!?]", i) for i in items) and sum(len(i.split()) for i in items) <= 50:  # fmt: skip
         last = re.sub(r"^(?:and|or) ", "", items[-1])
-        ahead = [re.sub(r",? (?:and|or)$", "", item) for item in items[:-1]]
-        word = "or" if re.search(r"\bor$", items[-2]) else "and"
+        ahead = [re.sub(r",? (?:and/or|and|or)$", "", item) for item in items[:-1]]
+        word = "or" if re.search(r"(?<!/)\bor$", items[-2]) else "and"
         said = f"{listing.lead}: {'; '.join(ahead)}; {word} {last}"
         task = f'Write the list "{listing.lead}" of "{about(chunk)}" as one sentence.'
         yield _rewritten(chunk, task, [said], quotes, material, rng)
 
 
 def _leads(lead: str) -> bool:
-    """Whether a lead-in and its items make a sentence: it has a verb."""
+    """Whether a lead-in and its items make a sentence that says of whom it is true: it has a verb, and more than "you have a"."""
+    if re.fullmatch(r"(?:You|We|It|They) \w+(?: an?| the)?", lead):
+        return False
     return _is_statement(lead) or re.search(r"\b(?:includes?|need|needs|like|such as|consists? of|contains?|covers?|offer|provide|qualify|serve|use)\b", lead) is not None  # fmt: skip
 
 
