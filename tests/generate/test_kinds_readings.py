@@ -10,7 +10,7 @@ from fieldwise.generate.examples import Asked
 from fieldwise.generate.negatives import is_specific
 from fieldwise.generate.pairs import Pair
 from fieldwise.generate.sections import Section, read_section
-from fieldwise.generate.tasks import _central, _leads
+from fieldwise.generate.tasks import _CASE, _central, _leads
 from fieldwise.generate.tasks import _of_table as _extracted
 
 
@@ -98,3 +98,9 @@ def test_a_summary_sends_nobody_on_and_takes_nothing_that_is_taken_back() -> Non
 
 def test_a_label_with_capitals_of_its_own_keeps_them() -> None:
     assert (lower_label("Useful Lives"), lower_label("Age"), lower_label("EMEA")) == ("Useful Lives", "age", "EMEA")
+
+
+def test_a_list_within_a_condition_is_no_case_of_its_own() -> None:
+    listed = "If you’re wounded, injured, or fall ill while serving, you'll be sent to the board."
+    assert _CASE.match(listed) is None and _CASE.match("If the alarm rings, call the desk.") is not None
+    assert not _leads("Approved admissions tests for professional programs")

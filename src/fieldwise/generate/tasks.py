@@ -117,6 +117,7 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
         and _is_statement(s)
         and not _SENDS_ON.match(s)
         and not _ADDS.match(s)
+        and not (n and _POINTS_BACK.search(s))
         and not (n + 1 < len(found) and _TURNS.match(found[n + 1][1]))
     ]
     if len(usable) < 2 or usable[0] > 0:
@@ -130,9 +131,10 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
     return [_Part(found[n][1], (found[n][1],), found[n][0]) for n in sorted(chosen)] if len(chosen) > 1 else []
 
 
+_POINTS_BACK = re.compile(r"\b(?:this|these|such)(?: types? of)? (?!conditions?\b|disorders?\b|diseases?\b|syndromes?\b|polic|sections?\b|documents?\b|agreements?\b|terms\b|programs?\b|services?\b|as\b|guides?\b|pages?\b|websites?\b)\w+", re.I)  # fmt: skip
 _ADDS, _TURNS = re.compile(r"(?:[\w'’-]+ ){1,4}also\b"), re.compile(r"(?:However|But|Yet)\b")
 """What leans on the sentence before it, and what takes back some of it: neither goes without the other."""
-_SENDS_ON = re.compile(r"(?:Find out|Learn|See|Read|Click|Visit|Watch|Check out|Download|Contact|Go to|Follow)\b|.*\b(?:(?:you (?:see|find)|listed|shown) there|available (?:from|at|on))\b", re.I)  # fmt: skip
+_SENDS_ON = re.compile(r"(?:Find out|Learn|See|Read|Check|Call|Click|Visit|Watch|Check out|Download|Contact|Go to|Follow)\b|.*\b(?:(?:you (?:see|find)|listed|shown) there|available (?:from|at|on))\b", re.I)  # fmt: skip
 """What sends its reader elsewhere says nothing of the matter."""
 _FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|must|may|might|can|cannot|could|will|would|should|shall|do|does|did|don't|doesn't)\b|n't\b")  # fmt: skip
 
@@ -313,7 +315,9 @@ def _key_of_question(question: str) -> str:
 # ---------------------------------------------------------------- instruction
 
 _RULE_WORDS = ("must not", "may not", "must", "shall", "should", "required", "allowed", "risk")
-_CASE = re.compile(r"^(If|When|Unless|Once|Before|After) ([^,;:]{4,110}), (?!who\b|which\b|and\b|or\b)(.{6,200}?)\.$")
+_CASE = re.compile(
+    r"^(If|When|Unless|Once|Before|After) ([^,;:]{4,110}), (?!who\b|which\b|and\b|or\b|\w+,? (?:or|and) )(.{6,200}?)\.$"
+)
 _ACT = re.compile(
     r"^(?:(?:First|Then|Next|Now|Finally|Afterwards|After that),? )?(?:(?:do not|never|always) )?"
     r"(?:add|allow|apply|ask|attach|avoid|bring|call|carry|change|check|choose|clean|click|close|collect|complete|confirm|contact|count|cover|create|cut|dial|discard|draw|empty|ensure|enter|fill|find|follow|gather|get|give|go|hand|hang|help|hold|identify|include|inform|keep|leave|let|lift|lock|look|make|mark|measure|move|note|open|phone|place|plug|pour|prepare|press|print|pull|push|put|read|record|remove|repeat|replace|report|return|review|ring|rinse|save|say|scan|select|send|set|show|sign|start|stay|stop|store|submit|switch|take|tell|throw|tick|try|turn|use|visit|wait|wash|wear|wipe|write)\b"
@@ -382,11 +386,14 @@ def _of_listing(chunk: Chunk, listing: Listing, material: Material, rng: random.
         yield _rewritten(chunk, task, [said], quotes, material, rng)
 
 
+_VERB = re.compile(r"\b(?:includ(?:es?|ing)|needs?|like|such as|consists?|contains?|covers?|offers?|provides?|requires?|carries|keeps?|takes?|wants?|gives?|pays?|gets?|sends?|shows?|served?|uses?|qualif(?:y|ies)|choose|put|apply|file|means?|agrees?)\b")  # fmt: skip
+
+
 def _leads(lead: str) -> bool:
     """Whether a lead-in and its items make a sentence that says of whom it is true: it has a verb, and more than "you have a"."""
     if re.fullmatch(r"(?:You|We|It|They) \w+(?: an?| the)?", lead):
         return False
-    return _is_statement(lead) or re.search(r"\b(?:includes?|need|needs|like|such as|consists? of|contains?|covers?|offer|provide|qualify|serve|use)\b", lead) is not None  # fmt: skip
+    return bool(_FINITE.search(lead) or _ACT.match(lead) or _VERB.search(lead))
 
 
 def _rewritten(
