@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from fieldwise.generate.kinds import Further, kind_of, limited, make_further, te
 from fieldwise.generate.lengths import length_bias
 from fieldwise.generate.preferences import pairs_of_kinds, preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
-from fieldwise.generate.rules import pairs_of_chunk
+from fieldwise.generate.rules import judged_pairs, pairs_of_chunk
 from fieldwise.generate.settings import QUESTION_KINDS, GenerateSettings
 from fieldwise.generate.split import Split, leakage, split_documents
 from fieldwise.generate.teacher import Taught, budget_spent, open_teacher, teach
@@ -64,7 +64,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
         retriever = open_index(chunks, step.run.path / "2_chunks" / "index", retrieve)
         taught = _teach(chunks, sides, settings, retriever, step)
         if len(taught.asked) + own.examples < _LEAST_PAIRS:
-            raise _too_few(taught, len(chunks), settings, own.examples)
+            raise _too_few(taught, chunks, settings, own.examples, step.seed)
         maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
         evolved = _evolved(taught, settings, retrieve, step)
         every = evolve.beside_parents(taught.asked, evolved.made)
@@ -103,7 +103,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     facts = preferred.facts
     if settings.evolutions is not None:
         facts = {**facts, "evolutions": {**evolved.facts, "examples": len(parents)}}
-    return _write(step, made, chunks, sides, own, facts)
+    return _write(step, made, chunks, sides, own, facts, settings)
 
 
 class _Preferred(NamedTuple):
@@ -283,18 +283,32 @@ def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: Genera
     return Taught(asked, rejected=rejected)
 
 
-def _too_few(taught: Taught, chunks: int, settings: GenerateSettings, rows: int) -> DatasetError:
-    found = f"{len(taught.asked)} questions from {chunks} chunks"
+def _too_few(taught: Taught, chunks: Sequence[Chunk], settings: GenerateSettings, rows: int, seed: int) -> DatasetError:
+    """The error that says which rule left the questions out, and shows some."""
+    found = f"{len(taught.asked)} questions from {len(chunks)} chunks"
     if settings.data:
         found += f", {rows} rows of generate.data"
     fix = "Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens."
-    if (settings.teacher != "rules" or settings.judge is not None) and taught.rejected:
-        reasons = Counter(r.reason for r in taught.rejected).most_common()
+    left_out = taught.rejected
+    if settings.teacher == "rules" and settings.judge is None:
+        left_out = _doubted(chunks, settings, seed)
+    if left_out:
+        reasons = Counter(r.reason for r in left_out).most_common()
         found += f"; left out: {', '.join(f'{n} {reason}' for reason, n in reasons)}"
-        worst = [r for r in taught.rejected if r.reason == reasons[0][0]][:_SHOWN]
+        worst = [r for r in left_out if r.reason == reasons[0][0]][:_SHOWN]
         found += "".join(f"\n  {r.reason}: {r.detail[:200]}" for r in worst)
-        fix = f"\n{fix} If it is the fault of teacher or judge, take another model."
+        fix = f"\n{fix}" + ("" if settings.teacher == "rules" and settings.judge is None else " If it is the fault of teacher or judge, take another model.")  # fmt: skip
     return DatasetError("the documents gave too few questions to train on", where="generate", found=found, fix=fix)
+
+
+def _doubted(chunks: Sequence[Chunk], settings: GenerateSettings, seed: int) -> list[Rejection]:
+    """The pairs that the rules made and their checks left out, each with its rule."""
+    return [
+        Rejection(stage="generate", item=chunk.id, reason=fault, detail=f"{pair.question} | {pair.answer}")
+        for chunk in chunks
+        for pair, fault in judged_pairs(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)
+        if fault is not None
+    ]
 
 
 def _examples(
@@ -374,6 +388,7 @@ def _write(
     sides: dict[str, Split],
     own: OwnRows,
     preferred: dict[str, JsonValue],
+    settings: GenerateSettings,
 ) -> dict[str, JsonValue]:
     examples, pairs, rejected, taught, further, reviews, evolutions = made
     counts: dict[str, int] = {}
@@ -418,10 +433,20 @@ def _write(
     write_json(step.out("3_examples/card.json"), facts)
     with atomic(step.out("3_examples/review.csv")) as path:
         review.write_sheet(path, examples)
+    _tell_empty(counts, settings, len(sides))
     say(
         f"  {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples, {len(pairs)} preference pairs; {len(covered)} of {len(chunks)} chunks covered"
     )
     return facts
+
+
+def _tell_empty(counts: Mapping[str, int], settings: GenerateSettings, documents: int) -> None:
+    shares = {"validation": settings.split.validation, "test": settings.split.test}
+    if empty := [name for name, share in shares.items() if share and not counts[name]]:
+        of = f"{documents} documents" if settings.from_documents else "the rows"
+        say(
+            f"  nothing is held out for {' and '.join(empty)}: {of} are too few for generate.split, which needs three that are not nearly the same; add some, or name questions of your own with evaluate.questions and evaluate.development"
+        )
 
 
 def _sets_used(own: OwnRows, made: _Made) -> dict[str, JsonValue]:
