@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 
 from fieldwise.cli import main
-from fieldwise.data.conversion import convert_set
 from fieldwise.errors import DatasetError, RecipeError
 from fieldwise.generate.rows import OwnRows, Placed, fingerprint, place, read_own
 from fieldwise.generate.settings import DataSettings, GenerateSettings, SplitSettings
 from fieldwise.pipeline import choose, require_outside
 from fieldwise.prompts import closed_prompt, grounded_prompt
 from fieldwise.recipe import Recipe, load_recipe, missing_places
-from fieldwise.records import Example, Message, PreferencePair
+from fieldwise.records import Example, Message, RatedReply
 from fieldwise.run import RunFolder
-from fieldwise.tables import read_records, write_records
+from fieldwise.tables import read_records
 
 THINGS = ("fire door", "badge", "trolley", "fridge log", "bed rail", "lift key", "spill kit", "name band")
 DEEDS = ("checked", "cleaned", "replaced", "signed", "counted", "locked", "weighed")
@@ -174,50 +173,14 @@ def test_a_set_of_which_nothing_is_left_says_why_and_shows_rows(tmp_path: Path) 
     assert str(e.value).count("answer is empty") == 5
 
 
-def labelled(prompt: str, completion: str, label: bool) -> dict[str, Any]:
-    return {"prompt": prompt, "completion": completion, "label": label}
-
-
-def test_liked_replies_are_taught_and_disliked_ones_only_set_against_them(tmp_path: Path) -> None:
-    values = [labelled(q, f"room {n}", True) for n, q in enumerate(QUESTIONS)]
-    values += [labelled(q, "no idea", False) for q in QUESTIONS[:30]]
-    values += [labelled("Why is that so?", "Just because.", False), labelled(QUESTIONS[0], "a second no", False)]
-    values += [labelled(QUESTIONS[40], "room  40", False)]
-    own = read(write(tmp_path / "kto.jsonl", values))
-    result = placed(own)
-    assert len(result.examples) == len(QUESTIONS) and len(result.pairs) == 30
-    assert not any(e.answer in ("no idea", "Just because.") for e in result.examples)
-    assert (result.pairs[0].chosen, result.pairs[0].rejected) == ("room 0", "no idea")
-    assert result.pairs[0].document_ids == ("kto.jsonl:57",)  # the place of the label; its counterpart is an example
-    assert sorted((r.item, r.reason) for r in own.rejected) == [
-        ("kto.jsonl:87", "no_counterpart"),
-        ("kto.jsonl:88", "no_counterpart"),
-        ("kto.jsonl:89", "same_sides"),
-    ]
-    for pair in result.pairs:
-        assert side_of(result, pair.prompt[-1].content) == pair.split
-
-
-def test_labels_that_are_all_false_teach_nothing_and_say_so(tmp_path: Path) -> None:
-    values = [labelled(q, "no idea", False) for q in QUESTIONS]
-    with pytest.raises(
-        DatasetError, match=r"no row can be trained on, found no_counterpart 56 \(kto.jsonl:1: labelled"
-    ):
-        read(write(tmp_path / "kto.jsonl", values))
-
-
-def test_labels_come_back_out_of_what_was_made_of_them(tmp_path: Path) -> None:
-
-    values = [labelled(q, f"room {n}", True) for n, q in enumerate(QUESTIONS)]
-    values += [labelled(q, "no idea", False) for q in QUESTIONS]
-    result = placed(read(write(tmp_path / "kto.jsonl", values)))
-    (tmp_path / "run/3_examples").mkdir(parents=True)
-    write_records(tmp_path / "run/3_examples/train.parquet", result.examples, Example)
-    write_records(tmp_path / "run/3_examples/preferences.parquet", result.pairs, PreferencePair)
-    convert_set(tmp_path / "run", "kto", tmp_path / "out.jsonl", {})
-    out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    plain = {(r["prompt"][-1]["content"] if isinstance(r["prompt"], list) else r["prompt"], r["completion"], r["label"]) for r in out}  # fmt: skip
-    assert plain == {(v["prompt"], v["completion"], v["label"]) for v in values}
+def test_labelled_rows_become_rated_replies_and_no_examples(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Why {n}, and what of it?", "completion": f"So {n}", "label": n % 2 == 0} for n in range(4)]
+    own = read(write(tmp_path / "kto.jsonl", rows))
+    found = placed(own)
+    assert own.examples == 0 and not found.examples and not found.pairs
+    assert sorted((r.reply, r.is_wanted) for r in found.ratings) == [(f"So {n}", n % 2 == 0) for n in range(4)]
+    first = next(r for r in found.ratings if r.reply == "So 0")
+    assert first.prompt[-1].content == "Why 0, and what of it?" and first.document_ids == ("kto.jsonl:1",)
 
 
 def test_a_chat_is_cut_after_its_last_reply_and_one_without_is_kept_aside(tmp_path: Path) -> None:
@@ -313,6 +276,34 @@ def test_the_stage_trains_on_rows_alone_and_traces_them(tmp_path: Path, capsys: 
     found = json.loads(capsys.readouterr().out)
     assert [n["id"] for n in found["used_in"]["example"]] == [train[0].id]
     assert [n["id"] for n in found["made_from"]["document"]] == ["own.jsonl"]
+
+
+def test_the_stage_keeps_rated_replies_apart_and_traces_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/log.md").write_text("# Log\n\nThe log is kept for 14 days in the ward office by the clerk.\n" * 3)
+    write(tmp_path / "own.jsonl", rows())
+    thumbs = [
+        {"prompt": f"{q} Say it in a word.", "completion": f"Word {n}", "label": n % 2 == 0}
+        for n, q in enumerate(QUESTIONS[:20])
+    ]
+    write(tmp_path / "thumbs.jsonl", thumbs)
+    generate = "generate: {from_documents: false, data: [own.jsonl, thumbs.jsonl]}\n"
+    path = recipe(tmp_path, f"collect: {{sources: [docs]}}\nretrieve: {{embedding: none}}\n{generate}")
+    run = tmp_path / "run"
+    assert main(["run", "--config", str(path), "--run", str(run), "--end", "3"]) == 0
+    assert "20 rated replies, 10 wanted: learnt from with train.preference.method=kto" in capsys.readouterr().err
+    kept = list(read_records(run / "3_examples/ratings.parquet", RatedReply))
+    assert len(kept) == 20 and sum(r.is_wanted for r in kept) == 10
+    card = json.loads((run / "3_examples/card.json").read_text())
+    assert card["rated_replies"] == {"unwanted": 10, "wanted": 10}
+    assert sum(card["data"]["thumbs.jsonl"]["used"].values()) == 20
+    assert main(["trace", kept[0].document_ids[0], "--run", str(run), "--json"]) == 0
+    assert kept[0].id in [n["id"] for n in json.loads(capsys.readouterr().out)["used_in"]["preference"]]
+    path.write_text(path.read_text().replace(", thumbs.jsonl", ""))
+    assert main(["run", "--config", str(path), "--run", str(run), "--end", "3"]) == 0
+    assert not (run / "3_examples/ratings.parquet").exists()  # none of an earlier recipe is learnt from
 
 
 def test_too_few_rows_to_train_on_are_told(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ class _Doctor:
 
     @property
     def _is_preference(self) -> bool:
-        return any(s.format.name == "preference" for s in self.schemas.values())
+        return any(s.format.name in ("preference", "kto") for s in self.schemas.values())
 
     # ------------------------------------------------------------ reading
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from fieldwise.generate.settings import DataSettings, SplitSettings
 from fieldwise.generate.split import Split, split_documents
 from fieldwise.hashing import sha256_file, sha256_text
 from fieldwise.progress import say, track
-from fieldwise.records import Conversation, Example, Phase, PreferencePair, Rejection
+from fieldwise.records import Conversation, Example, Phase, PreferencePair, RatedReply, Rejection
 from fieldwise.rows.formats import FormatName, Item, RowFault
 from fieldwise.rows.items import Guessed, ItemReader, Unread
 from fieldwise.rows.near import NearGroups
@@ -32,7 +32,7 @@ _SIDES: tuple[Split, ...] = ("test", "validation", "train")
 _SHOWN = 5
 _KINDS: dict[FormatName, str] = {
     "question-answer": "qa", "alpaca": "instruction", "prompt-completion": "instruction", "chat": "chat",
-    "sharegpt": "chat", "examples": "qa", "kto": "instruction",
+    "sharegpt": "chat", "examples": "qa",
 }  # fmt: skip
 
 
@@ -61,8 +61,8 @@ class OwnRows:
 
     @property
     def examples(self) -> int:
-        """How many of the rows are examples; the others are preference pairs."""
-        return sum(row.item.rejected is None for row in self.rows)
+        """How many of the rows are examples; the others are preference pairs and rated replies."""
+        return sum(row.item.rejected is None and row.item.label is None for row in self.rows)
 
 
 # ---------------------------------------------------------------- reading
@@ -84,7 +84,7 @@ def fingerprint(sets: dict[str, DataSettings]) -> dict[str, JsonValue]:
 
 
 def _opened(files: Sequence[Path], entry: DataSettings) -> ItemReader:
-    """A reader whose format is known; raises DatasetError for one that cannot be told."""
+    """A reader whose format is known; raises DatasetError for one that is not clear."""
     reader = ItemReader(files, entry.column_mapping, _OPTION)
     next(iter(reader), None)
     return reader
@@ -110,9 +110,7 @@ def read_own(sets: dict[str, DataSettings]) -> OwnRows:
         for split, files in splits.files.items():
             reader = _opened(files, entry)
             sides = (entry.split,) if entry.split != "auto" else _sides(split, given)
-            found, unpaired = by_label(_rows_of(reader, name, Path(entry.path), sides, own.rejected))
-            own.rows += found
-            own.rejected += unpaired
+            own.rows += _rows_of(reader, name, Path(entry.path), sides, own.rejected)
             if reader.schema is not None:
                 told[split] = reader.schema.explain()
                 say(f"  {name}{'' if split == ALL else f', {split}'}: {reader.schema.explain()}")
@@ -160,39 +158,6 @@ def _rows_of(
             yield OwnRow(place, item, item.kind or _KINDS.get(form, form), sides)
 
 
-def by_label(rows: Iterable[OwnRow]) -> tuple[list[OwnRow], list[Rejection]]:
-    """Return rows with KTO labels as what a training takes, and those it has no use for; rows without stay as they are.
-
-    A reply labelled true is an example. One labelled false is the rejected side of a pair with a liked reply to the
-    same prompt, the first against the first, and so on; where none is left it is set aside: it must never be taught.
-    """
-    found: list[OwnRow] = []
-    liked: dict[Conversation, list[Item]] = {}
-    disliked: dict[Conversation, list[OwnRow]] = {}
-    for row in rows:
-        if row.item.label is False:
-            disliked.setdefault(row.item.prompt, []).append(row)
-            continue
-        found.append(row)
-        if row.item.label:
-            liked.setdefault(row.item.prompt, []).append(row.item)
-    rejected: list[Rejection] = []
-    for prompt, others in disliked.items():
-        good = liked.get(prompt, [])
-        for number, row in enumerate(others):
-            if number >= len(good):
-                told = "labelled false, and no liked reply to the same prompt is left to set against it"
-                rejected.append(_rejection(row.place, "no_counterpart", told))
-            elif good[number].said.split() == row.item.said.split():
-                rejected.append(_rejection(row.place, "same_sides", "labelled true and false at once"))
-            else:
-                item = good[number]
-                sides = (item.conversations[0], row.item.conversations[0])
-                pair = replace(item, conversations=sides, rejected=row.item.said, label=None)
-                found.append(replace(row, item=pair))
-    return found, rejected
-
-
 def _unfit(item: Item) -> tuple[str, str] | None:
     if not any(m.role == "assistant" for m in item.conversations[0]):
         return "no_reply", "no reply of the assistant: there is nothing to learn"
@@ -229,6 +194,7 @@ class Placed(NamedTuple):
 
     examples: list[Example]
     pairs: list[PreferencePair]
+    ratings: list[RatedReply]
     made: list[Example]
     rejected: list[Rejection]
 
@@ -310,19 +276,22 @@ def _records(rows: Sequence[OwnRow], sides: dict[str, Split], kept: list[Example
     seen = {e.id for e in kept}
     examples: list[Example] = []
     pairs: list[PreferencePair] = []
+    ratings: list[RatedReply] = []
     for row in rows:
         if (side := sides.get(row.place)) is None:
             continue
-        record = _example(row, side) if row.item.rejected is None else _pair(row, side)
+        record = _record(row, side)
         if record.id in seen:
             rejected.append(_rejection(row.place, "duplicate", "the same row stands before it"))
             continue
         seen.add(record.id)
         if isinstance(record, Example):
             examples.append(record)
-        else:
+        elif isinstance(record, PreferencePair):
             pairs.append(record)
-    return Placed(examples, pairs, kept, rejected)
+        else:
+            ratings.append(record)
+    return Placed(examples, pairs, ratings, kept, rejected)
 
 
 def _shares(settings: SplitSettings, allowed: tuple[Split, ...]) -> SplitSettings:
@@ -352,6 +321,12 @@ def _tell(own: OwnRows, rejected: Sequence[Rejection], gone: int) -> None:
 
 
 # ---------------------------------------------------------------- records
+
+
+def _record(row: OwnRow, side: Split) -> Example | PreferencePair | RatedReply:
+    if row.item.rejected is not None:
+        return _pair(row, side)
+    return _example(row, side) if row.item.label is None else _rating(row, side)
 
 
 def _example(row: OwnRow, side: Split) -> Example:
@@ -391,6 +366,19 @@ def _pair(row: OwnRow, side: Split) -> PreferencePair:
         rejected=row.item.rejected,
         judge="data",
         reason="the data set prefers the other answer",
+        document_ids=(row.place,),
+        split=side,
+    )
+
+
+def _rating(row: OwnRow, side: Split) -> RatedReply:
+    assert row.item.label is not None
+    conversation = _up_to_reply(row.item.conversations[0])
+    return RatedReply.make(
+        prompt=conversation[:-1],
+        reply=conversation[-1].content,
+        is_wanted=row.item.label,
+        judge="data",
         document_ids=(row.place,),
         split=side,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fieldwise.errors import ModelError
 from fieldwise.prompts import joined, same_passages
-from fieldwise.records import Conversation, Example, PreferencePair
+from fieldwise.records import Conversation, Example, PreferencePair, RatedReply
 from fieldwise.tables import read_records
 from fieldwise.train.hardware import Training, device_for, preset_for, this_machine
 from fieldwise.train.memory import MemoryPlan, Work
@@ -98,19 +98,27 @@ def _preference_measured(
 ) -> Callable[[MemoryPlan], Work]:
     path = run / "3_examples/preferences.parquet" if run is not None else None
     pairs = list(read_records(path, PreferencePair)) if path is not None and path.exists() else []
-    if not pairs:
-        return lambda p: Work(2 * p.micro_batch, p.max_length, 2 * p.micro_batch * _ANSWER_TOKENS)
-    prompts = [_size(p.prompt, count) for p in pairs]
-    answers = [count((p.chosen, p.rejected)) for p in pairs]
-    wholes = [[prompt + n + _TOKENS_A_MESSAGE for n in sides] for prompt, sides in zip(prompts, answers, strict=True)]
+    sides = 1 if settings.preference.method == "kto" else 2
+    ratings = _ratings(run) if sides == 1 else []
+    if not pairs and not ratings:
+        return lambda p: Work(sides * p.micro_batch, p.max_length, sides * p.micro_batch * _ANSWER_TOKENS)
+    prompts = [_size(said, count) for said in (*(p.prompt for p in pairs), *(r.prompt for r in ratings))]
+    answers = [count((p.chosen, p.rejected)) for p in pairs] + [count((r.reply,)) for r in ratings]
+    wholes = [[prompt + n + _TOKENS_A_MESSAGE for n in said] for prompt, said in zip(prompts, answers, strict=True)]
+    number = len(wholes) if sides == 2 else sum(map(len, wholes))
     extent = Extent(
-        max(max(sides) for sides in wholes),
-        max(max(sides) for sides in answers) + _TOKENS_A_MESSAGE,
-        sum(map(sum, wholes)) / len(wholes),
+        max(map(max, wholes)),
+        max(map(max, answers)) + _TOKENS_A_MESSAGE,
+        sum(map(sum, wholes)) / number,
     )
     return lambda plan: preference_work(
-        extent._replace(longest=min(extent.longest, plan.max_length)), len(pairs), settings.preference, plan
+        extent._replace(longest=min(extent.longest, plan.max_length)), number, settings.preference, plan
     )
+
+
+def _ratings(run: Path | None) -> list[RatedReply]:
+    path = run / "3_examples/ratings.parquet" if run is not None else None
+    return list(read_records(path, RatedReply)) if path is not None and path.exists() else []
 
 
 def _size(conversation: Conversation, count: Callable[[Iterable[str]], list[int]]) -> int:

@@ -47,6 +47,9 @@ class MemoryPlan:
     rank: int | None  # None trains all weights
     target_modules: str | tuple[str, ...] = "all-linear"
     device: Literal["cpu", "cuda"] = "cpu"
+    reference: Literal["none", "precomputed", "beside"] = "none"  # the weights at the start, where the loss knows them
+    unit: Literal["rows", "pairs", "replies"] = "rows"
+    least_micro: int = 1  # what the loss compares within must be in memory at once
 
     @property
     def effective_batch(self) -> int:
@@ -133,6 +136,8 @@ def activations(shape: Shape, plan: MemoryPlan, work: Work) -> float:
     transient = tokens * (4 * (4 if not plan.bfloat16 else 2) * shape.intermediate + 16 * shape.hidden)
     stream = 4.0 * shape.hidden * tokens
     slack = _SLACK if plan.packing else _SLACK_OF_PAIRS
+    if plan.reference == "beside":  # a forward pass of the same rows while those of the policy are kept
+        transient += tokens * (2 * (2 if plan.bfloat16 else 4) * shape.intermediate + 8 * shape.hidden)
     if plan.activation_checkpointing:
         return slack * (shape.layers * stream + layer + transient)
     return slack * (shape.layers * layer + 2 * stream + transient)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
@@ -16,6 +16,7 @@ from fieldwise.train.shape import Shape
 
 _SHARE = 0.95  # of the memory may be planned for: the system and other programs need a little
 _SHORTEST = 256  # tokens; a shorter row holds no passage with its question
+_REFERENCES = {"precomputed": "reference scored beforehand", "beside": "reference scored in every step"}
 _NF4_BLOCK = 64  # bitsandbytes computes wrong shapes where the inputs of a layer are no multiple
 
 
@@ -41,6 +42,7 @@ class Fitted(NamedTuple):
             "arithmetic": "bfloat16" if plan.bfloat16 else "float32",
             "quantisation": plan.quantisation,
             "optimizer": plan.optimizer,
+            **({"reference": plan.reference} if plan.reference != "none" else {}),
             "estimated_peak_bytes": None if self.estimate is None else round(self.estimate.peak),
             "reasons": list(self.reasons),
         }
@@ -50,7 +52,8 @@ def first_plan(
     training: Training, settings: TrainSettings, own: SftSettings | PreferenceSettings, preset: Preset, device: Device
 ) -> MemoryPlan:
     """Return the plan of a preset with what the recipe fixes put in its place."""
-    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[training])
+    least = 2 if isinstance(own, PreferenceSettings) and own.method == "kto" else 1
+    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[training], least)
     if own.batch_size % micro:
         raise FieldwiseError(
             "the batch is no multiple of what is in memory at once",
@@ -71,7 +74,17 @@ def first_plan(
         rank=own.lora.rank,
         target_modules=own.lora.target_modules,
         device="cuda" if device.name == "cuda" else "cpu",
+        reference=_reference(own, preset),
+        unit="rows" if isinstance(own, SftSettings) else "pairs" if least == 1 else "replies",
+        least_micro=least,
     )
+
+
+def _reference(own: SftSettings | PreferenceSettings, preset: Preset) -> Literal["none", "precomputed", "beside"]:
+    if isinstance(own, SftSettings) or not own.has_reference:
+        return "none"
+    wanted = own.precompute_reference
+    return "precomputed" if (preset.precomputes_reference if wanted is None else wanted) else "beside"
 
 
 def fit(
@@ -166,8 +179,8 @@ def within(plan: MemoryPlan, effective: int) -> MemoryPlan:
 
 def smaller(plan: MemoryPlan) -> MemoryPlan | None:
     """Return the plan to try once after memory ran out: half as much at once, the same effective batch; None if there is none."""
-    if plan.micro_batch > 1:
-        return _with_micro(plan, _divisor(plan.effective_batch, plan.micro_batch // 2))
+    if (micro := _fewer(plan, plan.micro_batch)) is not None:
+        return _with_micro(plan, micro)
     if not plan.activation_checkpointing:
         return replace(plan, activation_checkpointing=True)
     return None
@@ -176,13 +189,14 @@ def smaller(plan: MemoryPlan) -> MemoryPlan | None:
 def told(fitted: Fitted, training: Training) -> str:
     """Return the plan in one line for people."""
     plan = fitted.plan
-    rows = "packed rows" if plan.packing else "rows" if training == "sft" else "pairs"
+    rows = "packed rows" if plan.packing else plan.unit
     parts = [
         f"{plan.micro_batch} x {plan.accumulation} {rows} of {plan.max_length} tokens a step",
         f"{plan.quantisation if plan.quantisation != 'none' else plan.weights} weights",
         f"{'bfloat16' if plan.bfloat16 else 'float32'} arithmetic",
         plan.optimizer,
         *(["activation checkpointing"] if plan.activation_checkpointing else []),
+        *([_REFERENCES[plan.reference]] if plan.reference in _REFERENCES else []),
     ]
     text = f"{training}: {', '.join(parts)}"
     if fitted.estimate is not None:
@@ -196,10 +210,12 @@ def _open_changes(
     own: SftSettings | PreferenceSettings, settings: TrainSettings, plan: MemoryPlan, machine: Machine
 ) -> Iterator[tuple[Callable[[MemoryPlan], MemoryPlan], str]]:
     """What may be changed without asking, the least costly first: each gives the same model but for rounding."""
+    if isinstance(own, PreferenceSettings) and own.precompute_reference is None and plan.reference == "beside":
+        yield lambda p: replace(p, reference="precomputed"), "reference scored beforehand to fit"
     if own.micro_batch_size is None:
         micro = plan.micro_batch
-        while micro > 1:
-            micro = _divisor(plan.effective_batch, micro // 2)
+        while (fewer := _fewer(plan, micro)) is not None:
+            micro = fewer
             yield lambda p, m=micro: _with_micro(p, m), f"{micro} at once to fit"  # type: ignore[misc]
     if settings.activation_checkpointing is None:
         yield lambda p: replace(p, activation_checkpointing=True), "activation checkpointing to fit"
@@ -238,9 +254,11 @@ def _remedy(
 def _levers(
     training: Training, plan: MemoryPlan, shape: Shape, machine: Machine
 ) -> Iterator[tuple[str, Callable[[MemoryPlan], MemoryPlan]]]:
+    if plan.reference == "beside":
+        yield f"train.{training}.precompute_reference=true", lambda p: replace(p, reference="precomputed")
     micro = plan.micro_batch
-    while micro > 1:
-        micro = _divisor(plan.effective_batch, micro // 2)
+    while (fewer := _fewer(plan, micro)) is not None:
+        micro = fewer
         yield f"train.{training}.micro_batch_size={micro}", lambda p, m=micro: _with_micro(p, m)  # type: ignore[misc]
     if not plan.activation_checkpointing:
         yield "train.activation_checkpointing=true", lambda p: replace(p, activation_checkpointing=True)
@@ -267,9 +285,17 @@ def _with_micro(plan: MemoryPlan, micro: int) -> MemoryPlan:
     return replace(plan, micro_batch=micro, accumulation=plan.effective_batch // micro)
 
 
-def _divisor(number: int, most: int) -> int:
-    """Return the largest divisor of a number that is not above `most`, at least 1."""
-    return next(n for n in range(max(1, min(number, most)), 0, -1) if number % n == 0)
+def _fewer(plan: MemoryPlan, micro: int) -> int | None:
+    """Return about half as many at once as a micro-batch has, None if there is no fewer."""
+    found = _divisor(plan.effective_batch, micro // 2, plan.least_micro)
+    return found if found < micro else None
+
+
+def _divisor(number: int, most: int, least: int = 1) -> int:
+    """Return the largest divisor of a number from `least` to `most`, else the smallest one above."""
+    below, above = range(max(least, min(number, most)), least - 1, -1), range(least, number + 1)
+    found: int = next(n for n in (*below, *above) if number % n == 0)
+    return found
 
 
 def _no_such_modules(training: Training, wanted: str, shape: Shape) -> ModelError:

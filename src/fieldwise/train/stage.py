@@ -14,7 +14,7 @@ from fieldwise.extras import require
 from fieldwise.files import sync, write_json
 from fieldwise.hashing import content_id, sha256_of_files
 from fieldwise.progress import say
-from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair, TrainingMethod
+from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair, RatedReply, TrainingMethod
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
 from fieldwise.train.forecast import require_base
@@ -29,11 +29,13 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each."""
     train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
-    every = read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair)
-    pairs = [p for p in every if p.split == "train"]
+    every = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
+    pairs, held = ([p for p in every if (p.split == "train") is side] for side in (True, False))
+    ratings = _ratings(step, settings)
     require_base(Path(base.path))
     preset, device, machine = _prepare_machine(settings)
-    say(f"  {len(train)} examples, {len(pairs)} preference pairs; {device.name}, {device.threads} threads")
+    rated = f", {len(ratings)} rated replies" if ratings else ""
+    say(f"  {len(train)} examples, {len(pairs)} preference pairs{rated}; {device.name}, {device.threads} threads")
     say(f"  {machine.described()}")
     facts: dict[str, JsonValue] = {
         "device": device.name,
@@ -60,10 +62,11 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     )
     sft = _record(step, outcome, "sft", "sft", base, None, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)
-    if settings.preference.enabled and pairs:
+    if settings.preference.enabled and (pairs or ratings):
+        start, under, parent = _start(settings, base, sft, sft_out)
         preference_out = step.out("4_adapters/preference")
         outcome = _finished(step, "preference") or train_preference(
-            sft_out / "merged",
+            start,
             pairs,
             settings.preference,
             device,
@@ -72,21 +75,42 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
             seed=step.seed,
             save_steps=settings.checkpoint_every_steps,
             tracker=step.tracker,
-            fitter=fitter("preference", sft_out / "merged"),
+            fitter=fitter("preference", start),
+            ratings=ratings,
+            held=[p for p in held if p.split == "validation"],
         )
-        merged = BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out))
         preferred = _record(
             step,
             outcome,
             "preference",
             settings.preference.method,
-            merged,
-            sft.id,
-            tuple(p.id for p in pairs),
+            under,
+            parent,
+            (*(p.id for p in pairs), *(r.id for r in ratings)),
             preference_out,
         )
         facts["preference"] = _facts(preferred, outcome)
     return facts
+
+
+def _ratings(step: StepRun, settings: TrainSettings) -> list[RatedReply]:
+    """The rated replies of the training split; none for a method that learns from pairs, which is said."""
+    path = step.run.path / "3_examples/ratings.parquet"
+    found = [r for r in read_records(path, RatedReply) if r.split == "train"] if path.exists() else []
+    if found and settings.preference.enabled and settings.preference.method != "kto":
+        say(f"  {len(found)} rated replies are not learnt from: train.preference.method=kto does")
+        return []
+    return found
+
+
+def _start(
+    settings: TrainSettings, base: BaseWeights, sft: Adapter, sft_out: Path
+) -> tuple[Path, BaseWeights, str | None]:
+    """The weights that the preference step begins with, what its adapter states as its base, and the adapter below it."""
+    if settings.preference.start == "base":
+        return Path(base.path), base, None
+    merged = sft_out / "merged"
+    return merged, BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out)), sft.id
 
 
 def sft_of(folder: Path) -> str:
