@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import FieldwiseError
 from fieldwise.hashing import sha256_file
+from fieldwise.progress import say
 from fieldwise.recipe import Recipe
 from fieldwise.records import BaseWeights
 from fieldwise.run import RunFolder, StepRun
