@@ -370,6 +370,11 @@ class Answer(Record):
     known_bits: float | None = Field(
         None, description="bits per byte of the known answer in place of this one, where it was asked for"
     )
+    gone: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda gone: not gone,
+        description="what became of cited documents that went while the answer was written; their citations are left out",
+    )
     finish_reason: Literal["stop", "length", "cancelled", "error"] = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ def test_what_is_shown_already_is_not_shown_twice(store: ChunkStore) -> None:
     store.put(entry("a.md", [f"fridge part {n}" for n in range(8)]))
     found = retriever(store, expand="neighbours").search("fridge part", 8)
     spans = sorted((p.chunk.start, p.chunk.end) for p in found)
-    assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
     assert sum(p.chunk.text.count("fridge") for p in found) == 8
 
 

@@ -381,10 +381,26 @@ class LocalStore:
         with self.catalogue.reading() as db:
             return db.documents(identity, after, count)
 
+    def count_for(self, identity: Identity) -> tuple[int, int]:
+        """Return how many documents and chunks are there for an identity."""
+        with self.catalogue.reading() as db:
+            return db.count_for(identity)
+
     def groups_of(self, uri: str, tenant: str = DEFAULT_TENANT) -> list[frozenset[str]]:
         """Return the access groups of what is there of a document; for whoever keeps the store, not for readers."""
         with self.catalogue.reading() as db:
             return db.groups_of(tenant, uri)
+
+    def versions(self, uri: str, tenant: str = DEFAULT_TENANT) -> list[StoredDocument]:
+        """Return what is there of a document, the latest last, with all its groups; for whoever keeps the store."""
+        with self.catalogue.reading() as db:
+            groups = frozenset[str]().union(*db.groups_of(tenant, uri))
+            return db.documents(Identity(tenant, groups), 0, 2**31, uri=uri)
+
+    def files_of(self, uri: str, tenant: str = DEFAULT_TENANT) -> list[str]:
+        """Return the SHA-256 of the files a document was read from; for whoever keeps the store."""
+        with self.catalogue.reading() as db:
+            return db.files_of(tenant, uri)
 
     def count_of_file(self, sha256: str) -> int:
         """Return how many documents were read from a file of this SHA-256; for whoever keeps the store."""

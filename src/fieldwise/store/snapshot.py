@@ -164,16 +164,35 @@ class Snapshot:
         return self.chunks([row[0] for row in rows], identity)
 
     def documents(
-        self, identity: Identity, after: int, count: int, document_id: str | None = None
+        self, identity: Identity, after: int, count: int, document_id: str | None = None, uri: str | None = None
     ) -> list[StoredDocument]:
-        """Return the documents that are there for this identity now, or the one of an id."""
+        """Return the documents that are there for this identity now, or those of an id or a uri."""
         groups = json.dumps(sorted(identity.groups))
         rows = self.db.execute(
             f"SELECT {_DOCUMENT_COLUMNS} FROM documents d WHERE d.number > ? AND d.removed IS NULL AND {ALLOWED} "
-            "AND (? IS NULL OR d.id = ?) ORDER BY d.number LIMIT ?",
-            (groups, after, identity.tenant, groups, document_id, document_id, count),
+            "AND (? IS NULL OR d.id = ?) AND (? IS NULL OR d.uri = ?) ORDER BY d.number LIMIT ?",
+            (groups, after, identity.tenant, groups, document_id, document_id, uri, uri, count),
         )
         return [_stored_document(row) for row in rows]
+
+    def count_for(self, identity: Identity) -> tuple[int, int]:
+        """Return how many documents and chunks are there for an identity."""
+        rows = self.db.execute(
+            "SELECT count(*), coalesce(sum((SELECT count(*) FROM chunks c WHERE c.document = d.number)), 0) "
+            f"FROM documents d WHERE d.removed IS NULL AND {ALLOWED}",
+            (identity.tenant, json.dumps(sorted(identity.groups))),
+        )
+        documents, chunks = rows.fetchone()
+        return int(documents), int(chunks)
+
+    def files_of(self, tenant: str, uri: str) -> list[str]:
+        """Return the SHA-256 of the files that the versions of a document were read from."""
+        rows = self.db.execute(
+            "SELECT DISTINCT json_extract(structure, '$.source.sha256') FROM documents "
+            "WHERE tenant = ? AND uri = ? AND removed IS NULL",
+            (tenant, uri),
+        )
+        return [row[0] for row in rows if row[0]]
 
     def live_of(self, sha256: str) -> int:
         """Return how many documents are there that were read from a file of this SHA-256, whoever may see them."""
