@@ -54,8 +54,9 @@ def open_store_library(
         if is_new:
             made = import_run(store, run.path, groups=[EVERYONE])
             log.info("store made from the run", extra={"fields": {"documents": made.documents, "chunks": made.chunks}})
-        embedder = MiniLmEmbedder() if retrieve.embedding != "none" else None
-        model = store.stats().model
+        stats = store.stats()
+        model, has_vectors = stats.model, bool(stats.model) or not stats.chunks
+        embedder = MiniLmEmbedder() if retrieve.embedding != "none" and has_vectors else None
         if embedder is not None and model not in ("", embedder.fingerprint):
             raise ModelError(
                 "the vectors of the store are of another embedding model",

@@ -386,6 +386,11 @@ class LocalStore:
         with self.catalogue.reading() as db:
             return db.count_for(identity)
 
+    def groups(self, tenant: str = DEFAULT_TENANT) -> list[str]:
+        """Return every access group that documents of a tenant name; for whoever keeps the store, not for readers."""
+        with self.catalogue.reading() as db:
+            return db.groups(tenant)
+
     def groups_of(self, uri: str, tenant: str = DEFAULT_TENANT) -> list[frozenset[str]]:
         """Return the access groups of what is there of a document; for whoever keeps the store, not for readers."""
         with self.catalogue.reading() as db:

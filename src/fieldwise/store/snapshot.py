@@ -185,6 +185,15 @@ class Snapshot:
         documents, chunks = rows.fetchone()
         return int(documents), int(chunks)
 
+    def groups(self, tenant: str) -> list[str]:
+        """Return every access group that documents of a tenant name."""
+        rows = self.db.execute(
+            "SELECT DISTINCT a.name FROM access a JOIN documents d ON d.number = a.document "
+            "WHERE d.tenant = ? AND d.removed IS NULL",
+            (tenant,),
+        )
+        return sorted(row[0] for row in rows)
+
     def files_of(self, tenant: str, uri: str) -> list[str]:
         """Return the SHA-256 of the files that the versions of a document were read from."""
         rows = self.db.execute(
