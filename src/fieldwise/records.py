@@ -334,6 +334,9 @@ class Citation(Record):
     end: int
     quote: str
     is_verified: bool = Field(description="the quote stands there, word for word, and holds the answer")
+    version: int | None = Field(
+        None, exclude_if=lambda version: version is None, description="version of the document, if a store keeps it"
+    )
 
 
 class RetrievedPassage(Record):

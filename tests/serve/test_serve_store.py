@@ -89,6 +89,8 @@ def test_a_store_made_from_the_run_answers_as_the_run_does(asking: httpx.Client,
     own, of_store = (c.post("/ask", json=QUESTION).json() for c in (client, asking))
     assert of_store["text"] == own["text"] == "25 seconds [1]"
     assert [p["chunk"] for p in of_store["passages"]] == [p["chunk"] for p in own["passages"]]
+    versions = [c["document"].pop("version") for c in of_store["citations"]]
+    assert versions == [c["version"] for c in of_store["citations"]] == [1]
     assert [c["document"] for c in of_store["citations"]] == [c["document"] for c in own["citations"]]
     assert "gone" not in of_store
     cited = of_store["citations"][0]["document"]
@@ -285,6 +287,42 @@ def test_a_document_that_goes_while_the_answer_is_written_is_not_cited(
         assert what in answer["text"]
         assert answer["gone"] == [f"{document['uri']}: the document was {what}"]
         assert not any("25 seconds" in p["chunk"]["text"] for p in answer["passages"])
+
+
+def test_what_is_left_of_an_answer_that_cites_two_documents(run: RunFolder, tmp_path: Path) -> None:
+    from fieldwise.records import Answer, Citation, RetrievedPassage
+    from fieldwise.serve.stored import StoreReader
+    from fieldwise.store.protocol import EVERYONE
+
+    with stored(run, tmp_path / "store") as (service, client):
+        reader = service.backend.reader()
+        assert isinstance(reader, StoreReader)
+        found = [p.chunk for p in reader.search("gel visitors deposit", 9)]
+        chunks = list({c.document_id: c for c in found}.values())[:2]
+        cited = tuple(
+            Citation(
+                mark=n,
+                chunk_id=c.id,
+                document_id=c.document_id,
+                uri=c.uri,
+                title=c.title,
+                start=c.start,
+                end=c.start + 9,
+                quote=c.text[:9] if n == 2 else "not there",
+                is_verified=True,
+            )
+            for n, c in enumerate(chunks, 1)
+        )
+        passages = tuple(RetrievedPassage(chunk=c, score=0.0) for c in chunks)
+        answer = Answer(text="One [1] and two [2]", answer="One and two", model="m", citations=cited, passages=passages)
+        assert [c.is_verified for c in reader.standing(answer).citations] == [False, True], "held against the original"
+        client.delete(f"/api/v1/documents/{chunks[0].document_id}")
+        left = reader.standing(answer)
+        assert left.text.startswith("One and two [2] (One of the documents cited went")
+        assert ([c.mark for c in left.citations], left.is_declined) == ([2], False)
+        assert [bool(p.chunk.text) for p in left.passages] == [False, True]
+        assert left.gone == (f"{chunks[0].uri}: the document was deleted",)
+        assert reader.identity.groups == {EVERYONE}
 
 
 # ---------------------------------------------------------------- who may see what

@@ -137,6 +137,7 @@ def shown_citations(citations: tuple[Citation, ...]) -> list[dict[str, Any]]:
                 "uri": c.uri,
                 "title": c.title,
                 "page": c.page,
+                **({} if c.version is None else {"version": c.version}),
                 "quote": c.quote,
                 "start": c.start,
                 "end": c.end,

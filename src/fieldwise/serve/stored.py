@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fieldwise.errors import DatasetError, ModelError, RunError
 from fieldwise.files import write_bytes
 from fieldwise.interfaces import LlmClient
-from fieldwise.records import Answer, Document, RetrievedPassage
+from fieldwise.records import Answer, Citation, Document, RetrievedPassage
 from fieldwise.retrieve.embed import MiniLmEmbedder
 from fieldwise.retrieve.lexical import analyser
 from fieldwise.retrieve.settings import RetrieveSettings
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 OpenIngester = Callable[[MiniLmEmbedder | None], "Ingester"]
 UPLOADED = "originals"
+_NO_LONGER = "the document is no longer there"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -201,33 +202,22 @@ class StoreReader:
         return file_of(document, *self._library.folders)
 
     def standing(self, answer: Answer) -> Answer:
-        """Return an answer without what rests on documents that went while it was written; it says so in its words."""
-        gone = self._gone(answer)
-        if not gone:
-            return answer
-        told = tuple(
-            dict.fromkeys(
-                f"{p.chunk.uri}: {gone[p.chunk.document_id]}" for p in answer.passages if p.chunk.document_id in gone
-            )
-        )
-        passages = tuple(
-            p.model_copy(update={"chunk": p.chunk.model_copy(update={"text": ""})})
-            if p.chunk.document_id in gone
-            else p
-            for p in answer.passages
-        )
-        kept = tuple(c for c in answer.citations if c.document_id not in gone)
-        update: dict[str, Any] = {"passages": passages, "citations": kept, "gone": told, "withheld": ""}
-        if answer.is_declined:
-            return answer.model_copy(update=update)
-        if not kept:
-            what = next(iter(gone.values()))
-            text = f"No answer: {what} while it was written. Please ask again."
-            return answer.model_copy(update={**update, "text": text, "answer": text, "is_declined": True})
-        lost = {c.mark for c in answer.citations} - {c.mark for c in kept}
-        text = re.sub(r"\s*\[(\d)\]", lambda m: "" if int(m[1]) in lost else m[0], answer.text)
-        note = " (One of the documents cited went while this was written.)" if lost else ""
-        return answer.model_copy(update={**update, "text": text + note, "answer": answer.answer + note})
+        """Return an answer with its citations held against the stored originals, each with its version.
+
+        What rests on documents that went while it was written is taken out, and the answer says so in its words.
+        """
+        gone, kept = self._gone(answer), []
+        for citation in answer.citations:
+            try:
+                found = self._store.quote(citation.document_id, citation.start, citation.end, self.identity)
+            except GoneError as error:
+                gone[citation.document_id] = error.what
+            except DatasetError:
+                gone.setdefault(citation.document_id, _NO_LONGER)
+            else:
+                is_verified = citation.is_verified and found.text == citation.quote
+                kept.append(citation.model_copy(update={"version": found.version, "is_verified": is_verified}))
+        return _without(answer, kept, gone) if gone else answer.model_copy(update={"citations": tuple(kept)})
 
     def _gone(self, answer: Answer) -> dict[str, str]:
         """What became of the documents an answer was shown that are no longer there."""
@@ -238,8 +228,34 @@ class StoreReader:
             except GoneError as error:
                 gone[identifier] = error.what
             except DatasetError:
-                gone[identifier] = "the document is no longer there"
+                gone[identifier] = _NO_LONGER
         return gone
+
+
+def _without(answer: Answer, kept: list[Citation], gone: dict[str, str]) -> Answer:
+    """Return an answer without the words, passages and citations of documents that went."""
+    told = (f"{p.chunk.uri}: {gone[p.chunk.document_id]}" for p in answer.passages if p.chunk.document_id in gone)
+    passages = tuple(  # blank, not left out: their places are the numbers of the marks
+        p.model_copy(update={"chunk": p.chunk.model_copy(update={"text": ""})}) if p.chunk.document_id in gone else p
+        for p in answer.passages
+    )
+    update: dict[str, Any] = {
+        "passages": passages,
+        "citations": tuple(kept),
+        "gone": tuple(dict.fromkeys(told)),
+        "withheld": "",
+    }
+    if answer.is_declined:
+        return answer.model_copy(update=update)
+    if not kept:
+        text = f"No answer: {next(iter(gone.values()))} while it was written. Please ask again."
+        return answer.model_copy(update={**update, "text": text, "answer": text, "is_declined": True})
+    lost = {c.mark for c in answer.citations} - {c.mark for c in kept}
+    if lost:
+        note = " (One of the documents cited went while this was written.)"
+        text = re.sub(r"\s*\[(\d)\]", lambda m: "" if int(m[1]) in lost else m[0], answer.text)
+        update |= {"text": text + note, "answer": answer.answer + note}
+    return answer.model_copy(update=update)
 
 
 def _tantivy() -> Any:
