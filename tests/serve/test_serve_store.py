@@ -712,6 +712,37 @@ def test_options_of_a_search_and_of_the_service(run: RunFolder, tmp_path: Path) 
         assert more["explain"]["filters"] is None
 
 
+def test_an_endpoint_words_searches_and_nothing_of_them_is_kept(run: RunFolder, tmp_path: Path) -> None:
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "llm"))
+    from chat_server import ChatServer, failed, said
+
+    server = ChatServer(lambda _: said('{"query": "payload harmless"}'))
+    endpoint = {"base_url": server.url, "model": "worder", "budget": {"tokens": 500}}
+    try:
+        with stored(run, tmp_path / "store", search={"rewrite": "endpoint", "endpoint": endpoint}) as (_, client):
+
+            def look() -> dict[str, Any]:
+                return client.post("/api/v1/search", json={"query": "what is it?", "explain": True, "top_k": 1}).json()  # type: ignore[no-any-return]
+
+            found = look()
+            assert (found["query"], found["explain"]["words_by"]) == ("payload harmless", "worder")
+            assert found["results"][0]["uri"] == "evil.html"
+            server.script = [failed(500)]
+            assert look()["explain"]["words_by"] == "none"
+            assert client.post("/ask", json={"question": "What is the payload?"}).json()["text"] == "harmless words [1]"
+            while look()["explain"]["words_by"] == "worder":
+                assert len(server.bodies) < 9
+            asked = len(server.bodies)
+            assert look()["explain"]["words_by"] == "none", "the budget is spent"
+            assert len(server.bodies) == asked
+    finally:
+        server.close()
+    kept = b"".join(p.read_bytes() for p in (tmp_path / "store").rglob("*") if p.is_file())
+    assert b"what is it?" not in kept
+
+
 def test_search_needs_an_identity_of_the_key_alone(guarded: dict[str, httpx.Client]) -> None:
     for more in ({"groups": ["nurses"]}, {"tenant": "other"}, {"identity": "nurse"}):
         response = guarded["reader"].post("/api/v1/search", json={"query": "gel", **more})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldwise.errors import DatasetError, ModelError, RunError
+from fieldwise.errors import DatasetError, ModelError, RunError, ServiceError
 from fieldwise.files import write_bytes
-from fieldwise.interfaces import LlmClient
+from fieldwise.interfaces import LlmReply, LlmRequest
 from fieldwise.records import Answer, Citation, Document, RetrievedPassage
 from fieldwise.retrieve.embed import MiniLmEmbedder
 from fieldwise.retrieve.lexical import analyser
@@ -23,6 +24,7 @@ from fieldwise.serve.settings import ServeSettings
 from fieldwise.store.catalogue import FILE
 from fieldwise.store.from_run import import_run
 from fieldwise.store.local import LocalStore
+from fieldwise.store.options import SearchEndpoint
 from fieldwise.store.protocol import DEFAULT_TENANT, EVERYONE, Entry, GoneError, Identity, StoredDocument
 from fieldwise.store.retriever import Looked, StoreRetriever
 
@@ -88,8 +90,7 @@ class StoreLibrary:
         self._analyser = analyser(_tantivy(), retrieve.stemmer)
         self._ingester: Ingester | None = None
         self._owner = Identity(DEFAULT_TENANT, frozenset(settings.groups))
-        self._scratch = tempfile.TemporaryDirectory(prefix="fieldwise-searches-")
-        client = _client(settings, Path(self._scratch.name)) if settings.search.rewrite == "endpoint" else None
+        client = SearchWriter(settings.search.endpoint) if settings.search.endpoint.base_url else None
         self.retriever = StoreRetriever(store, embedder, self._owner, retrieve, options=settings.search, client=client)
 
     def reader(self, identity: Identity | None = None) -> StoreReader:
@@ -144,7 +145,6 @@ class StoreLibrary:
         if self._ingester is not None:
             self._ingester.close()
         self.store.close()
-        self._scratch.cleanup()
 
 
 class StoreReader:
@@ -264,8 +264,33 @@ def _tantivy() -> Any:
     return require("tantivy", extra="rag", to="search by words")
 
 
-def _client(settings: ServeSettings, scratch: Path) -> LlmClient:
-    from fieldwise.llm.client import EndpointClient
+class SearchWriter:
+    """An LlmClient that words searches over an endpoint, for many threads; no question stays on the disk.
 
-    # the journal goes with the process: questions of users are not kept
-    return EndpointClient(settings.search.endpoint, scratch / "journal.jsonl", where="serve.search.endpoint")
+    The budget counts from the start of the service. Raises ServiceError once it is spent.
+    """
+
+    def __init__(self, settings: SearchEndpoint) -> None:
+        self.name = settings.model or ""
+        self._settings, self._lock = settings, threading.Lock()
+        self._tokens, self._money = 0, 0.0
+
+    def ask_all(self, requests: Sequence[LlmRequest]) -> Iterator[LlmReply]:
+        """Yield one reply for each request, in order."""
+        from fieldwise.llm.client import EndpointClient
+
+        budget = self._settings.budget
+        with self._lock:
+            is_spent = (budget.tokens is not None and self._tokens >= budget.tokens) or (
+                budget.money is not None and self._money >= budget.money
+            )
+        if is_spent:
+            raise ServiceError("the budget for the wording of searches is spent", where="serve.search.endpoint.budget")
+        # a journal of its own each time: it is not made for threads, and would keep what people asked
+        with tempfile.TemporaryDirectory(prefix="fieldwise-search-") as scratch:
+            client = EndpointClient(self._settings, Path(scratch) / "journal.jsonl", where="serve.search.endpoint")
+            replies = list(client.ask_all(requests))
+        with self._lock:
+            self._tokens += sum(r.prompt_tokens + r.completion_tokens for r in replies)
+            self._money += sum(r.price for r in replies)
+        yield from replies

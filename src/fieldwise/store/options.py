@@ -12,6 +12,14 @@ from fieldwise.settings import Settings
 Fusion = Literal["convex", "reciprocal_ranks"]
 
 
+class SearchEndpoint(EndpointSettings):
+    """An endpoint that a search waits for: it has one try and little time."""
+
+    max_tokens: int = Field(200, ge=16, description="most tokens of one reply")
+    timeout_seconds: float = Field(10, gt=0, description="longest time for one reply; then acronyms stand in")
+    max_retries: int = Field(0, ge=0, le=20, description="how often a request that fails for a while is sent again")
+
+
 class SearchOptions(Settings):
     """Options of a search; the defaults change nothing in what both legs and their fusion give."""
 
@@ -50,7 +58,7 @@ class SearchOptions(Settings):
         "none",
         description="what is searched: the question as it stands, with the acronyms that the documents explain, or as an endpoint words it (with acronyms where that fails)",
     )
-    endpoint: EndpointSettings = EndpointSettings()
+    endpoint: SearchEndpoint = SearchEndpoint()
 
     @property
     def needs_a_pool(self) -> bool:
