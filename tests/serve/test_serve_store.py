@@ -718,8 +718,8 @@ def test_an_endpoint_words_searches_and_nothing_of_them_is_kept(run: RunFolder, 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "llm"))
     from chat_server import ChatServer, failed, said
 
-    server = ChatServer(lambda _: said('{"query": "payload harmless"}'))
-    endpoint = {"base_url": server.url, "model": "worder", "budget": {"tokens": 500}}
+    server = ChatServer(lambda _: said('{"query": "payload harmless"}', prompt=600))
+    endpoint = {"base_url": server.url, "model": "worder", "budget": {"tokens": 1500}}
     try:
         with stored(run, tmp_path / "store", search={"rewrite": "endpoint", "endpoint": endpoint}) as (_, client):
 
