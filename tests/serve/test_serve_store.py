@@ -400,6 +400,56 @@ def test_every_route_that_shows_documents_asks_who_it_is(guarded: dict[str, http
     assert guarded["nurse"].delete(f"/api/v1/documents/{identifier}").status_code == 200
 
 
+def test_random_keys_and_filters_leak_nothing_on_any_route(run: RunFolder, tmp_path: Path) -> None:
+    """Each document holds a word of its own; a key that does not share a group with it never meets that word."""
+    from random import Random
+
+    chance = Random(3)
+    groups = ["everyone", "nurses", "board", "lab"]
+    keys = [
+        {"name": f"k{n}", "key": f"key-{n}", "groups": chance.sample(groups, chance.randrange(0, 3)), "tenant": tenant}
+        for n, tenant in enumerate(["default", "default", "default", "other"] * 3)
+    ]
+    boss = {"name": "boss", "key": "boss", "groups": groups, "rights": ["admin"]}
+    other = {**boss, "name": "other boss", "key": "other", "tenant": "other"}
+    path = keys_file(tmp_path / "keys.yaml", boss, other, *keys)
+    with live(run, store=str(tmp_path / "store"), keys=str(path), ingest=reading) as service:
+
+        def asking_as(key: dict[str, Any]) -> httpx.Client:
+            return httpx.Client(base_url=service.url, timeout=30, headers={"Authorization": f"Bearer {key['key']}"})
+
+        known: list[tuple[str, str, str, set[str]]] = []
+        for n in range(10):
+            tenant, own = chance.choice(["default", "default", "other"]), chance.sample(groups, chance.randrange(1, 3))
+            word = f"zyx{n}qua"
+            text = f"# Note\n\nThe fridge note says {word} and nothing more of it (ZQ{n})."
+            with asking_as(boss if tenant == "default" else other) as client:
+                added = add(client, f"n{n}.md", text, groups=own, fields={"n": n})
+            known.append((word, added["document"]["id"], tenant, set(own)))
+        for key in keys:
+            with asking_as(key) as client:
+                wanted = chance.choice([None, {"field": "version", "eq": 1}, {"not": {"field": "uri", "eq": "n1.md"}}])
+                told = "".join(
+                    client.post(route, json=body).text
+                    for route, body in (
+                        ("/api/v1/search", {"query": "fridge note", "top_k": 50, "filters": wanted, "explain": True}),
+                        ("/api/v1/search", {"query": "ZQ3 ZQ4", "rewrite": "acronyms", "explain": True, "fold": 0.3}),
+                        ("/ask", {"question": "What does the fridge note say?", "top_k": 9}),
+                        ("/v1/chat/completions", {"model": "rag", "messages": [{"role": "user", "content": "fridge note"}]}),
+                    )
+                )  # fmt: skip
+                told += client.get("/api/v1/documents").text
+                for word, identifier, tenant, own in known:
+                    may = tenant == key["tenant"] and bool(own & {*key["groups"]})
+                    for route in (
+                        f"/documents/{identifier}",
+                        f"/api/v1/documents/{identifier}",
+                        f"/documents/{identifier}/original",
+                    ):
+                        assert client.get(route).status_code == (200 if may else 404), (key, route)
+                    assert may or (word not in told and identifier not in told), key
+
+
 def test_an_identity_without_groups_sees_nothing_at_all(guarded: dict[str, httpx.Client]) -> None:
     nobody = guarded["without"]
     assert uris(nobody, "gel") == []
@@ -496,6 +546,15 @@ def test_whoever_runs_the_service_without_groups_sees_nothing(run: RunFolder, tm
         assert uris(client, "gel") == []
         assert client.post("/ask", json=QUESTION).json()["passages"] == []
         assert client.get("/documents/doc_x").status_code == 404
+
+
+def test_neither_torch_nor_the_training_libraries_are_in_the_serving_process() -> None:
+    import subprocess
+    import sys
+
+    code = "import fieldwise.serve.app, fieldwise.serve.stored, fieldwise.ingest, sys; print({'torch', 'transformers', 'sentence_transformers'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 # ---------------------------------------------------------------- bad input
