@@ -18,7 +18,14 @@ def on_qdrant(folder: Path) -> ChunkStore:
     return open_local(None, dimensions=DIMENSIONS)
 
 
-STORES: dict[str, Callable[[Path], ChunkStore]] = {"local": LocalStore.open, "qdrant": on_qdrant}
+def in_lance(folder: Path) -> ChunkStore:
+    pytest.importorskip("lancedb", reason="needs fieldwise[lancedb]")
+    from fieldwise.store.lance import open_lance
+
+    return open_lance(str(folder), dimensions=DIMENSIONS)
+
+
+STORES: dict[str, Callable[[Path], ChunkStore]] = {"local": LocalStore.open, "qdrant": on_qdrant, "lance": in_lance}
 
 
 @pytest.fixture(params=STORES)

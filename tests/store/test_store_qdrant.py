@@ -50,7 +50,7 @@ def test_a_writer_that_dies_at_any_step_leaves_a_document_whole_or_not_at_all(ch
         store.put(entry("a", ["fridge one", "fridge two"]))
         store.put(entry("other", ["pump"]))
         before = store.generation
-        store.client = Dying(client, steps)
+        store.points.client = Dying(client, steps)  # type: ignore[attr-defined]
         died = False
         try:
             if change == "put":
@@ -94,7 +94,7 @@ def test_words_of_a_deleted_document_leave_the_server() -> None:
     store.delete("a")
     left = [
         str(p.payload) for name in ("s-chunks", "s-documents", "fieldwise-chunks", "fieldwise-documents")
-        if store.client.collection_exists(name) for p in store.client.scroll(name, limit=100)[0]
+        if store.points.client.collection_exists(name) for p in store.points.client.scroll(name, limit=100)[0]
     ]  # fmt: skip
     assert len(left) == 1
     assert "quagga" not in left[0]
@@ -116,8 +116,8 @@ def test_a_folder_keeps_the_store_and_reading_changes_nothing(tmp_path: Path) ->
 def test_a_store_of_a_newer_version_is_refused() -> None:
     client = QdrantClient(":memory:")
     store = QdrantStore(client, "s", dimensions=DIMENSIONS)
-    state = store._read_state()
-    store._write_state({**state, "format": 99})
+    state = store._state()
+    store.points.write_state({**state, "format": 99})
     with pytest.raises(RunError, match="newer version"):
         QdrantStore(client, "s", dimensions=DIMENSIONS)
 

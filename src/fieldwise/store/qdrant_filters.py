@@ -11,14 +11,12 @@ from fieldwise.errors import DatasetError
 from fieldwise.store.filters import BUILT_IN, And, Eq, Exists, FieldType, Filter, Not, Or, Range, as_day
 from fieldwise.store.protocol import FieldValue
 
-STILL = 2**53
-"""`removed` of what is still there."""
 _BOUNDS = {"at_least": "gte", "at_most": "lte", "above": "gt", "below": "lt"}
 _KEYS = {"document": "document_id", "chunk": "id"}
 
 
-class Conditions:
-    """Makes conditions; `models` is `qdrant_client.models`."""
+class QdrantConditions:
+    """Makes conditions; implements `points.Conditions`. `models` is `qdrant_client.models`."""
 
     def __init__(self, models: Any) -> None:
         self._models = models
@@ -42,6 +40,10 @@ class Conditions:
     def number(self, key: str, **bounds: float) -> Any:
         """The field is a number within bounds: gte, gt, lte, lt."""
         return self._models.FieldCondition(key=key, range=self._models.Range(**bounds))
+
+    def numbered(self, numbers: Sequence[int]) -> Any:
+        """The point has one of these ids."""
+        return self._models.HasIdCondition(has_id=list(numbers))
 
     def empty(self, key: str) -> Any:
         """The field has no value."""

@@ -291,6 +291,11 @@ def weights_of(name: str, body: str, header: str, header_weight: float) -> dict[
     return found
 
 
+def terms_in(name: str, text: str) -> list[str]:
+    """Return the terms of a text of a document, as often as they stand there."""
+    return list(_analyser_of(name).analyze(text))
+
+
 def terms_of(name: str, text: str) -> list[str]:
     """Return the terms of a query in one language, each once."""
     analyse = _analyser_of(name)
