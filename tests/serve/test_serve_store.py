@@ -536,6 +536,26 @@ def test_a_file_of_keys_that_is_none_is_refused_at_the_start(tmp_path: Path, con
     assert said in str(found.value)
 
 
+def test_the_command_names_store_keys_and_reading_only(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldwise.cli import main
+    from fieldwise.serve import server
+
+    given: list[Any] = []
+    monkeypatch.setattr(server, "serve_run", lambda *arguments: given.append(arguments) or 0)
+    path = keys_file(tmp_path / "keys.yaml", KEYS[0])
+    flags = ["--store", str(tmp_path / "store"), "--keys", str(path), "--read-only", "--port", "0"]
+    assert main(["serve", "--run", str(run.path), *flags, "serve.search.per_document=2"]) == 0
+    assert main(["serve", "--run", str(run.path)]) == 0
+    (_, settings, _, _, ingest), (_, plain, _, _, none) = given
+    assert (settings.store, settings.keys) == (str(tmp_path / "store"), str(path))
+    assert (settings.read_only, settings.search.per_document) == (True, 2)
+    assert (plain.store, plain.read_only, none) == (None, False, None)
+    with ingest(None) as ingester:
+        assert isinstance(ingester, Ingester)
+
+
 def test_keys_without_a_store_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FieldwiseError, match="need a document store"):
         Access.from_settings(ServeSettings(keys=str(keys_file(tmp_path / "k.yaml", KEYS[0]))))

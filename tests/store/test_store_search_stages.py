@@ -178,6 +178,9 @@ def test_a_reranker_puts_passages_in_its_own_order(store: ChunkStore) -> None:
     turned = retriever(store, rerank=lambda query, found: list(reversed(found)))
     plain = retriever(store).search("fridge", 4)
     assert uris(turned.search("fridge", 2)) == list(reversed(uris(plain)))[:2]
+    shown: list[list[RetrievedPassage]] = []
+    retriever(store, rerank=lambda query, found: shown.append(list(found)) or list(found)).search("fridge", 4)
+    assert shown == [plain], "a reranker is shown the scores of both legs"
 
 
 # ---------------------------------------------------------------- words of the search

@@ -140,7 +140,7 @@ class StoreRetriever:
             found = self.store.candidates(words.text, vector, scope, self.settings.candidates)
             fused = self._fused(found)
             dropped = Dropped()
-            chosen, is_whole = self._chosen(query, fused, count, day, dropped)
+            chosen, is_whole = self._chosen(query, found, fused, count, day, dropped)
             hits, is_whole = self._hits(chosen, found, fused, count, dropped, is_whole)
             if is_whole or attempt == _ATTEMPTS - 1:  # else something went in this very moment: look again
                 break
@@ -160,7 +160,13 @@ class StoreRetriever:
         return fuse(found.lexical, found.dense, self.settings.dense_weight)
 
     def _chosen(
-        self, query: str, fused: dict[int, float], count: int, day: date | None, dropped: Dropped
+        self,
+        query: str,
+        legs: Candidates,
+        fused: dict[int, float],
+        count: int,
+        day: date | None,
+        dropped: Dropped,
     ) -> tuple[list[Candidate], bool]:
         """The candidates to show, best first, and whether all that were looked at are still there."""
         options = self.options
@@ -176,7 +182,7 @@ class StoreRetriever:
                 candidate.score += candidate.freshness
             left.sort(key=lambda c: (-c.score, c.key))
         if self.rerank is not None:
-            left = self._reranked(query, left)
+            left = self._reranked(query, left, legs)
         if options.fold is not None:
             left = choose.folded(left, options.fold, len(left), dropped)
         if options.per_document is not None:
@@ -186,10 +192,15 @@ class StoreRetriever:
             left = choose.diverse(left, options.diversity, wanted, self.store.vectors_of([c.key for c in left]))
         return left[:wanted], not dropped.gone
 
-    def _reranked(self, query: str, left: list[Candidate]) -> list[Candidate]:
+    def _reranked(self, query: str, left: list[Candidate], legs: Candidates) -> list[Candidate]:
         assert self.rerank is not None
         known = {c.found.chunk.id: c for c in left}
-        found = [RetrievedPassage(chunk=c.found.chunk, score=c.score) for c in left]
+        found = [
+            RetrievedPassage(
+                chunk=c.found.chunk, score=c.score, lexical=legs.lexical.get(c.key), dense=legs.dense.get(c.key)
+            )
+            for c in left
+        ]
         ordered = []
         for place, passage in enumerate(self.rerank(query, found)):
             candidate = known[passage.chunk.id]
