@@ -517,7 +517,7 @@ def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -
     """What endpoints that will be asked lack; the judge of evaluate may get its address from flags."""
     generate, judge = recipe.generate, recipe.evaluate.judge
     asked: list[tuple[str, str, EndpointSettings]] = []
-    if generate.teacher == "openai":
+    if generate.asks_endpoint:
         asked.append(("generate.endpoint", "the teacher openai", generate.endpoint))
     if generate.judge is not None and generate.from_documents:
         asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))
