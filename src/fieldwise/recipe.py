@@ -521,6 +521,8 @@ def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -
         asked.append(("generate.endpoint", "the teacher openai", generate.endpoint))
     if generate.judge is not None and generate.from_documents:
         asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))
+    if recipe.serve.search.rewrite == "endpoint":
+        asked.append(("serve.search.endpoint", "the wording of searches", recipe.serve.search.endpoint))
     for key, who, endpoint in asked:
         for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):
             if getattr(endpoint, name) is None:
@@ -576,6 +578,12 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         if (place := getattr(recipe.evaluate, name)) is not None
     }
     update["evaluate"] = recipe.evaluate.model_copy(update=files)
+    beside = {
+        name: absolute(f"serve.{name}", place)
+        for name in ("store", "keys")
+        if (place := getattr(recipe.serve, name)) is not None
+    }
+    update["serve"] = recipe.serve.model_copy(update=beside)
     model = recipe.base.model
     weights = Path(absolute("base.model", model))
     if model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.is_dir()):
