@@ -18,8 +18,10 @@ from fieldwise.prepare.settings import ChunkSettings
 from fieldwise.records import Chunk, Document
 
 UnitKind = Literal["head", "text", "list", "item", "sentence", "word", "table", "row"]
+_PART_KINDS: dict[UnitKind, UnitKind] = {"table": "row", "list": "item", "text": "sentence", "item": "sentence"}
 _TABULAR = ("table", "row")
 _WORD = re.compile(r"\S+")
+_CHARS_A_TOKEN = 4  # about what tokenizers have in English; where it is wrong it costs time and nothing else
 _MAX_WHOLE_ROW = 2  # times the largest chunk; a cell that holds a whole letter is cut, or no model could be shown it
 
 Counts = Callable[[Sequence[str]], list[int]]
@@ -79,6 +81,8 @@ def chunk_document(document: Document, settings: ChunkSettings, counts: Counts) 
 class _Chunker:
     def __init__(self, text: str, settings: ChunkSettings, counts: Counts) -> None:
         self._text, self._settings, self._counts = text, settings, counts
+        self._likely_cut_chars = _CHARS_A_TOKEN * settings.max_tokens
+        self._known_parts: dict[tuple[int, int], list[_Unit]] = {}
 
     def _count(self, start: int, end: int) -> int:
         return self._counts((self._text[start:end],))[0]
@@ -88,7 +92,7 @@ class _Chunker:
     def pieces(self, sections: Sequence[Section]) -> list[_Piece]:
         """Fill chunks with the units of each section; all are counted at once, since that is several times as fast."""
         spans = [list(self._spans(section)) for section in sections]
-        units = iter(self._counted([span for of_section in spans for span in of_section]))
+        units = iter(self._counted_blocks([span for of_section in spans for span in of_section]))
         pieces: list[_Piece] = []
         for number, (section, of_section) in enumerate(zip(sections, spans, strict=True)):
             pieces += self._pack([next(units) for _ in of_section], section.path, number)
@@ -132,12 +136,63 @@ class _Chunker:
             )
             yield _Span(block.start, block.end, block.kind, leads)
 
-    def _counted(self, spans: Sequence[_Span]) -> list[_Unit]:
+    def _counted(self, kind: UnitKind, spans: Iterable[tuple[int, int]]) -> list[_Unit]:
+        """Units of one kind with their tokens; spans follow each other."""
+        pieces = list(spans)
+        tokens = self._tokens(pieces)
+        return [_Unit(start, end, kind, count) for (start, end), count in zip(pieces, tokens, strict=True)]
+
+    def _tokens(self, spans: Sequence[tuple[int, int]]) -> list[int]:
+        """The tokens of each of some spans with the blanks before it."""
+        text, before = self._text, self._before
+        return self._counts([text[before(start) : end] for start, end in spans])
+
+    def _counted_blocks(self, spans: Sequence[_Span]) -> list[_Unit]:
+        """Units of whole blocks; one that will be cut is counted by its parts, which are not counted again then."""
+        cut = [self._likely_parts(span) for span in spans]
+        pieces = [(span.start, span.end) for span in spans]
+        tokens = iter(self._tokens([p for piece, own in zip(pieces, cut, strict=True) for p in own or (piece,)]))
+        units = []
+        for span, own in zip(spans, cut, strict=True):
+            if own:
+                parts = [_Unit(start, end, _PART_KINDS[span.kind], next(tokens)) for start, end in own]
+                self._known_parts[span.start, span.end] = parts
+                count = sum(part.tokens for part in parts) + self._lost_at_joints(own)
+            else:
+                count = next(tokens)
+            units.append(_Unit(span.start, span.end, span.kind, count, span.leads))
+        return units
+
+    def _likely_parts(self, span: _Span) -> list[tuple[int, int]]:
+        """The parts of a long block if the tokens of the whole can be told from theirs; else none."""
+        if span.end - span.start <= self._likely_cut_chars or span.kind not in _PART_KINDS:
+            return []
+        parts = list(self._finer(span.start, span.end, span.kind))
+        inner = (self._text.find(" ", start, end) >= 0 for start, end in parts)
+        return parts if len(parts) > 1 and all(inner) else []
+
+    def _lost_at_joints(self, parts: Sequence[tuple[int, int]]) -> int:
+        """What the tokens of a block exceed those of its parts by, where these do not part before a space.
+
+        There a word reaches from one part into the next; each part has a space, so no word reaches farther.
+        """
         text = self._text
-        tokens = self._counts([text[self._before(span.start) : span.end] for span in spans])
-        return [
-            _Unit(span.start, span.end, span.kind, count, span.leads) for span, count in zip(spans, tokens, strict=True)
-        ]
+        words: list[str] = []
+        for (start, end), (following, last) in pairwise(parts):
+            if text[end] != " ":
+                cut, resumed = text.rfind(" ", start, end), text.find(" ", following, last)
+                words += (text[cut:resumed], text[cut:end], text[end:resumed])
+        tokens = self._counts(words) if words else []
+        return sum(tokens[::3]) - sum(tokens[1::3]) - sum(tokens[2::3])
+
+    def _finer(self, start: int, end: int, kind: UnitKind) -> Iterable[tuple[int, int]]:
+        """Where a block has its next finer joints."""
+        block = Block(start, end, "text")
+        if kind == "table":
+            return _spans_of(rows_of(self._text, block))
+        if kind == "list":
+            return _spans_of(items_of(self._text, block))
+        return split_sentences(self._text, start, end)
 
     def _before(self, start: int) -> int:
         """Where the blanks before a unit begin."""
@@ -160,18 +215,15 @@ class _Chunker:
 
     def _parts(self, unit: _Unit) -> list[_Unit]:
         """Cut a unit at the next finer joint; a single row, unless it is huge, and a single sign cannot be cut."""
-        block = Block(unit.start, unit.end, "text")
-        if unit.kind == "table":
-            parts = self._counted([_Span(b.start, b.end, "row") for b in rows_of(self._text, block)])
+        if known := self._known_parts.get((unit.start, unit.end)):
+            parts = known
+        elif unit.kind in _PART_KINDS:
+            parts = self._counted(_PART_KINDS[unit.kind], self._finer(unit.start, unit.end, unit.kind))
         elif unit.kind == "row":
-            parts = self._counted([_Span(b.start, b.end, "row") for b in header_and_row(self._text, block)])
+            row = Block(unit.start, unit.end, "table")
+            parts = self._counted("row", _spans_of(header_and_row(self._text, row)))
             if len(parts) == 1 and unit.tokens > _MAX_WHOLE_ROW * self._settings.max_tokens:
                 return self._parts(unit._replace(kind="text"))
-        elif unit.kind == "list":
-            parts = self._counted([_Span(b.start, b.end, "item") for b in items_of(self._text, block)])
-        elif unit.kind in ("text", "item"):
-            sentences = split_sentences(self._text, unit.start, unit.end)
-            parts = self._counted([_Span(*sentence, "sentence") for sentence in sentences])
         elif unit.kind in ("sentence", "head"):
             parts = self._words(unit)
         else:
@@ -182,7 +234,7 @@ class _Chunker:
 
     def _words(self, unit: _Unit) -> list[_Unit]:
         """Runs of words of half the target size each; a word longer than a chunk is cut anywhere."""
-        runs = self._counted([_Span(start, end, "word") for start, end in self._runs(unit)])
+        runs = self._counted("word", self._runs(unit))
         return [part for run in runs for part in self._halves(run)]
 
     def _runs(self, unit: _Unit) -> Iterator[tuple[int, int]]:
@@ -215,7 +267,7 @@ class _Chunker:
         middle = (unit.start + unit.end) // 2
         if unit.tokens <= self._settings.max_tokens or middle == unit.start:
             return [unit]
-        halves = self._counted([_Span(unit.start, middle, "word"), _Span(middle, unit.end, "word")])
+        halves = self._counted("word", ((unit.start, middle), (middle, unit.end)))
         return [part for half in halves for part in self._halves(half)]
 
     def _piece(self, units: list[_Unit], path: tuple[str, ...], number: int) -> _Piece:
@@ -271,10 +323,24 @@ class _Chunker:
 
     def _joined(self, first: _Piece, second: _Piece, path: tuple[str, ...]) -> _Piece | None:
         """Both as one, or None if that would be too large."""
-        tokens = self._count(first.start, second.end)
+        tokens = self._tokens_together(first, second)
         if tokens > self._settings.max_tokens:
             return None
         return _Piece(first.start, second.end, tokens, path, first.has_table or second.has_table, second.section)
+
+
+    def _tokens_together(self, first: _Piece, second: _Piece) -> int:
+        """The tokens of two pieces and the blanks between them: only words at the joint differ from those of each."""
+        text = self._text
+        cut = max(text.rfind(" ", first.start, first.end), first.start)
+        resumed = text.find(" ", second.start, second.end)
+        resumed = second.end if resumed < 0 else resumed
+        joint, tail, head = self._counts((text[cut:resumed], text[cut : first.end], text[second.start : resumed]))
+        return first.tokens - tail + joint - head + second.tokens
+
+
+def _spans_of(blocks: Iterable[Block]) -> Iterator[tuple[int, int]]:
+    return ((block.start, block.end) for block in blocks)
 
 
 def _common_path(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...] | None:
