@@ -59,6 +59,8 @@ def speeds(corpora: Path, repeats: int) -> dict[str, dict[str, float]]:
 
     tokenizer = weights() / "tokenizer.json"
     rows: dict[str, dict[str, float]] = {}
+    all_seconds: dict[str, float] = {}
+    whole = 0.0
     for name in COLLECTIONS:
         texts = list(documents(corpora / f"pretrain/{name}.jsonl.gz"))
         megabytes = sum(len(d.text.encode()) for d in texts) / 1e6
@@ -72,6 +74,10 @@ def speeds(corpora: Path, repeats: int) -> dict[str, dict[str, float]]:
             for label, split in peers(counter):
                 _clock(seconds, label, lambda d, split=split: split(d.text), texts)
         rows[name] = {"megabytes": round(megabytes, 2)} | {k: round(megabytes / s, 1) for k, s in seconds.items()}
+        whole += megabytes
+        for label, spent in seconds.items():
+            all_seconds[label] = all_seconds.get(label, 0.0) + spent
+    rows["all"] = {"megabytes": round(whole, 2)} | {k: round(whole / s, 1) for k, s in all_seconds.items()}
     return rows
 
 

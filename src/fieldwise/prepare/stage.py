@@ -17,6 +17,7 @@ from fieldwise.prepare.clean import PassCount, clean_document
 from fieldwise.prepare.duplicates import DuplicateFinder, NearPair
 from fieldwise.prepare.filters import judge, measure_document
 from fieldwise.prepare.language import detect_language
+from fieldwise.prepare.presidio import presidio_detector
 from fieldwise.prepare.quality import Quality
 from fieldwise.prepare.redaction import KindCount, LeakReport, StandIns, redact
 from fieldwise.prepare.report import EXACT, KEPT, PAGE, REPORT
@@ -106,7 +107,8 @@ class _Preparer:
 
     def __init__(self, settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> None:
         self._settings = settings
-        self.actions: dict[str, str] = settings.personal_data.model_dump()
+        self.actions = settings.personal_data.actions
+        self._presidio = presidio_detector(settings.personal_data.presidio)
         self._stand_ins = StandIns()
         self._numbered: dict[str, tuple[str, ...]] = {}
         self._counter = TokenCounter.from_file(tokenizer_path)
@@ -128,7 +130,7 @@ class _Preparer:
         What is remembered of a document holds stand-ins, not values, so the numbers cannot be taken from there.
         """
         cleaned = clean_document(document, self._settings.clean).document
-        self._numbered[document.id] = redact(cleaned, self.actions, self._stand_ins).stand_ins
+        self._numbered[document.id] = redact(cleaned, self.actions, self._stand_ins, self._presidio).stand_ins
 
     def prepared(self, document: Document) -> Prepared:
         """Return a document cleaned and redacted, with its language and its chunks; its id stays."""
@@ -137,7 +139,7 @@ class _Preparer:
         if remembered is not None:
             return remembered
         cleaned = clean_document(document, self._settings.clean)
-        redacted = redact(cleaned.document, self.actions, self._stand_ins)
+        redacted = redact(cleaned.document, self.actions, self._stand_ins, self._presidio)
         final = redacted.document.model_copy(update={"language": detect_language(redacted.document.text)})
         chunks = tuple(chunk_document(final, self._settings.chunk, self._counter.counts))
         prepared = Prepared(final, chunks, cleaned.passes, redacted.found, measure_document(cleaned.document))
@@ -167,7 +169,9 @@ def _to_json(prepared: Prepared) -> dict[str, JsonValue]:
         "document": prepared.document.model_dump(mode="json"),
         "chunks": [[c.start, c.end, list(c.heading_path), c.tokens, c.kind] for c in prepared.chunks],
         "passes": {name: list(count) for name, count in prepared.passes.items()},
-        "found": {kind: [c.findings, list(c.pages), dict(c.rules)] for kind, c in prepared.found.items()},
+        "found": {
+            kind: [c.findings, list(c.pages), dict(c.rules), dict(c.found_by)] for kind, c in prepared.found.items()
+        },
         "measures": dict(prepared.measures),
     }
 
@@ -179,7 +183,7 @@ def _from_json(raw: dict[str, Any]) -> Prepared:
         for start, end, path, tokens, kind in raw["chunks"]
     )
     passes = {name: PassCount(*count) for name, count in raw["passes"].items()}
-    found = {kind: KindCount(count, tuple(pages), rules) for kind, (count, pages, rules) in raw["found"].items()}
+    found = {kind: KindCount(n, tuple(pages), rules, by) for kind, (n, pages, rules, by) in raw["found"].items()}
     return Prepared(document, chunks, passes, found, raw["measures"])
 
 
@@ -201,7 +205,7 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
     quality = Quality()
     uris: dict[str, str] = {}
     keys: dict[str, tuple[JsonValue, ...]] = {}
-    leaks = LeakReport(preparer.actions)
+    leaks = LeakReport(preparer.actions, names_finders=settings.personal_data.presidio.is_used)
     survey = Survey(preparer.actions)
     rejected: list[Rejection] = []
     near: list[tuple[NearPair, str, str]] = []
