@@ -221,9 +221,9 @@ def test_what_csv_cannot_give_back_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_command_takes_every_target() -> None:
-    from fieldwise.cli import _TARGETS
+    from fieldwise.commands.data import TARGETS as TAKEN
 
-    assert _TARGETS == TARGETS
+    assert TAKEN == TARGETS
 
 
 def test_the_prompts_of_serving_are_read_back() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fieldwise.errors import DatasetError
-from fieldwise.evaluate import stage
+from fieldwise.evaluate import select, stage
+from fieldwise.evaluate.asking import decline_rule
 from fieldwise.evaluate.questions import read_development
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
 from fieldwise.files import write_json, write_jsonl
@@ -43,7 +44,8 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepRun:
     (run.path / "4_adapters/dpo/merged").mkdir(parents=True)  # left behind, empty, by a run with preferences
     write_json(run.path / "4_adapters/selected.json", {"selected": "sft"})
     monkeypatch.setattr(stage, "LlamaCppEngine", Echo)
-    monkeypatch.setattr(stage, "TransformersEngine", Echo)
+    for module in (select, stage):
+        monkeypatch.setattr(module, "TransformersEngine", Echo)
     monkeypatch.setattr(stage, "make_answerer", lambda *_: Echo())
     monkeypatch.setattr(stage, "load_questions", lambda *_: QUESTIONS)
     return StepRun(run, "4d_evaluate", "0" * 64, 0)
@@ -57,7 +59,7 @@ def keep(run: RunFolder, system: str, text: str = "14 days") -> None:
 
 def test_without_validation_examples_the_first_weights_are_taken_and_no_score_is_made_up(step: StepRun) -> None:
     write_records(step.run.path / "3_examples/validation.parquet", [], Example)
-    assert stage.run_select(EvaluateSettings(), RetrieveSettings(), step) == {
+    assert select.run_select(EvaluateSettings(), RetrieveSettings(), step) == {
         "selected": "sft",
         "scores": {},
         "items": 0,
@@ -125,22 +127,22 @@ def test_development_questions_choose_the_weights_and_fit_when_to_decline(
                 doubtful = message.content.startswith("Unknown")
                 yield Answer(text=says, answer=says, model="m"), -1.0 - n / 100 if doubtful else -6.0 - n / 100
 
-    monkeypatch.setattr(stage, "make_answerer", lambda name, *_: Knowing(name))
+    monkeypatch.setattr(select, "make_answerer", lambda name, *_: Knowing(name))
     settings = EvaluateSettings(development=str(development(tmp_path / "d.jsonl")), false_declines=0.1)
-    facts = stage.run_select(settings, RetrieveSettings(), step)
+    facts = select.run_select(settings, RetrieveSettings(), step)
     assert (facts["selected"], facts["scores"], facts["items"]) == ("dpo", {"sft": 0.0, "dpo": 0.5}, 40)
     written = json.loads((step.staging / "4_adapters/selected.json").read_text())
     rule = DeclineRule.model_validate(written["decline"])
     assert (rule.right_declines, rule.false_declines) == (1.0, 0.1)
     write_json(step.run.path / "4_adapters/selected.json", written)
-    assert stage.decline_rule(step.run) == rule
+    assert decline_rule(step.run) == rule
 
 
 def test_without_development_questions_nothing_is_fitted(step: StepRun) -> None:
     write_records(step.run.path / "3_examples/validation.parquet", [], Example)
-    stage.run_select(EvaluateSettings(), RetrieveSettings(), step)
+    select.run_select(EvaluateSettings(), RetrieveSettings(), step)
     assert json.loads((step.staging / "4_adapters/selected.json").read_text())["decline"] is None
-    assert stage.decline_rule(step.run) is None
+    assert decline_rule(step.run) is None
 
 
 def test_too_few_development_questions_are_refused_before_anything_is_asked(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from fieldwise.errors import DatasetError
+from fieldwise.evaluate.asking import answer_questions
 from fieldwise.evaluate.questions import from_examples, point_to_kept, read_questions
-from fieldwise.evaluate.stage import answer_questions
 from fieldwise.prompts import closed_prompt
 from fieldwise.records import NOT_STATED, Answer, Example, Message, Question
 

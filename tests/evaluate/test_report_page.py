@@ -381,8 +381,8 @@ def test_a_run_repeated_writes_the_same_bytes_whatever_time_it_took(
 
 
 def test_name_and_code_of_the_page_are_part_of_the_key(tmp_path: Path) -> None:
-    from fieldwise.pipeline import STEPS
     from fieldwise.recipe import Recipe
+    from fieldwise.steps import STEPS
 
     step = next(s for s in STEPS if s.number == "4d")
     assert "evaluate" in step.rooms  # every module of the room is hashed

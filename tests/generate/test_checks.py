@@ -2,8 +2,8 @@ import pytest
 
 from fieldwise.generate.checks import Dropped, checked_pairs, checked_unanswerable
 from fieldwise.generate.rules import Pair
-from fieldwise.generate.support import loses_negation, may_answer, unsupported, words_in
 from fieldwise.records import Chunk, Document, Source
+from fieldwise.support import loses_negation, may_answer, unsupported, words_in
 
 TEXT = (
     "The charge nurse signs the “fridge log” within 2 hours.\n"

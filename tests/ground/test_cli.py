@@ -1,9 +1,9 @@
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,19 +30,20 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--list"]])
-def test_help_needs_no_heavy_library_and_is_quick(arguments: list[str]) -> None:
+@pytest.mark.parametrize(("arguments", "limit"), [(["--help"], 0.5), (["--version"], 0.5), (["run", "--list"], 1.0)])
+def test_help_needs_no_heavy_library_and_is_quick(arguments: list[str], limit: float) -> None:
     code = (
         "import sys; from fieldwise.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'trl', 'pyarrow', 'pandas', 'openvino', 'fastapi', 'sklearn'} & set(sys.modules)\nassert not heavy, heavy"
     )
     seconds = []
     for _ in range(3):
-        began = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-        seconds.append(time.monotonic() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)  # CPU time: other work on the machine does not count
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0, done.stderr
-    assert min(seconds) < 0.5, seconds
+    assert min(seconds) < limit, seconds
 
 
 def test_importing_the_package_sets_the_switches_against_telemetry() -> None:
@@ -208,7 +209,7 @@ def test_a_run_that_was_measured_ends_with_the_table_and_names_the_page_once(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("fieldwise.pipeline.run_steps", lambda *_, **__: [{"step": "4d_evaluate"}])
-    monkeypatch.setattr("fieldwise.cli._print_table", lambda run: None)
+    monkeypatch.setattr("fieldwise.commands.stages._print_table", lambda run: None)
     (run / "5_reports").mkdir()
     for name in ("report.json", "report.html"):
         (run / "5_reports" / name).touch()

@@ -8,9 +8,10 @@ from fieldwise_nano import weights
 
 import fieldwise
 from fieldwise.errors import FieldwiseError
-from fieldwise.pipeline import STEPS, Step, choose, plan_all, require_outside, run_steps
+from fieldwise.pipeline import choose, plan_all, require_outside, run_steps
 from fieldwise.recipe import Recipe, load_recipe
 from fieldwise.run import RunFolder, StepRun
+from fieldwise.steps import STEPS, Step
 
 ROOT = Path(fieldwise.__file__).parent
 

@@ -20,7 +20,7 @@ from prepare_files import document
 from fieldwise.cli import main
 from fieldwise.errors import DatasetError, RunError
 from fieldwise.files import read_jsonl, write_jsonl
-from fieldwise.pipeline import READ_BY_PEOPLE, STEPS, parts_of
+from fieldwise.pipeline import READ_BY_PEOPLE, parts_of
 from fieldwise.prepare import stage
 from fieldwise.prepare.lengths import Lengths, even_edges, growing_edges
 from fieldwise.prepare.report import KEPT, DocumentsReport, PersonalFound, read_report
@@ -32,6 +32,7 @@ from fieldwise.prepare.survey import origin_of, pages_without_text
 from fieldwise.recipe import Recipe
 from fieldwise.records import Chunk, Document, PageSpan, Rejection, Source
 from fieldwise.run import Manifest, Output, RunFolder, StepRun
+from fieldwise.steps import STEPS
 from fieldwise.tables import read_records, write_records
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "collect"))

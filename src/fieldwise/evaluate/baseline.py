@@ -82,7 +82,9 @@ def read_measured(run: RunFolder, system: str, name: str) -> Measured:
     path = run.require(f"5_reports/predictions/{system}.jsonl", "evaluate")
     questions, answers = _predictions(path)
     report = read_json(run.require("5_reports/report.json", "evaluate"))
-    scores = {m: s.values for m, s in score_system(system, answers, questions).items() if m != "seconds"}
+    semantic = any(_has_semantic(s) for s in _listed(report.get("systems")))
+    scored = score_system(system, answers, questions, semantic=semantic)
+    scores = {m: s.values for m, s in scored.items() if m != "seconds"}
     times = run.path / "times" / f"{system}.json"
     seconds = read_json(times).get("seconds") if times.exists() else None
     if isinstance(seconds, list) and len(seconds) == len(questions):
@@ -98,6 +100,17 @@ def read_measured(run: RunFolder, system: str, name: str) -> Measured:
         scores=scores,
     )
     return Measured(baseline, cluster_names(questions))
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _has_semantic(system: object) -> bool:
+    """Whether a system of a report was scored by the encoder too."""
+    figures = system.get("figures") if isinstance(system, dict) else None
+    figure = figures.get("bert_score") if isinstance(figures, dict) else None
+    return isinstance(figure, dict) and bool(figure.get("n"))
 
 
 def _predictions(path: Path) -> tuple[list[Question], list[Answer]]:

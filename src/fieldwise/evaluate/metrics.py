@@ -13,6 +13,7 @@ from functools import partial
 from typing import Literal
 
 from fieldwise.evaluate import overlap
+from fieldwise.evaluate.claims import claims
 from fieldwise.evaluate.overlap import Overlap, rouge_n, sentence_bleu, shared
 from fieldwise.records import Answer, Citation, Question
 
@@ -120,6 +121,12 @@ def bleu(answer: Answer, question: Question) -> float | None:
     return None if question.answer is None else sentence_bleu(answer.answer, _known(question))
 
 
+def in_batches(answer: Answer, question: Question) -> float | None:
+    """Stands for a metric that needs an encoder: `fieldwise.evaluate.semantic` scores it where it is asked for."""
+    del answer, question
+    return None
+
+
 def bits_per_byte(answer: Answer, question: Question) -> float | None:
     """How surprised the model is by the known answer over what it was shown: -log2 of its probability over its bytes.
 
@@ -139,6 +146,18 @@ def groundedness(answer: Answer, question: Question) -> float | None:
     quotes = " ".join(c.quote for c in answer.citations if c.is_verified)
     numbers = set(_NUMBER.findall(answer.answer))
     return float(bool(quotes) and numbers <= set(_NUMBER.findall(quotes)))
+
+
+def claims_supported(answer: Answer, question: Question) -> float | None:
+    """Share of the claims that stand in the passages they cite (`fieldwise.evaluate.claims`); declined: not scored.
+
+    "Open from 9:00. Closed on Monday. [1]" over a passage that says only the first: 1/2.
+    """
+    del question
+    if answer.is_declined:
+        return None
+    found = list(claims(answer))
+    return sum(not c.problem for c in found) / len(found) if found else 0.0
 
 
 def citation_match(answer: Answer, question: Question) -> float | None:
@@ -233,8 +252,11 @@ METRICS: dict[str, Metric] = {
         Metric("rouge_2", rouge_2, is_binary=False, title="ROUGE-2"),
         Metric("rouge_l", rouge_l, is_binary=False, title="ROUGE-L"),
         Metric("bleu", bleu, is_binary=False, title="BLEU"),
+        Metric("semantic_similarity", in_batches, is_binary=False, title="Semantic similarity (all-MiniLM-L6-v2)"),
+        Metric("bert_score", in_batches, is_binary=False, title="BERTScore F1 (all-MiniLM-L6-v2)"),
         Metric("bits_per_byte", bits_per_byte, "lower", False, "Bits per byte, known answer", is_bounded=False),
         Metric("groundedness", groundedness, title="Grounded"),
+        Metric("claims_supported", claims_supported, is_binary=False, title="Claims supported"),
         Metric("citation_match", citation_match, title="Cites right document"),
         Metric("citation_precision", citation_precision, is_binary=False, title="Citation precision"),
         Metric("citation_recall", citation_recall, title="Citation recall"),

@@ -79,12 +79,19 @@ def overall(gates: Sequence[GateResult]) -> Literal["PASS", "FAIL", "INCONCLUSIV
     return "FAIL" if "FAIL" in verdicts else "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "PASS"
 
 
-def score_system(system: str, answers: Sequence[Answer], questions: Sequence[Question]) -> dict[str, Scored]:
-    """Score every answer by every metric."""
-    return {
+def score_system(
+    system: str, answers: Sequence[Answer], questions: Sequence[Question], *, semantic: bool = False
+) -> dict[str, Scored]:
+    """Score every answer by every metric; those that need an encoder only with `semantic`."""
+    scores = {
         name: Scored(system, name, tuple(metric.score(a, q) for a, q in zip(answers, questions, strict=True)))
         for name, metric in METRICS.items()
     }
+    if semantic:
+        from fieldwise.evaluate.semantic import semantic_scores
+
+        scores |= {name: Scored(system, name, values) for name, values in semantic_scores(answers, questions).items()}
+    return scores
 
 
 def cluster_names(questions: Sequence[Question]) -> list[str]:

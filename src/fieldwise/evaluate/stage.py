@@ -1,26 +1,20 @@
-"""The evaluate stage: the baseline before training (4a), the choice of weights (4c), the report after it (4d)."""
+"""The evaluate stage: the baseline before training (4a), the report after it (4d), the served file (5b)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import JsonValue
 
 from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
-from fieldwise.evaluate.metrics import METRICS, overall_f1, token_f1
+from fieldwise.evaluate.asking import answer_questions, decline_rule, load_questions, make_answerer, tuned
+from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page import Measured, page
-from fieldwise.evaluate.questions import (
-    document_uris,
-    from_examples,
-    point_to_kept,
-    read_development,
-    read_questions,
-)
 from fieldwise.evaluate.report import (
     EvalReport,
     Scored,
@@ -40,91 +34,16 @@ from fieldwise.evaluate.report import (
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
 from fieldwise.evaluate.table import SHOWN, markdown, plain
 from fieldwise.extras import require
-from fieldwise.files import append_jsonl, read_json, read_ledger, write_json, write_jsonl, write_text
+from fieldwise.files import read_json, read_ledger, write_json, write_jsonl, write_text
 from fieldwise.hashing import canonical_json, sha256_text
-from fieldwise.interfaces import Answerer, Engine, Sampling
-from fieldwise.progress import say, track
-from fieldwise.prompts import is_declined, without_marks
-from fieldwise.records import Answer, BaseWeights, Chunk, Document, Example, Message, Question
-from fieldwise.retrieve.decline import Asked, DeclineRule, fit, similarity
-from fieldwise.retrieve.grounded import ClosedAnswerer, GroundedAnswerer
-from fieldwise.retrieve.index import open_index
+from fieldwise.interfaces import Sampling
+from fieldwise.progress import say
+from fieldwise.records import Answer, BaseWeights, Question
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder, StepRun
-from fieldwise.tables import read_records
 
 BASELINES: tuple[System, ...] = ("base", "rag_base")
 PAGE = "5_reports/report.html"
-_VALIDATION_ITEMS = 96
-
-
-def load_questions(settings: EvaluateSettings, run: RunFolder) -> list[Question]:
-    """Return the questions to measure on."""
-    documents = list(read_records(run.require("2_chunks/documents.parquet", "prepare"), Document))
-    if settings.questions is not None:
-        collected = read_records(run.require("1_documents/documents.parquet", "collect"), Document)
-        groups = {str(k): str(v) for k, v in read_json(run.require("2_chunks/groups.json", "prepare")).items()}
-        return point_to_kept(
-            read_questions(Path(settings.questions)),
-            {d.source.uri: d.id for d in collected},
-            {d.source.uri: d.id for d in documents},
-            groups,
-        )
-    examples = list(read_records(run.require("3_examples/test.parquet", "generate"), Example))
-    questions = from_examples(examples, document_uris(documents))
-    if not questions:
-        raise DatasetError(
-            "there are no questions to measure on",
-            where="evaluate.questions",
-            found="an empty test split",
-            fix="Name a file of questions, or raise generate.split.test.",
-        )
-    return questions
-
-
-# ---------------------------------------------------------------- answering
-
-
-def make_answerer(
-    system: str,
-    engine: Engine,
-    run: RunFolder,
-    retrieve: RetrieveSettings,
-    sampling: Sampling,
-    decline: DeclineRule | None = None,
-) -> ClosedAnswerer | GroundedAnswerer:
-    """Return the answerer of a system over an engine that runs its weights; `decline` adds to the model's own words."""
-    if not system.startswith("rag"):
-        return ClosedAnswerer(system, engine, sampling)
-    chunks = list(read_records(run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
-    return GroundedAnswerer(
-        system, engine, open_index(chunks, run.path / "2_chunks/index", retrieve), retrieve, sampling, decline
-    )
-
-
-def decline_rule(run: RunFolder) -> DeclineRule | None:
-    """Return the rule fitted with the choice of the weights; None if the recipe named no development questions."""
-    value = read_json(run.require("4_adapters/selected.json", "train")).get("decline")
-    return DeclineRule.model_validate(value) if isinstance(value, dict) else None
-
-
-def answer_questions(answerer: Answerer, questions: Sequence[Question], ledger: Path) -> list[Answer]:
-    """Answer every question once: what a ledger already holds is not asked again."""
-    known = {str(row["id"]): Answer.model_validate(row["answer"]) for row in read_ledger(ledger)}
-    missing = [q for q in questions if q.id not in known]
-    conversations = [(Message(role="user", content=q.question),) for q in missing]
-    for question, answer in zip(
-        missing,
-        track(
-            answerer.answer_all(conversations, [q.answer for q in missing]),
-            f"answers of {answerer.name}",
-            total=len(missing),
-        ),
-        strict=True,
-    ):
-        known[question.id] = answer
-        append_jsonl(ledger, {"id": question.id, "answer": answer.model_dump(mode="json")})
-    return [known[q.id] for q in questions]
 
 
 def _measure(
@@ -171,14 +90,9 @@ def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
         return Path(base.path)
     if system == "sft":
         return run.require("4_adapters/sft/merged", "train")
-    if system == "sft_dpo" and "dpo" in _tuned(run):
+    if system == "sft_dpo" and "dpo" in tuned(run):
         return run.path / "4_adapters/dpo/merged"
     return run.require(f"4_adapters/{_selected(run)}/merged", "train")
-
-
-def _tuned(run: RunFolder) -> list[str]:
-    """The trainings that left weights; the folder of one that was switched off may still stand there, empty."""
-    return [name for name in ("sft", "dpo") if (run.path / f"4_adapters/{name}/merged/config.json").is_file()]
 
 
 def _selected(run: RunFolder) -> str:
@@ -222,112 +136,6 @@ def _headline(
     }
 
 
-# ---------------------------------------------------------------- 4c
-
-
-class Choice(NamedTuple):
-    """How the candidates did and by what; `asked` is what a rule of when to decline is fitted on."""
-
-    metric: str
-    items: int
-    scores: dict[str, float]
-    asked: dict[str, list[Asked]]
-
-
-def run_select(settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun) -> dict[str, JsonValue]:
-    """Choose between SFT and SFT+DPO, and with development questions fit when to decline; no later figure uses these."""
-    questions = read_development(settings)
-    names = _tuned(step.run)
-    choice = (
-        _on_development(names, questions, settings, retrieve, step)
-        if questions
-        else _on_validation(names, settings, step)
-    )
-    scores = choice.scores
-    selected = max(names, key=lambda n: (scores.get(n, 0.0), n == "sft")) if names else "sft"
-    rule = fit(choice.asked[selected], settings.false_declines) if questions and names else None
-    write_json(
-        step.out("4_adapters/selected.json"),
-        {
-            "selected": selected,
-            "metric": choice.metric,
-            "items": choice.items,
-            "scores": dict(scores),
-            "decline": rule.model_dump(mode="json") if rule else None,
-        },
-    )
-    shown = ", ".join(f"{n} {score}" for n, score in scores.items())
-    say(
-        f"  {choice.metric}: {shown}: {selected} is taken"
-        if choice.items
-        else f"  nothing to validate on: {selected} is taken"
-    )
-    if rule is not None:
-        say(
-            f"  declines from a doubt of {rule.threshold:.2f}: {rule.right_declines:.0%} of {rule.unanswerable} unanswerable and "
-            f"{rule.false_declines:.0%} of {rule.answerable} answerable development questions"
-        )
-    return {"selected": selected, "scores": dict(scores), "items": choice.items}
-
-
-def _on_development(
-    names: Sequence[str],
-    questions: Sequence[Question],
-    settings: EvaluateSettings,
-    retrieve: RetrieveSettings,
-    step: StepRun,
-) -> Choice:
-    """Let every candidate answer the development questions as it would be served, without a rule."""
-    scores: dict[str, float] = {}
-    asked: dict[str, list[Asked]] = {}
-    for name in names:
-        engine = TransformersEngine(step.run.path / f"4_adapters/{name}/merged", dtype="auto")
-        try:
-            sampling = Sampling(max_tokens=settings.max_new_tokens)
-            answerer = make_answerer(f"rag_{name}", engine, step.run, retrieve, sampling)
-            assert isinstance(answerer, GroundedAnswerer)
-            conversations = [(Message(role="user", content=q.question),) for q in questions]
-            replies = list(
-                track(answerer.rated_answers(conversations), f"development answers of {name}", total=len(questions))
-            )
-        finally:
-            engine.close()
-        values = [overall_f1(a, q) or 0.0 for (a, _), q in zip(replies, questions, strict=True)]
-        scores[name] = round(sum(values) / len(values), 6)
-        asked[name] = [
-            Asked(logprob, similarity(a.passages), a.is_declined, q.answer is None)
-            for (a, logprob), q in zip(replies, questions, strict=True)
-            if logprob is not None
-        ]
-    return Choice("F1 with declines on the development questions", len(questions), scores, asked)
-
-
-def _on_validation(names: Sequence[str], settings: EvaluateSettings, step: StepRun) -> Choice:
-    """Let every candidate answer the validation split of the generated examples."""
-    examples = list(read_records(step.run.require("3_examples/validation.parquet", "generate"), Example))
-    examples = sorted(examples, key=lambda e: e.id)[:_VALIDATION_ITEMS]
-    scores: dict[str, float] = {}
-    for name in names if examples else ():
-        engine = TransformersEngine(step.run.path / f"4_adapters/{name}/merged", dtype="auto")
-        try:
-            prompts = [engine.render(e.conversation[:-1]) for e in examples]
-            fitting = [(e, p) for e, p in zip(examples, prompts, strict=True) if len(p) < engine.context_tokens]
-            replies = engine.generate([p for _, p in fitting], Sampling(max_tokens=settings.max_new_tokens))
-        finally:
-            engine.close()
-        values = [_task_score(reply.text, example) for reply, (example, _) in zip(replies, fitting, strict=True)]
-        scores[name] = round(sum(values) / len(values), 6) if values else 0.0
-    return Choice("mean of token F1 and right declines on validation", len(examples), scores, {})
-
-
-def _task_score(text: str, example: Example) -> float:
-    if is_declined(example.answer):
-        return float(is_declined(text))
-    question = Question(id=example.id, question=example.question, answer=example.answer)
-    answer = Answer(text=text, answer=without_marks(text), model="candidate", is_declined=is_declined(text))
-    return token_f1(answer, question) or 0.0
-
-
 # ---------------------------------------------------------------- 4d
 
 
@@ -347,12 +155,12 @@ def run_evaluate(
             _write_predictions(step, system, answers, questions)
             times[system] = [a.timings.total_seconds for a in answers]
         given[system] = answers
-        scores[system] = score_system(system, answers, questions)
+        scores[system] = score_system(system, answers, questions, semantic=settings.semantic)
         if system in BASELINES:
             scores[system]["seconds"] = _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
     report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run)).model_copy(
-        update={"has_dpo": "dpo" in _tuned(step.run)}
+        update={"has_dpo": "dpo" in tuned(step.run)}
     )
     report = with_whole_sets(report, given, questions)
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
@@ -397,7 +205,7 @@ def run_served(
         for m in ("token_f1", "overall_f1")
     ]
     scores = {
-        "served": score_system("served", answers, questions),
+        "served": score_system("served", answers, questions, semantic=settings.semantic),
         reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions),
     }
     names = cluster_names(questions)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fieldwise.generate.rules import Pair, problem
-from fieldwise.generate.support import content_stems, loses_negation, may_answer, unsupported, words_in
 from fieldwise.records import Chunk
+from fieldwise.support import content_stems, loses_negation, may_answer, unsupported, words_in
 
 _NO_ANSWER = "\0"  # stands in no question
 _REFERS = re.compile(

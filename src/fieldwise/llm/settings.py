@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, model_validator
 
+from fieldwise.llm.answers import is_loopback
 from fieldwise.settings import Settings
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -71,13 +71,7 @@ class EndpointSettings(Settings):
     @property
     def is_loopback(self) -> bool:
         """Whether what is sent stays on this machine."""
-        host = urlsplit(self.base_url or "").hostname or ""
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.base_url or "")
 
     def keyed(self) -> dict[str, JsonValue]:
         """Return what shapes the replies; a budget counts only where the run may finish without all of them."""

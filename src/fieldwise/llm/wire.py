@@ -7,19 +7,16 @@ same shape and differ in what they refuse: a schema, `max_tokens` under its old 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel
 
 from fieldwise.errors import ServiceError
+from fieldwise.llm.answers import error_message, first_choice, key_from, message_text, read_object, retry_after, shown
 from fieldwise.llm.settings import EndpointSettings
 from fieldwise.llm.structured import strict_schema
 from fieldwise.records import Conversation
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
     import httpx
 
 _MOST_BYTES = 16 << 20
-_SHOWN_CHARS = 300
 _TOO_LONG = re.compile(r"context.{0,20}(?:length|size|window)|too many tokens|maximum.{0,20}tokens|too long", re.I)
 _NO_MODEL = re.compile(r"model.{0,80}(?:not found|not exist|unknown|not available|not supported)|invalid model|unknown model|no such model", re.I)  # fmt: skip
 _PARAMETER = re.compile(r"\b(temperature|seed)\b", re.I)
@@ -69,17 +65,7 @@ class Refused(Exception):
 
 def require_key(settings: EndpointSettings, where: str) -> str | None:
     """Return the key from the environment; raises ServiceError, naming the variable, when it is not there."""
-    if settings.key_variable is None:
-        return None
-    key = os.environ.get(settings.key_variable, "").strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ServiceError(
-            "the endpoint needs a key",
-            where=f"{where}.key_variable",
-            found=f"{'something that is no key in' if key else 'no'} environment variable {settings.key_variable}",
-            fix=f"Set it: export {settings.key_variable}=... It is sent to the endpoint and written nowhere.",
-        )
-    return key
+    return key_from(settings.key_variable, f"{where}.key_variable")
 
 
 class Wire:
@@ -128,29 +114,31 @@ class Wire:
         self._clients.append(client)
         return client
 
-    async def ask(self, conversation: Conversation, schema: type[BaseModel] | None) -> Completion:
+    async def ask(self, conversation: Conversation, schema: type[BaseModel] | None, sample: int = 0) -> Completion:
         """Return the reply to one request; raises Again, Refused, or ServiceError for what would meet every request."""
         while True:
-            body = self._body(conversation, schema)
+            body = self._body(conversation, schema, sample)
             status, headers, content = await self._post(body)
-            raw = _object(content)
+            raw = read_object(content)
             if status == 200 and not (raw and raw.get("error")):
                 return _completion(raw, headers)
-            message = self._shown(_message(raw, content))
+            message = self._shown(error_message(raw, content))
             if status in (400, 422, 500, 501) and self._has_adapted(body, message):
                 continue
             raise self._failure(_status(status, raw), headers, message)
 
     # ------------------------------------------------------------ sending
 
-    def _body(self, conversation: Conversation, schema: type[BaseModel] | None) -> dict[str, Any]:
+    def _body(self, conversation: Conversation, schema: type[BaseModel] | None, sample: int) -> dict[str, Any]:
         chosen = self._settings
+        # where a seed is heeded, each sample needs its own
+        seed = None if chosen.seed is None else chosen.seed + sample
         body: dict[str, Any] = {
             "model": chosen.model,
             "messages": [{"role": m.role, "content": m.content} for m in conversation],
             self._limit_name: chosen.max_tokens,
         }
-        body |= {k: v for k, v in (("temperature", chosen.temperature), ("seed", chosen.seed)) if v is not None}
+        body |= {k: v for k, v in (("temperature", chosen.temperature), ("seed", seed)) if v is not None}
         if schema is not None and self._takes_schema:
             told = {"name": schema.__name__.strip("_"), "strict": True, "schema": strict_schema(schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": told}
@@ -221,68 +209,36 @@ class Wire:
             return Refused("prompt_too_long", shown)
         if status in (408, 409, 425, 429) or status >= 500:
             reason = "too_many_requests" if status == 429 else f"http_{status}"
-            return Again(reason, shown, wait=_retry_after(headers))
+            return Again(reason, shown, wait=retry_after(headers))
         return Refused(f"http_{status}", shown)
 
     def _end(self, what: str, found: str, fix: str) -> ServiceError:
         return ServiceError(what, where=f"{self._where}: {self._settings.base_url}", found=found, fix=fix)
 
     def _shown(self, text: str) -> str:
-        """A few words of what came from outside, never the key."""
-        hidden = text.replace(self._key, "***") if self._key else text
-        return " ".join(hidden.split())[:_SHOWN_CHARS]
+        return shown(text, self._key)
 
 
 def _completion(raw: dict[str, Any] | None, headers: httpx.Headers) -> Completion:
-    choices = (raw or {}).get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if raw is None or not isinstance(choice, dict) or not isinstance(message, dict):
+    found = first_choice(raw)
+    if raw is None or found is None:
         kind = headers.get("content-type", "nothing that is named").partition(";")[0]
         raise Again("no_completion", f"the answer is no chat completion ({kind})", is_lost=True)
+    choice, message = found
     usage = raw.get("usage") if isinstance(raw.get("usage"), dict) else {}
     reason = choice.get("finish_reason")
     is_refused = bool(message.get("refusal")) or reason == "content_filter"
-    text = "".join(_texts(message.get("content"))) or str(message.get("refusal") or "")
     return Completion(
-        text.encode("utf-8", "replace").decode("utf-8"),  # half of a character, escaped, would fit no file
+        message_text(message),
         "refused" if is_refused else "length" if reason == "length" else "stop",
         _count(usage, "prompt_tokens"),
         _count(usage, "completion_tokens"),
     )
 
 
-def _texts(content: object) -> Iterator[str]:
-    """The text of a reply, also where it comes as a list of parts."""
-    if isinstance(content, str):
-        yield content
-    for part in content if isinstance(content, list) else ():
-        if isinstance(part, dict) and isinstance(part.get("text"), str):
-            yield part["text"]
-
-
 def _count(usage: Any, name: str) -> int | None:
     value = usage.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _object(content: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(value, list) and len(value) == 1:  # Gemini wraps its errors in a list
-        value = value[0]
-    return value if isinstance(value, dict) else None
-
-
-def _message(raw: dict[str, Any] | None, content: bytes) -> str:
-    """What an endpoint says about an error: `error.message` with its code, else the beginning of the answer."""
-    error = (raw or {}).get("error", (raw or {}).get("detail"))
-    if isinstance(error, dict):
-        parts = [error.get("message"), error.get("code"), error.get("param")]
-        return " ".join(str(part) for part in parts if isinstance(part, str) and part)
-    return str(error) if error else content[:_SHOWN_CHARS].decode("utf-8", "replace")
 
 
 def _status(status: int, raw: dict[str, Any] | None) -> int:
@@ -292,18 +248,3 @@ def _status(status: int, raw: dict[str, Any] | None) -> int:
     error = (raw or {}).get("error")
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, int) and 400 <= code < 600 else 502
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds to wait, from a number or a date (RFC 9110, 10.2.3)."""
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None

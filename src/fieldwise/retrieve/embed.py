@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class MiniLmEmbedder:
         self.tokenizer.enable_truncation(MAX_TOKENS)
         self.tokenizer.no_padding()
         self.lock = _LOCK
-        self.compiled = _compile(self.folder, threads or usable_cores())
+        self._threads = threads or usable_cores()
+        self.compiled = _compile(self.folder, self._threads)
 
     @property
     def fingerprint(self) -> str:
@@ -51,20 +52,36 @@ class MiniLmEmbedder:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one unit vector a text, in order; texts beyond 256 tokens are cut for the embedding only."""
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
-        if not texts:
-            return vectors
-        encoded = [e.ids for e in self.tokenizer.encode_batch(list(texts))]
+        for group, _, found in self._batches(texts, self.compiled):
+            vectors[group] = found
+        return vectors
+
+    def encode_tokens(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return the last hidden layer of every text, one row of 384 numbers a token, [CLS] first and [SEP] last.
+
+        The mean of the rows has the direction of the vector that `encode` returns.
+        """
+        states: list[NDArray[np.float32]] = [np.zeros((0, self.dimensions), np.float32)] * len(texts)
+        for group, lengths, found in self._batches(texts, _compile(self.folder, self._threads, pooled=False)):
+            for row, (i, length) in enumerate(zip(group, lengths, strict=True)):
+                states[i] = found[row, :length].copy()
+        return states
+
+    def _batches(self, texts: Sequence[str], compiled: Any) -> Iterator[tuple[list[int], list[int], Any]]:
+        """Yield places in the list, numbers of tokens, and what the network makes of them; short texts first."""
+        encoded = [e.ids for e in self.tokenizer.encode_batch(list(texts))] if texts else []
         order = sorted(range(len(texts)), key=lambda i: (len(encoded[i]), i))
         for begin in range(0, len(order), _BATCH):
             group = order[begin : begin + _BATCH]
-            longest = max(len(encoded[i]) for i in group)
-            ids, mask = np.zeros((len(group), longest), np.int64), np.zeros((len(group), longest), np.float32)
+            lengths = [len(encoded[i]) for i in group]
+            ids = np.zeros((len(group), max(lengths)), np.int64)
+            mask = np.zeros((len(group), max(lengths)), np.float32)
             for row, i in enumerate(group):
                 ids[row, : len(encoded[i])] = encoded[i]
                 mask[row, : len(encoded[i])] = 1
             with self.lock:
-                vectors[group] = self.compiled([ids, mask])[0]
-        return vectors
+                found = compiled([ids, mask])[0]
+            yield group, lengths, found
 
 
 @lru_cache
@@ -72,10 +89,10 @@ def _weights_hash(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=2)
-def _compile(folder: Path, threads: int) -> Any:
+@lru_cache(maxsize=4)
+def _compile(folder: Path, threads: int, pooled: bool = True) -> Any:
     openvino = require("openvino", extra="rag", to="embed texts")
-    model = _build(folder)
+    model = _build(folder, pooled)
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
@@ -84,8 +101,8 @@ def _compile(folder: Path, threads: int) -> Any:
     return openvino.Core().compile_model(model, "CPU", settings)
 
 
-def _build(folder: Path) -> Any:
-    """BERT as a graph: token ids and mask in, mean over the unmasked tokens, normalised, out."""
+def _build(folder: Path, pooled: bool) -> Any:
+    """BERT as a graph: token ids and mask in; out the mean over the unmasked tokens, normalised, or every token."""
     openvino = require("openvino", extra="rag", to="embed texts")
     ops = require("openvino.opset13", extra="rag", to="embed texts")
     safetensors = require("safetensors.numpy", extra="rag", to="read the embedding weights")
@@ -149,6 +166,8 @@ def _build(folder: Path) -> Any:
             ops.add(linear(ops.gelu(linear(x, f"{layer}.intermediate.dense"), "erf"), f"{layer}.output.dense"), x),
             f"{layer}.output.LayerNorm",
         )
+    if not pooled:
+        return openvino.Model([x], [ids, mask], "minilm-tokens")
     column = ops.unsqueeze(mask, ops.constant(np.array([2], np.int64)))
     mean = ops.divide(
         ops.reduce_sum(ops.multiply(x, column), ops.constant(np.array([1], np.int64))),

@@ -8,7 +8,7 @@ from typing import Any
 from fieldwise.extras import require
 from fieldwise.records import Chunk
 
-_STOP_WORDS = frozenset(
+STOP_WORDS = frozenset(
     [
         "a",
         "about",
@@ -126,7 +126,7 @@ _STOP_WORDS = frozenset(
         "your",
     ]
 )
-_HEADER_WEIGHT = 0.5
+HEADER_WEIGHT = 0.5
 
 
 class LexicalIndex:
@@ -139,7 +139,7 @@ class LexicalIndex:
         builder.add_text_field("body", tokenizer_name="fieldwise")
         builder.add_text_field("header", tokenizer_name="fieldwise")
         self.schema = builder.build()
-        self.analyse = _analyser(self.tantivy, stemmer)
+        self.analyse = analyser(self.tantivy, stemmer)
         self.index = self.tantivy.Index(self.schema)
         self.index.register_tokenizer("fieldwise", self.analyse)
         writer = self.index.writer(heap_size=32_000_000, num_threads=1)
@@ -151,8 +151,7 @@ class LexicalIndex:
 
     def search(self, query: str, count: int) -> list[tuple[int, float]]:
         """Return (row, BM25 score) of the best chunks; stop words of the query do not count unless nothing else is left."""
-        words = [w for w in query.lower().split() if w.strip("?.,;:!'\"()") not in _STOP_WORDS]
-        tokens = list(dict.fromkeys(self.analyse.analyze(" ".join(words) or query)))
+        tokens = query_terms(self.analyse, query)
         if not tokens:
             return []
         clauses = []
@@ -162,7 +161,7 @@ class LexicalIndex:
                 (
                     self.tantivy.Occur.Should,
                     self.tantivy.Query.boost_query(
-                        self.tantivy.Query.term_query(self.schema, "header", token), _HEADER_WEIGHT
+                        self.tantivy.Query.term_query(self.schema, "header", token), HEADER_WEIGHT
                     ),
                 )
             )
@@ -171,7 +170,14 @@ class LexicalIndex:
         return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
 
 
-def _analyser(tantivy: Any, stemmer: str) -> Any:
+def query_terms(analyse: Any, query: str) -> list[str]:
+    """Return the terms of an English query, each once; stop words are left out unless nothing else is left."""
+    words = [w for w in query.lower().split() if w.strip("?.,;:!'\"()") not in STOP_WORDS]
+    return list(dict.fromkeys(analyse.analyze(" ".join(words) or query)))
+
+
+def analyser(tantivy: Any, stemmer: str) -> Any:
+    """Return what turns a text into terms: words in lower case, without accents, stemmed."""
     filters = tantivy.Filter
     return (
         tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())

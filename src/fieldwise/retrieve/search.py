@@ -6,6 +6,7 @@ On two public sets this fusion beat reciprocal rank fusion and both legs alone (
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,13 @@ from fieldwise.retrieve.lexical import LexicalIndex
 from fieldwise.retrieve.settings import RetrieveSettings
 
 _MAX_QUERY_CHARS = 4000
+
+
+class Legs(NamedTuple):
+    """What both legs find: row and BM25 score, row and cosine."""
+
+    lexical: dict[int, float]
+    dense: dict[int, float]
 
 
 class HybridRetriever:
@@ -42,19 +50,23 @@ class HybridRetriever:
         query = query.strip()[:_MAX_QUERY_CHARS]
         if not query or not self.chunks:
             return []
-        count = self.settings.candidates
-        words = dict(self.lexical.search(query, count))
-        meaning: dict[int, float] = {}
-        if self.embedder is not None and self.vectors is not None:
-            scores = self.vectors @ self.embedder.encode([query])[0]
-            nearest = np.argsort(-scores, kind="stable")[:count]
-            meaning = {int(row): float(scores[row]) for row in {*nearest.tolist(), *words}}
+        words, meaning = self.legs(query, self.settings.candidates)
         fused = fuse(words, meaning, self.settings.dense_weight)
         best = sorted(fused.items(), key=lambda item: (-item[1], item[0]))[: top_k or self.settings.top_k]
         return [
             RetrievedPassage(chunk=self.chunks[row], score=score, lexical=words.get(row), dense=meaning.get(row))
             for row, score in best
         ]
+
+    def legs(self, query: str, count: int) -> Legs:
+        """Return the best of each leg, by row; what BM25 finds has its cosine too."""
+        words = dict(self.lexical.search(query, count))
+        meaning: dict[int, float] = {}
+        if self.embedder is not None and self.vectors is not None:
+            scores = self.vectors @ self.embedder.encode([query])[0]
+            nearest = np.argsort(-scores, kind="stable")[:count]
+            meaning = {int(row): float(scores[row]) for row in {*nearest.tolist(), *words}}
+        return Legs(words, meaning)
 
 
 def fuse(lexical: dict[int, float], dense: dict[int, float], dense_weight: float) -> dict[int, float]:

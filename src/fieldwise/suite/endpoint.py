@@ -7,8 +7,6 @@ the same. Nothing but this module sends anything.
 from __future__ import annotations
 
 import json
-import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,16 @@ from urllib.parse import urlsplit
 import httpx
 
 from fieldwise.errors import ServiceError
+from fieldwise.llm.answers import (
+    error_message,
+    first_choice,
+    is_loopback,
+    key_from,
+    message_text,
+    read_object,
+    retry_after,
+    shown,
+)
 from fieldwise.records import Message, ToolCall
 from fieldwise.suite.items import Reply
 from fieldwise.suite.respondents import Asked
@@ -27,7 +35,6 @@ _TRIES = 3
 _LONGEST_WAIT_SECONDS = 20.0
 _MOST_BYTES = 8 << 20
 _FAILURES_IN_A_ROW = 6
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class EndpointSettings(NamedTuple):
@@ -52,7 +59,7 @@ class EndpointRespondent:
     """A model behind an OpenAI-compatible endpoint; temperature 0."""
 
     def __init__(self, settings: EndpointSettings) -> None:
-        self._settings, self._key = settings, _key(settings.key_env)
+        self._settings, self._key = settings, key_from(settings.key_env, "--key-env")
         self._url = _completions(settings.url)
         self.name = settings.model
         self.identity = f"{self._url} {settings.model}"
@@ -61,7 +68,7 @@ class EndpointRespondent:
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=settings.timeout_seconds,
-            trust_env=urlsplit(self._url).hostname not in _LOOPBACK,  # a proxy has no business on this machine
+            trust_env=not is_loopback(self._url),  # a proxy has no business on this machine
         )
 
     def reply_all(self, asked: Sequence[Asked]) -> Iterator[Reply]:
@@ -103,10 +110,10 @@ class EndpointRespondent:
         while True:
             body = self._body(asked)
             status, headers, content = self._post(body)
-            value = _object(content)
+            value = read_object(content)
             if status == 200 and value is not None and not value.get("error"):
                 return _read(value)
-            message = self._shown(_message(value, content))
+            message = self._shown(error_message(value, content) or "an empty answer")
             if status in (400, 422) and self._has_adapted(body, message):
                 continue
             return self._failed(status, headers, message)
@@ -120,7 +127,7 @@ class EndpointRespondent:
                 fix=_FIXES.get(status, "Check --endpoint: it ends in /v1."),
             )
         if status == 429 or status >= 500:
-            raise _Again(f"http_{status}", message, _retry_after(headers))
+            raise _Again(f"http_{status}", message, retry_after(headers))
         if status == 200:
             raise _Again("no_completion", message)
         return Reply(problem=f"http_{status}", detail=message)
@@ -164,9 +171,7 @@ class EndpointRespondent:
         return False
 
     def _shown(self, text: str) -> str:
-        """What an endpoint says, in one line; endpoints repeat keys."""
-        hidden = text.replace(self._key, "***") if self._key else text
-        return " ".join(hidden.split())[:300]
+        return shown(text, self._key)
 
 
 _FIXES = {
@@ -174,20 +179,6 @@ _FIXES = {
     403: "Check that the key may use this model.",
     404: "Check --endpoint (it ends in /v1) and --model.",
 }
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise ServiceError(
-            "the endpoint needs a key",
-            where="--key-env",
-            found=f"{'something that is no key in' if key else 'no'} environment variable {variable}",
-            fix=f"Set it: export {variable}=... It is sent to the endpoint and written nowhere.",
-        )
-    return key
 
 
 def _completions(url: str) -> str:
@@ -212,32 +203,13 @@ def _message_body(message: Message) -> dict[str, Any]:
     return body
 
 
-def _object(content: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _message(value: dict[str, Any] | None, content: bytes) -> str:
-    error = value.get("error") if value else None
-    if isinstance(error, dict):
-        error = error.get("message")
-    return str(error or content[:300].decode("utf-8", "replace") or "an empty answer")
-
-
 def _read(value: dict[str, Any]) -> Reply:
-    choices = value.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    message = choice.get("message")
-    if not isinstance(message, dict):
+    found = first_choice(value)
+    if found is None:
         raise _Again("no_completion", "the answer holds no message")
-    text = message.get("content") or message.get("refusal") or ""
-    if isinstance(text, list):  # parts, as some endpoints give them
-        text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+    choice, message = found
     calls = tuple(_call(c) for c in message.get("tool_calls") or () if isinstance(c, dict))
-    return Reply(text=str(text), tool_calls=calls, finish_reason=str(choice.get("finish_reason") or "stop"))
+    return Reply(text=message_text(message), tool_calls=calls, finish_reason=str(choice.get("finish_reason") or "stop"))
 
 
 def _call(raw: dict[str, Any]) -> ToolCall:
@@ -252,8 +224,3 @@ def _call(raw: dict[str, Any]) -> ToolCall:
         name=str(function.get("name") or ""),
         arguments=arguments if isinstance(arguments, dict) else {"": str(function.get("arguments"))[:300]},
     )
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    found = re.fullmatch(r"\s*(\d{1,6}(?:\.\d+)?)\s*", headers.get("retry-after", ""))
-    return float(found.group(1)) if found else None

@@ -70,6 +70,11 @@ def unsupported(answer: str, evidence: str) -> str | None:
     return None
 
 
+def is_negated(text: str) -> bool:
+    """Tell whether a text holds a word such as "not", "never" or "unless"."""
+    return _NEGATION.search(text.translate(_PLAIN)) is not None
+
+
 def loses_negation(question: str, answer: str, evidence: str) -> bool:
     """Tell whether an answer was cut out behind a "not" of its own clause that the question does not repeat.
 

@@ -1,0 +1,1 @@
+"""The commands of `fieldwise`: what each takes from the command line and prints. Nothing heavy at import."""

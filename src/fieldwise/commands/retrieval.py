@@ -1,0 +1,155 @@
+"""`fieldwise retrieval`: how well passages are found, and which settings find them best."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fieldwise.commands.common import Parents, add_command, print_json, recipe_for, standing_run
+
+
+def add(commands: Any, parents: Parents) -> None:
+    """Add the commands to the parser."""
+    about = "Measure how well passages are found, or choose the settings of the search."
+    retrieval = commands.add_parser(
+        "retrieval",
+        help="measure how well passages are found, choose the settings of the search",
+        description=about,
+        parents=[parents.common],
+    )
+    kinds = retrieval.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    about = "measure the search of a run on judged questions, beside the last time"
+    evaluate = add_command(kinds, "evaluate", _evaluate, about, parents.common, parents.place)
+    _add_set(evaluate, "the questions of the recipe, else the generated test split")
+    about = "figure and what the lower end of its interval must reach, such as ndcg@10=0.7; may be given again"
+    evaluate.add_argument("--at-least", action="append", default=[], type=_level, metavar="FIGURE=VALUE", help=about)
+    about = "run folder or retrieval.json that must not be better, question by question"
+    evaluate.add_argument("--not-worse-than", type=Path, metavar="PATH", help=about)
+    evaluate.add_argument(
+        "--figure", default="ndcg@10", metavar="FIGURE", help="figure of --not-worse-than (default ndcg@10)"
+    )
+    evaluate.add_argument(
+        "--margin", type=_share, default=0.0, metavar="SHARE", help="loss that --not-worse-than allows (default 0)"
+    )
+
+    about = "choose weight and number of candidates on training questions, and prove the choice on others"
+    tune = add_command(kinds, "tune", _tune, about, parents.common, parents.place)
+    _add_set(tune, "the development questions of the recipe, else the generated train and validation splits")
+
+
+def _add_set(parser: argparse.ArgumentParser, default: str) -> None:
+    about = f"BEIR folder, TREC qrels file (with --queries), or questions as .jsonl (default: {default})"
+    parser.add_argument("path", nargs="?", metavar="PATH", help=about)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace those of the recipe of the run"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="recipe file (default: the one of the run)")
+    parser.add_argument(
+        "--queries", type=Path, metavar="FILE", help="queries of a qrels file: JSON Lines, or id, tab, text"
+    )
+    parser.add_argument("--split", metavar="NAME", help="split of a BEIR folder or of the generated questions")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text!r}")
+    return value
+
+
+def _level(text: str) -> tuple[str, float]:
+    figure, sign, value = text.partition("=")
+    if not sign or not figure:
+        raise argparse.ArgumentTypeError(f"expected FIGURE=VALUE such as ndcg@10=0.7, found {text!r}")
+    return figure, _share(value)
+
+
+def _opened(options: argparse.Namespace) -> Any:
+    """The recipe, the bench of the run and what the command line names; a first word with = is an override."""
+    from fieldwise.ranking.sets import Asked, Bench
+
+    path, overrides = options.path, list(options.overrides)
+    if path is not None and "=" in path and not Path(path).exists():
+        path, overrides = None, [path, *overrides]
+    run = standing_run(options)
+    recipe = recipe_for(options, run, overrides)
+    asked = Asked(None if path is None else Path(path), options.queries, options.split)
+    return recipe, Bench(run, recipe.evaluate, recipe.retrieve), asked
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from fieldwise.evaluate.gate import EXIT_CODES
+    from fieldwise.evaluate.report import overall
+    from fieldwise.ranking.gates import Level, NotWorse, judge, same_set
+    from fieldwise.ranking.kept import keep, on_same_set, read_reports
+    from fieldwise.ranking.measure import against, put_through, report
+    from fieldwise.ranking.table import plain
+
+    recipe, bench, asked = _opened(options)
+    earlier = read_reports(bench.run.path)
+    references = read_reports(options.not_worse_than) if options.not_worse_than is not None else []
+    judged = bench.to_measure(asked)
+    retriever, samples = bench.retriever(judged), recipe.evaluate.bootstrap_samples
+    shown = recipe.retrieve.top_k
+    found = report(
+        judged,
+        put_through(judged, retriever, shown),
+        passages=len(retriever.chunks),
+        settings=recipe.retrieve.keyed(),
+        shown=shown,
+        samples=samples,
+        seed=recipe.seed,
+    )
+    before = on_same_set(earlier, found)
+    if before is not None:
+        found = found.model_copy(update={"differences": against(found, before, samples, recipe.seed)})
+    pairs = []
+    if options.not_worse_than is not None:
+        reference = _reference(references, found, options.not_worse_than)
+        same_set(found, reference, options.not_worse_than)
+        pairs.append(NotWorse(options.figure, reference, str(options.not_worse_than), options.margin))
+    gates = judge(found, [Level(*level) for level in options.at_least], pairs, samples)
+    found = found.model_copy(update={"gates": gates})
+    verdict = overall(gates) if gates else None
+    place = keep(bench.run.path, earlier, found)
+    if options.json:
+        print_json({**found.model_dump(mode="json"), "verdict": verdict, "file": str(place)})
+    else:
+        print(plain(found, verdict))
+        print(f"\nReport:     {place}")
+    return EXIT_CODES[verdict] if verdict else 0
+
+
+def _reference(references: list[Any], found: Any, where: Path) -> Any:
+    """The report to compare with: on the same set, else one of the same name, whose difference is then told."""
+    from fieldwise.errors import DatasetError
+    from fieldwise.ranking.kept import on_same_set
+
+    reference = on_same_set(references, found) or next((r for r in references if r.name == found.name), None)
+    if reference is None:
+        raise DatasetError(
+            "nothing was measured there on these questions",
+            where=where,
+            found=", ".join(f"{r.name} {r.split}".strip() for r in references) or "no report",
+            fix="Run fieldwise retrieval evaluate there on the same set first.",
+        )
+    return reference
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from fieldwise.files import write_json
+    from fieldwise.ranking.table import plain_tuning
+    from fieldwise.ranking.tune import tune
+
+    recipe, bench, asked = _opened(options)
+    fit, held = bench.to_tune(asked, recipe.seed)
+    tuned = tune(fit, held, bench.retriever(fit), samples=recipe.evaluate.bootstrap_samples, seed=recipe.seed)
+    value = tuned.model_dump(mode="json")
+    write_json(bench.run.path / "5_reports/retrieval-tuning.json", value)
+    print_json(value) if options.json else print(plain_tuning(tuned))
+    return 0

