@@ -328,7 +328,6 @@ class _Chunker:
             return None
         return _Piece(first.start, second.end, tokens, path, first.has_table or second.has_table, second.section)
 
-
     def _tokens_together(self, first: _Piece, second: _Piece) -> int:
         """The tokens of two pieces and the blanks between them: only words at the joint differ from those of each."""
         text = self._text

@@ -14,7 +14,7 @@ from fieldwise.files import read_jsonl, write_json, write_jsonl, write_text
 from fieldwise.hashing import sha256_file, sha256_of_files
 from fieldwise.prepare.chunk import chunk_document
 from fieldwise.prepare.clean import PassCount, clean_document
-from fieldwise.prepare.duplicates import DuplicateFinder, NearPair
+from fieldwise.prepare.duplicates import AT_ONCE, DuplicateFinder, NearPair, Verdict
 from fieldwise.prepare.filters import judge, measure_document
 from fieldwise.prepare.language import detect_language
 from fieldwise.prepare.presidio import presidio_detector
@@ -31,6 +31,7 @@ from fieldwise.run import StepRun
 from fieldwise.tables import read_records, write_records
 
 FOLDER = "2_chunks"
+_MAX_WAITING_CHARS = 4_000_000  # of documents compared in one call
 _DOCUMENTS = "1_documents/documents.parquet"
 _NOT_READ = "1_documents/rejected.jsonl"
 _LIBRARIES = ("ftfy", "py3langid", "tokenizers", "rensa")
@@ -211,15 +212,12 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
     near: list[tuple[NearPair, str, str]] = []
     kept: list[str] = []
     finder = DuplicateFinder(settings.duplicates, lambda identifier: preparer.text_of(keys[identifier]))
-    for document in track(read_records(source, Document), "preparing"):
-        prepared = preparer.prepared(document)
+    for document, prepared, reason, verdict in _compared(settings, preparer, finder, source, keys):
         quality.add_read(document, prepared.passes)
         leaks.add(document, prepared.found)
-        reason = _unfit(prepared, settings, preparer.actions)
         twin: Twin | None = None
-        if reason is None:
-            keys[document.id], uris[document.id] = preparer.key_of(document), document.source.uri
-            verdict = finder.add(document.id, prepared.document.text)
+        if verdict is not None:
+            uris[document.id] = document.source.uri
             near += [(pair, uris[pair.first], uris[pair.second]) for pair in verdict.near]
             best = max(verdict.near, key=lambda pair: pair.similarity, default=None)
             if verdict.exact is not None:
@@ -246,6 +244,36 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
         outcome = reason.reason if reason else KEPT
         survey.add(document, prepared.document.language, prepared.chunks, prepared.found, outcome, twin)
     return _Sifted(frozenset(kept), rejected, near, finder.groups(), quality, leaks, survey)
+
+
+def _compared(
+    settings: PrepareSettings,
+    preparer: _Preparer,
+    finder: DuplicateFinder,
+    source: Path,
+    keys: dict[str, tuple[JsonValue, ...]],
+) -> Iterator[tuple[Document, Prepared, Rejection | None, Verdict | None]]:
+    """Yield each document as prepared with why it is unfit by itself, or else what it repeats; some hundred at once."""
+    waiting: list[tuple[Document, Prepared, Rejection | None]] = []
+    chars = 0
+
+    def compared() -> Iterator[tuple[Document, Prepared, Rejection | None, Verdict | None]]:
+        fit = [(document.id, prepared.document.text) for document, prepared, reason in waiting if reason is None]
+        verdicts = iter(finder.add_all(fit))
+        for document, prepared, reason in waiting:
+            yield document, prepared, reason, next(verdicts) if reason is None else None
+
+    for document in track(read_records(source, Document), "preparing"):
+        prepared = preparer.prepared(document)
+        reason = _unfit(prepared, settings, preparer.actions)
+        if reason is None:
+            keys[document.id] = preparer.key_of(document)
+        waiting.append((document, prepared, reason))
+        chars += len(prepared.document.text)
+        if len(waiting) == AT_ONCE or chars > _MAX_WAITING_CHARS:
+            yield from compared()
+            waiting, chars = [], 0
+    yield from compared()
 
 
 def _unfit(prepared: Prepared, settings: PrepareSettings, actions: dict[str, str]) -> Rejection | None:
