@@ -70,7 +70,7 @@ def speeds(corpora: Path, repeats: int) -> dict[str, dict[str, float]]:
         for _ in range(repeats):
             counter = TokenCounter.from_file(tokenizer)
             for label in ("first", "again"):
-                _clock(seconds, label, lambda d, c=counter: chunk_document(d, ChunkSettings(), c.counts), texts)
+                _clock(seconds, label, lambda d, c=counter: chunk_document(d, ChunkSettings(), c.spans), texts)
             for label, split in peers(counter):
                 _clock(seconds, label, lambda d, split=split: split(d.text), texts)
         rows[name] = {"megabytes": round(megabytes, 2)} | {k: round(megabytes / s, 1) for k, s in seconds.items()}

@@ -45,7 +45,7 @@ def test_words_longer_than_a_piece_and_texts_of_many_pieces_lose_nothing() -> No
 
 
 def test_words_that_share_a_slot_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fieldwise.prepare.shingle_hashes._WORD_SLOT_BITS", 2)
+    monkeypatch.setattr("fieldwise.prepare.word_table._SLOT_BITS", 2)
     texts = [" ".join(f"word{n % 40}" for n in range(start, start + 90)) for start in range(5)]
     hasher = WordHasher()
     for _ in range(2):

@@ -21,20 +21,10 @@ UnitKind = Literal["head", "text", "list", "item", "sentence", "word", "table", 
 _PART_KINDS: dict[UnitKind, UnitKind] = {"table": "row", "list": "item", "text": "sentence", "item": "sentence"}
 _TABULAR = ("table", "row")
 _WORD = re.compile(r"\S+")
-_CHARS_A_TOKEN = 4  # about what tokenizers have in English; where it is wrong it costs time and nothing else
 _MAX_WHOLE_ROW = 2  # times the largest chunk; a cell that holds a whole letter is cut, or no model could be shown it
 
-Counts = Callable[[Sequence[str]], list[int]]
-"""Returns the tokens of each of some texts; those of a text are the sum of its parts where it is cut before a space."""
-
-
-class _Span(NamedTuple):
-    """A unit before its tokens are counted."""
-
-    start: int
-    end: int
-    kind: UnitKind
-    leads: bool = False
+TokensOf = Callable[[str], Callable[[int, int], int]]
+"""Returns for a text what counts the tokens of its spans; they are the sum of their parts where cut before a space."""
 
 
 class _Unit(NamedTuple):
@@ -61,9 +51,9 @@ class _Piece(NamedTuple):
     section: int
 
 
-def chunk_document(document: Document, settings: ChunkSettings, counts: Counts) -> list[Chunk]:
-    """Return the chunks of a document in order; `counts` returns the tokens of texts."""
-    chunker = _Chunker(document.text, settings, counts)
+def chunk_document(document: Document, settings: ChunkSettings, tokens_of: TokensOf) -> list[Chunk]:
+    """Return the chunks of a document in order; `tokens_of` returns what counts the tokens of spans of its text."""
+    chunker = _Chunker(document.text, settings, tokens_of)
     pieces = chunker.join_small(chunker.pieces(split_sections(document)))
     return [
         Chunk.make(
@@ -79,24 +69,18 @@ def chunk_document(document: Document, settings: ChunkSettings, counts: Counts) 
 
 
 class _Chunker:
-    def __init__(self, text: str, settings: ChunkSettings, counts: Counts) -> None:
-        self._text, self._settings, self._counts = text, settings, counts
-        self._likely_cut_chars = _CHARS_A_TOKEN * settings.max_tokens
-        self._known_parts: dict[tuple[int, int], list[_Unit]] = {}
-
-    def _count(self, start: int, end: int) -> int:
-        return self._counts((self._text[start:end],))[0]
+    def __init__(self, text: str, settings: ChunkSettings, tokens_of: TokensOf) -> None:
+        self._text, self._settings, self._count = text, settings, tokens_of(text)
 
     # ------------------------------------------------------------ within a section
 
     def pieces(self, sections: Sequence[Section]) -> list[_Piece]:
-        """Fill chunks with the units of each section; all are counted at once, since that is several times as fast."""
-        spans = [list(self._spans(section)) for section in sections]
-        units = iter(self._counted_blocks([span for of_section in spans for span in of_section]))
-        pieces: list[_Piece] = []
-        for number, (section, of_section) in enumerate(zip(sections, spans, strict=True)):
-            pieces += self._pack([next(units) for _ in of_section], section.path, number)
-        return pieces
+        """Fill chunks with the units of each section."""
+        return [
+            piece
+            for number, section in enumerate(sections)
+            for piece in self._pack(self._units(section), section.path, number)
+        ]
 
     def _pack(self, units: Iterable[_Unit], path: tuple[str, ...], number: int) -> list[_Piece]:
         """Fill chunks with the units of one section, up to about the target size."""
@@ -124,9 +108,10 @@ class _Chunker:
             pieces.append(self._piece(current, path, number))
         return self._without_small_rest(pieces)
 
-    def _spans(self, section: Section) -> Iterator[_Span]:
+    def _units(self, section: Section) -> Iterator[_Unit]:
         if section.head_end > section.start:
-            yield _Span(section.start, section.head_end, "head", leads=True)
+            tokens = self._tokens(section.start, section.head_end)
+            yield _Unit(section.start, section.head_end, "head", tokens, leads=True)
         for block, following in zip(section.blocks, [*section.blocks[1:], None], strict=False):
             leads = (
                 block.kind == "text"
@@ -134,56 +119,15 @@ class _Chunker:
                 and following.kind != "text"
                 and self._text[block.end - 1] == ":"
             )
-            yield _Span(block.start, block.end, block.kind, leads)
+            yield _Unit(block.start, block.end, block.kind, self._tokens(block.start, block.end), leads)
 
     def _counted(self, kind: UnitKind, spans: Iterable[tuple[int, int]]) -> list[_Unit]:
-        """Units of one kind with their tokens; spans follow each other."""
-        pieces = list(spans)
-        tokens = self._tokens(pieces)
-        return [_Unit(start, end, kind, count) for (start, end), count in zip(pieces, tokens, strict=True)]
+        """Units of one kind with their tokens."""
+        return [_Unit(start, end, kind, self._tokens(start, end)) for start, end in spans]
 
-    def _tokens(self, spans: Sequence[tuple[int, int]]) -> list[int]:
-        """The tokens of each of some spans with the blanks before it."""
-        text, before = self._text, self._before
-        return self._counts([text[before(start) : end] for start, end in spans])
-
-    def _counted_blocks(self, spans: Sequence[_Span]) -> list[_Unit]:
-        """Units of whole blocks; one that will be cut is counted by its parts, which are not counted again then."""
-        cut = [self._likely_parts(span) for span in spans]
-        pieces = [(span.start, span.end) for span in spans]
-        tokens = iter(self._tokens([p for piece, own in zip(pieces, cut, strict=True) for p in own or (piece,)]))
-        units = []
-        for span, own in zip(spans, cut, strict=True):
-            if own:
-                parts = [_Unit(start, end, _PART_KINDS[span.kind], next(tokens)) for start, end in own]
-                self._known_parts[span.start, span.end] = parts
-                count = sum(part.tokens for part in parts) + self._lost_at_joints(own)
-            else:
-                count = next(tokens)
-            units.append(_Unit(span.start, span.end, span.kind, count, span.leads))
-        return units
-
-    def _likely_parts(self, span: _Span) -> list[tuple[int, int]]:
-        """The parts of a long block if the tokens of the whole can be told from theirs; else none."""
-        if span.end - span.start <= self._likely_cut_chars or span.kind not in _PART_KINDS:
-            return []
-        parts = list(self._finer(span.start, span.end, span.kind))
-        inner = (self._text.find(" ", start, end) >= 0 for start, end in parts)
-        return parts if len(parts) > 1 and all(inner) else []
-
-    def _lost_at_joints(self, parts: Sequence[tuple[int, int]]) -> int:
-        """What the tokens of a block exceed those of its parts by, where these do not part before a space.
-
-        There a word reaches from one part into the next; each part has a space, so no word reaches farther.
-        """
-        text = self._text
-        words: list[str] = []
-        for (start, end), (following, last) in pairwise(parts):
-            if text[end] != " ":
-                cut, resumed = text.rfind(" ", start, end), text.find(" ", following, last)
-                words += (text[cut:resumed], text[cut:end], text[end:resumed])
-        tokens = self._counts(words) if words else []
-        return sum(tokens[::3]) - sum(tokens[1::3]) - sum(tokens[2::3])
+    def _tokens(self, start: int, end: int) -> int:
+        """The tokens of a span with the blanks before it."""
+        return self._count(self._before(start), end)
 
     def _finer(self, start: int, end: int, kind: UnitKind) -> Iterable[tuple[int, int]]:
         """Where a block has its next finer joints."""
@@ -215,9 +159,7 @@ class _Chunker:
 
     def _parts(self, unit: _Unit) -> list[_Unit]:
         """Cut a unit at the next finer joint; a single row, unless it is huge, and a single sign cannot be cut."""
-        if known := self._known_parts.get((unit.start, unit.end)):
-            parts = known
-        elif unit.kind in _PART_KINDS:
+        if unit.kind in _PART_KINDS:
             parts = self._counted(_PART_KINDS[unit.kind], self._finer(unit.start, unit.end, unit.kind))
         elif unit.kind == "row":
             row = Block(unit.start, unit.end, "table")
@@ -242,18 +184,12 @@ class _Chunker:
         text, limit = self._text, self._settings.target_tokens // 2
         words = [match.span() for match in _WORD.finditer(text, unit.start, unit.end)]
         spaces = [-1, *(text.rfind(" ", a[1], b[0]) for a, b in pairwise(words))]
-        tails = self._counts(
-            [
-                text[max(s, start) : end] if s < 0 else text[s:end]
-                for s, (start, end) in zip(spaces, words, strict=False)
-            ]
-        )
         start = end = cut = unit.start
         before = last = 0  # tokens from the start of the run to its last space, and from there to the last word
-        for space, tail, (word_start, word_end) in zip(spaces, tails, words, strict=False):
+        for space, (word_start, word_end) in zip(spaces, words, strict=False):
             if space >= 0:
                 before += last if space == end else self._count(cut, space)
-                cut, last = space, tail
+                cut, last = space, self._count(space, word_end)
             else:
                 last = self._count(cut, word_end)
             if start < end and before + last > limit:
@@ -289,8 +225,7 @@ class _Chunker:
             return 0
         word_end = self._text.find(" ", start, end)
         word_end = end if word_end < 0 else word_end
-        with_blanks, without = self._counts((self._text[before:word_end], self._text[start:word_end]))
-        return with_blanks - without
+        return self._count(before, word_end) - self._count(start, word_end)
 
     # ------------------------------------------------------------ small pieces
 
@@ -334,7 +269,7 @@ class _Chunker:
         cut = max(text.rfind(" ", first.start, first.end), first.start)
         resumed = text.find(" ", second.start, second.end)
         resumed = second.end if resumed < 0 else resumed
-        joint, tail, head = self._counts((text[cut:resumed], text[cut : first.end], text[second.start : resumed]))
+        joint, tail, head = self._count(cut, resumed), self._count(cut, first.end), self._count(second.start, resumed)
         return first.tokens - tail + joint - head + second.tokens
 
 

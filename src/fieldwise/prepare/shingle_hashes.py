@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldwise.prepare.word_table import Values, WordTable, word_keys
 from fieldwise.shingles import WORD
 
 _MAX_KNOWN_WORDS = 1_000_000
@@ -24,14 +25,10 @@ _EXACT = re.compile(rf"{_SIGN.pattern}|{WORD.pattern}")
 _SIGNS = frozenset("-\u2212<>\u2264\u2265\u2260\u00b1")
 _BLANK = ord(" ")
 _TO_BLANKS = bytes(code if chr(code).isalnum() or chr(code) == "_" else _BLANK for code in range(128)) + bytes(128)
-_PIECE = 1 << 16  # bytes whose words are numbered together; powers of so many stay in the cache
-_BASE = 0xD1342543DE82EF95  # odd
-_WORD_SLOT_BITS = 20
 _SLOTS = 1 << 16
 _MAX_IN_SLOTS = 1 << 11
 
 Hashes = NDArray[np.uint64]
-_Places = NDArray[np.int64]
 
 
 class HashedText(NamedTuple):
@@ -72,88 +69,27 @@ class WordHasher:
 
 
 class _PlainWords:
-    """Words of ASCII texts, found and looked up for many texts at once, without making a string of each.
-
-    A word is known by its bytes as a polynomial modulo 2^64, which leads to a slot with the number of the word.
-    """
+    """Words of ASCII texts, found and hashed for many texts at once."""
 
     def __init__(self) -> None:
-        steps = np.full(_PIECE, _BASE, np.uint64)
-        steps[0] = 1
-        self._powers = np.cumprod(steps, dtype=np.uint64)
-        steps[1:] = pow(_BASE, -1, 1 << 64)
-        self._inverses = np.cumprod(steps, dtype=np.uint64)
-        self._clear()
-
-    def _clear(self) -> None:
-        self._slots = np.zeros(1 << _WORD_SLOT_BITS, np.int32)
-        self._numbers: dict[int, int] = {}
-        self._keys, self._hashes = np.zeros(1 << 12, np.uint64), np.zeros(1 << 12, np.uint64)
+        self._table, self._hashes = WordTable(), Values(np.uint64)
 
     def hash_texts(self, texts: Sequence[bytes]) -> Iterator[Hashes]:
         """Yield the words of each of some texts in lower case."""
-        if len(self._numbers) > _MAX_KNOWN_WORDS:
-            self._clear()
+        if len(self._table) > _MAX_KNOWN_WORDS:
+            self._table, self._hashes = WordTable(), Values(np.uint64)
         joined = b" ".join([*texts, b""]).translate(_TO_BLANKS)
-        starts, ends, keys = self._find(joined)
-        hashes = self._look_up(keys, starts, ends, joined)
+        codes = np.frombuffer(joined, np.uint8)
+        is_letter = np.zeros(len(codes) + 1, np.bool_)
+        np.not_equal(codes, _BLANK, out=is_letter[1:])
+        edges = np.flatnonzero(is_letter[1:] != is_letter[:-1])
+        starts, ends = edges[::2], edges[1::2]  # the last byte is a blank
+        numbers, new = self._table.numbers(word_keys(codes, starts, ends))
+        self._hashes.extend([_hash_word(joined[starts[n] : ends[n]]) for n in new])
+        hashes = self._hashes.of(numbers)
         borders = np.cumsum([0, *(len(text) + 1 for text in texts)])
         for first, last in pairwise(np.searchsorted(starts, borders).tolist()):
             yield hashes[first:last]
-
-    def _find(self, joined: bytes) -> tuple[_Places, _Places, Hashes]:
-        """Return where the words of some bytes start and end, and their keys."""
-        found: list[tuple[_Places, _Places, Hashes]] = [
-            (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64))
-        ]
-        every = np.frombuffer(joined, np.uint8)
-        at = 0
-        while at < len(joined):
-            blank = joined.rfind(b" ", at, at + _PIECE)
-            if blank < 0:  # a word longer than a piece
-                blank = joined.index(b" ", at + _PIECE)
-                key = np.frombuffer(hashlib.blake2b(joined[at:blank], digest_size=8).digest(), np.uint64)
-                found.append((np.array([at]), np.array([blank]), key))
-            else:
-                found.append(self._find_in(every[at : blank + 1], at))
-            at = blank + 1
-        starts, ends, keys = (np.concatenate(column) for column in zip(*found, strict=True))
-        return starts, ends, keys
-
-    def _find_in(self, piece: NDArray[np.uint8], offset: int) -> tuple[_Places, _Places, Hashes]:
-        is_letter = np.zeros(len(piece) + 1, np.bool_)
-        np.not_equal(piece, _BLANK, out=is_letter[1:])
-        edges = np.flatnonzero(is_letter[1:] != is_letter[:-1])
-        starts, ends = edges[::2], edges[1::2]  # the last byte is a blank
-        sums = np.zeros(len(piece) + 1, np.uint64)
-        np.cumsum(piece * self._powers[: len(piece)], out=sums[1:])
-        keys = (sums[ends] - sums[starts]) * self._inverses[starts]
-        return starts + offset, ends + offset, keys
-
-    def _look_up(self, keys: Hashes, starts: _Places, ends: _Places, joined: bytes) -> Hashes:
-        slots = (keys * _MULTIPLIER >> np.uint64(64 - _WORD_SLOT_BITS)).view(np.int64)
-        numbers = self._slots[slots]
-        unknown = np.flatnonzero(self._keys[numbers] != keys)
-        if len(unknown):
-            new, first, inverse = np.unique(keys[unknown], return_index=True, return_inverse=True)
-            at = unknown[first]
-            given = [
-                self._number(key, joined, start, end)
-                for key, start, end in zip(new.tolist(), starts[at].tolist(), ends[at].tolist(), strict=True)
-            ]
-            numbers[unknown] = np.array(given, np.int32)[inverse]
-            self._slots[slots[unknown]] = numbers[unknown]
-        return self._hashes[numbers]
-
-    def _number(self, key: int, joined: bytes, start: int, end: int) -> int:
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._numbers)
-            if number == len(self._keys):
-                self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
-                self._hashes = np.concatenate([self._hashes, np.zeros_like(self._hashes)])
-            self._keys[number], self._hashes[number] = key, _hash_word(joined[start:end])
-        return number
 
 
 def _hash_word(word: bytes) -> int:

@@ -142,7 +142,7 @@ class _Preparer:
         cleaned = clean_document(document, self._settings.clean)
         redacted = redact(cleaned.document, self.actions, self._stand_ins, self._presidio)
         final = redacted.document.model_copy(update={"language": detect_language(redacted.document.text)})
-        chunks = tuple(chunk_document(final, self._settings.chunk, self._counter.counts))
+        chunks = tuple(chunk_document(final, self._settings.chunk, self._counter.spans))
         prepared = Prepared(final, chunks, cleaned.passes, redacted.found, measure_document(cleaned.document))
         self._memo.put(_to_json(prepared), *key, *self._key)
         return prepared
