@@ -138,8 +138,11 @@ print(json.dumps([facts["documents"]["kept"], facts["chunks"]["count"], used.ru_
 def memory(chunks: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         write_records(Path(folder) / "1_documents/documents.parquet", generated(chunks), Document)
+        (Path(folder) / "1_documents/rejected.jsonl").touch()
         command = [sys.executable, "-c", _PREPARE, folder]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"preparing failed:\n{done.stderr[-2000:]}")
     kept, cut, kibibytes, seconds = json.loads(done.stdout.splitlines()[-1])
     return {
         "documents": kept,
