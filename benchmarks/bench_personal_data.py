@@ -275,12 +275,14 @@ def presidio() -> dict[str, Callable[[str], list[Found]]]:
     """
     if importlib.util.find_spec("presidio_analyzer") is None or importlib.util.find_spec("spacy") is None:
         return {}
+    import tldextract
     from presidio_analyzer import AnalyzerEngine
     from presidio_analyzer.nlp_engine import SpacyNlpEngine
 
     from fieldwise.prepare.presidio import ENTITY_KINDS, presidio_detector, tokenizer
     from fieldwise.prepare.settings import PresidioSettings
 
+    tldextract.extract = tldextract.TLDExtract(suffix_list_urls=())  # the list in the package, not that of the network
     nlp = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": "blank"}])
     nlp.nlp = {"en": tokenizer("en")}
     engine = AnalyzerEngine(nlp_engine=nlp, supported_languages=["en"])

@@ -113,7 +113,10 @@ def detector() -> Detector:
 
 @needs_presidio
 def test_recognisers_and_own_patterns_are_found_by_their_words_of_context(detector: Detector) -> None:
-    text = "Passport number: A12345678. Staff ST-004711 has NINO AB123456C. Batch ST-999999 has no such word near it."
+    text = (
+        "Passport number: A12345678. Staff ST-004711 has NINO AB123456C. The fridge of ward seven holds six blue boxes "
+        "for insulin from batch ST-999999."
+    )
     found = [(text[f.start : f.end], f.kind, f.rule, f.found_by) for f in find_personal_data(text, None, detector)]
     assert found == [
         ("A12345678", "identifier", "presidio:US_PASSPORT", "presidio"),

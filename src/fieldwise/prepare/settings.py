@@ -17,6 +17,13 @@ class CleanSettings(Settings):
     page_numbers: bool = Field(True, description="drop lines that hold nothing but a page number")
     hyphenation: bool = Field(True, description="join words broken at a line end")
     mojibake: bool = Field(True, description="repair text that was decoded with the wrong table")
+    html_entities: bool = Field(False, description="replace entities such as &amp; by the sign they stand for")
+    image_tags: bool = Field(False, description="remove tags of pictures and lines that name a photographer")
+    template_tags: bool = Field(False, description="remove what a template engine left, such as {{ name }}")
+    boilerplate: bool = Field(False, description="remove lines of web pages about navigation, sharing, cookies, rights")
+    urls: bool = Field(False, description="remove web addresses")
+    emails: bool = Field(False, description="remove e-mail addresses")
+    special_characters: bool = Field(False, description="remove pictographs and signs without a meaning of their own")
 
 
 class ChunkSettings(Settings):
