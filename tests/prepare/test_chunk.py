@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prepare_files import count_words, tokens_of, document, raw_document
+from prepare_files import count_words, document, raw_document, tokens_of
 
 from fieldwise.prepare.chunk import chunk_document
 from fieldwise.prepare.sentences import split_sentences

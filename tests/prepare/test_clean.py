@@ -209,7 +209,9 @@ def test_lines_and_signs_of_tables_stay_in_their_cells() -> None:
     assert "read more" in lines[2] and "https" not in lines[2] and "@" not in lines[3]
 
 
-@pytest.mark.parametrize("unit", ["(https://", "a@", "{{", "![", "<img ", "&amp", "photo by ", "© 2024 ", "privacy policy | "])
+@pytest.mark.parametrize(
+    "unit", ["(https://", "a@", "{{", "![", "<img ", "&amp", "photo by ", "© 2024 ", "privacy policy | "]
+)
 def test_no_text_makes_the_further_passes_long(unit: str) -> None:
     began = time.process_time()
     clean_document(raw_document(unit * 30_000), CleanSettings(**dict.fromkeys(FURTHER, True)))

@@ -41,7 +41,7 @@ def to_document(understood: Any, source: Source) -> Document:
             builder.heading(item.text, 1 if label == "title" else item.level + has_title)
         elif label == "list_item":
             builder.item(item.text, mark=item.marker if item.enumerated else "-", depth=_depth(item, understood))
-        elif hasattr(item, "data") and hasattr(item.data, "grid"):
+        elif hasattr(getattr(item, "data", None), "grid"):
             builder.table(_rows(item.data.grid))
         elif label not in _NO_TEXT and getattr(item, "text", ""):
             builder.paragraph(item.text)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -56,7 +56,8 @@ class ExtractionWorker:
     """Reads files in a child process; started with the first file, to be closed at the end.
 
     With `ocr` pictures and pages without a text layer are recognised; the limit of time then counts for each page.
-    With `docling` PDF files are read by its models, in the environment that holds it.
+    With `docling` PDF files are read by its models, in the environment that holds it. XML files need `xml_elements`: what
+    their elements are.
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class ExtractionWorker:
         *,
         ocr: bool = False,
         docling: Docling | None = None,
+        xml_elements: Mapping[str, str] | None = None,
     ) -> None:
         self._limits = limits
         self._ocr = ocr
         self._docling = docling
+        self._xml_elements = dict(xml_elements or {})
         self._modules = tuple(reader_modules)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -97,6 +100,7 @@ class ExtractionWorker:
             "timeout_seconds": self._limits.timeout_seconds,
             "ocr": self._ocr,
             "layout_models": self._docling.models if self._docling else None,
+            "xml_elements": self._xml_elements,
         }
         process = self._started()
         try:

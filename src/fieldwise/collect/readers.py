@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +107,17 @@ OCR_READERS: dict[str, Reader] = {
 def layout_reader(versions: str) -> Reader:
     """Return the reader of PDF files by the models of docling, whose versions and models are hashed already."""
     return Reader("docling", "fieldwise.collect.pdf_docling", "read_pdf_by_layout", besides=versions)
+
+
+def xml_reader(elements: Mapping[str, str]) -> Reader:
+    """Return the reader of XML files by what their elements are."""
+    return Reader(
+        "xml",
+        "fieldwise.collect.xml_text",
+        "read_xml",
+        ("lxml",),
+        besides=canonical_json(dict(sorted(elements.items()))),
+    )
 
 
 def ocr_versions(setting: str) -> dict[str, JsonValue] | None:

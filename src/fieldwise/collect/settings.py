@@ -198,6 +198,18 @@ class DoclingSettings(Settings):
     timeout_seconds: float = Field(600, gt=0, description="longest time to read one file")
 
 
+XmlRole = Literal["title", "section", "label", "heading", "paragraph", "item", "table", "row", "cell", "skip"]
+
+
+class XmlSettings(Settings):
+    """What the elements of XML files are; without any named XML files are not read."""
+
+    elements: dict[str, XmlRole] = Field(
+        {},
+        description="role of each element by its name without namespace: title, section (its headings stand one level deeper), label (a number before what follows), heading, paragraph, item, table, row, cell, skip; the words of others are paragraphs",
+    )
+
+
 class CollectSettings(Settings):
     """Sources and limits of the collect stage."""
 
@@ -218,6 +230,7 @@ class CollectSettings(Settings):
         "pdfium", description="how PDF files are understood: by pdfium and rules, or by the models of docling"
     )
     docling: DoclingSettings = DoclingSettings()
+    xml: XmlSettings = XmlSettings()
     max_file_mb: float = Field(50, gt=0, description="larger files are rejected")
     max_unpacked_mb: float = Field(400, gt=0, description="Office files that unpack to more are rejected as zip bombs")
     timeout_seconds: float = Field(
@@ -238,9 +251,10 @@ class CollectSettings(Settings):
         Whether text is recognised, and by which models pages are understood, depends on what is installed, and stands
         beside the content.
         """
-        apart = {"sources", "timeout_seconds", "memory_mb", "web", "ocr", "layout", "docling"}
+        apart = {"sources", "timeout_seconds", "memory_mb", "web", "ocr", "layout", "docling", "xml"}
         keyed = self.model_dump(mode="json", exclude=apart)
-        return {**keyed, "web": self.web.keyed()}
+        xml: dict[str, JsonValue] = {"xml": self.xml.model_dump(mode="json")} if self.xml.elements else {}
+        return {**keyed, **xml, "web": self.web.keyed()}
 
     @property
     def places(self) -> tuple[str, ...]:

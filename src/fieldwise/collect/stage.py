@@ -17,11 +17,11 @@ from pydantic import JsonValue
 
 from fieldwise.collect.docling_setup import Docling, find_docling
 from fieldwise.collect.extraction import ExtractionWorker, Limits, ReaderError
-from fieldwise.collect.media import PDF, PICTURES, detect
+from fieldwise.collect.media import PDF, PICTURES, XML, detect
 from fieldwise.collect.names import safe_name, title_from_name
 from fieldwise.collect.ocr import LOW_CONFIDENCE
 from fieldwise.collect.pdf import INSTALL_OCR, NO_TEXT_LAYER
-from fieldwise.collect.readers import OCR_READERS, READERS, Reader, layout_reader, ocr_versions
+from fieldwise.collect.readers import OCR_READERS, READERS, Reader, layout_reader, ocr_versions, xml_reader
 from fieldwise.collect.row_documents import RowCollector
 from fieldwise.collect.row_files import find_row_files
 from fieldwise.collect.row_sets import RowSet, open_row_files, open_row_sets, row_fingerprint
@@ -53,8 +53,12 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
     taken, refused = step.out(f"{FOLDER}/rows.jsonl"), step.work / "refused-rows.jsonl"
     ocr = ocr_versions(settings.ocr) is not None
     docling = find_docling(settings)
-    with ExtractionWorker(limits, ocr=ocr) as worker, _layout_worker(settings, docling) as by_layout:
-        readers = READERS | OCR_READERS if ocr else READERS
+    elements = settings.xml.elements
+    with (
+        ExtractionWorker(limits, ocr=ocr, xml_elements=elements) as worker,
+        _layout_worker(settings, docling) as by_layout,
+    ):
+        readers = READERS | (OCR_READERS if ocr else {}) | ({XML: xml_reader(elements)} if elements else {})
         collector = _Collector(settings, step, worker, record, readers)
         if docling is not None:
             collector.read_pdf_with(by_layout, layout_reader(docling.version))
@@ -278,6 +282,13 @@ class _Collector:
         original, sha256 = self._copy(file)
         try:
             detected = detect(original, file.name)
+            if detected.media_type == XML and XML not in self._readers:
+                raise DocumentError(
+                    "XML files are read once the recipe says what their elements are",
+                    reason="unknown_type",
+                    found=detected.found,
+                    fix="Name them in collect.xml.elements, or leave it out with collect.exclude.",
+                )
             if detected.media_type is None:
                 raise DocumentError(
                     "files of this kind are not read",

@@ -56,15 +56,18 @@ class TokenCounter:
         return cls(lambda texts: [len(e) for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)])
 
     def count(self, text: str) -> int:
-        """Return how many tokens a text has."""
-        return self.spans(text)(0, len(text))
+        """Return how many tokens a short text has; its words are looked up one by one."""
+        begun, space, rest = text.partition(" ")
+        tokens = self._parts[begun] if begun in self._parts else self._part(begun)
+        if space:
+            for word in rest.split(" "):
+                after = f" {word}"
+                tokens += self._parts[after] if after in self._parts else self._part(after)
+        return tokens
 
     def spans(self, text: str) -> Callable[[int, int], int]:
         """Return a function that counts the tokens of `text[start:end]`."""
-        if (
-            self._chars > _MAX_REMEMBERED_CHARS
-            or len(self._table) + len(self._parts) > _MAX_REMEMBERED_WORDS
-        ):
+        if self._chars > _MAX_REMEMBERED_CHARS or len(self._table) + len(self._parts) > _MAX_REMEMBERED_WORDS:
             self._forget()
         codes = characters(text)
         starts = np.flatnonzero(codes == _SPACE)
@@ -95,7 +98,7 @@ class TokenCounter:
 
     def _learn(self, words: Sequence[str]) -> None:
         """Count words seen for the first time, each after its space, and what of them may begin or end a span."""
-        parts = set()
+        parts: set[str] = set()
         for word in words:
             pieces = _BLANKS_WITHIN.split(word[1:]) if len(word.split(None, 2)) > 1 else ()
             if len(pieces) > 1:
