@@ -178,6 +178,9 @@ def test_what_is_known_of_words_is_forgotten_when_it_grows_too_large(monkeypatch
     for sample in ("a b c d e f g", "a b c", "a b c"):
         assert counter.spans(sample)(0, len(sample)) == len(sample)
     assert asked.count(" b") == 2
+    for sample in ("a b c d e f g", "a b c", "a b c"):
+        assert counter.count(sample) == len(sample)
+    assert asked.count(" b") == 4
 
 
 def test_a_file_that_is_no_tokenizer_is_an_error_with_its_place(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def to_document(understood: Any, source: Source) -> Document:
             builder.item(item.text, mark=item.marker if item.enumerated else "-", depth=_depth(item, understood))
         elif hasattr(getattr(item, "data", None), "grid"):
             builder.table(_rows(item.data.grid))
-        elif label not in _NO_TEXT and getattr(item, "text", ""):
-            builder.paragraph(item.text)
+        elif label not in _NO_TEXT and (text := str(getattr(item, "text", ""))):
+            builder.paragraph(text)
         if builder.chars > before:
             with_text.add(page)
     pages = sorted(understood.pages)

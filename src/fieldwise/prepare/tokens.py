@@ -36,7 +36,13 @@ class TokenCounter:
     def _forget(self) -> None:
         self._table, self._tokens = WordTable(), Values(np.int64)
         self._parts: dict[str, int] = {}  # beginnings of texts up to a space, and cut words after one
+        self._after: dict[str, int] = {}  # whole words after a space
         self._chars = 0
+
+    def _forget_much(self) -> None:
+        words = len(self._table) + len(self._parts) + len(self._after)
+        if self._chars > _MAX_REMEMBERED_CHARS or words > _MAX_REMEMBERED_WORDS:
+            self._forget()
 
     @classmethod
     def from_file(cls, path: Path) -> TokenCounter:
@@ -57,18 +63,23 @@ class TokenCounter:
 
     def count(self, text: str) -> int:
         """Return how many tokens a short text has; its words are looked up one by one."""
+        self._forget_much()
         begun, space, rest = text.partition(" ")
         tokens = self._parts[begun] if begun in self._parts else self._part(begun)
-        if space:
-            for word in rest.split(" "):
-                after = f" {word}"
-                tokens += self._parts[after] if after in self._parts else self._part(after)
-        return tokens
+        if not space:
+            return tokens
+        words = rest.split(" ")
+        try:
+            return tokens + sum(map(self._after.__getitem__, words))
+        except KeyError:
+            new = sorted(set(words).difference(self._after))
+            self._after.update(zip(new, self._encode([f" {word}" for word in new]), strict=True))
+            self._chars += sum(map(len, new))
+            return tokens + sum(map(self._after.__getitem__, words))
 
     def spans(self, text: str) -> Callable[[int, int], int]:
         """Return a function that counts the tokens of `text[start:end]`."""
-        if self._chars > _MAX_REMEMBERED_CHARS or len(self._table) + len(self._parts) > _MAX_REMEMBERED_WORDS:
-            self._forget()
+        self._forget_much()
         codes = characters(text)
         starts = np.flatnonzero(codes == _SPACE)
         ends = np.append(starts[1:], len(text))
