@@ -36,6 +36,7 @@ from fieldwise.train.settings import TrainSettings
 _MAX_RECIPE_BYTES = 1_000_000
 _MAX_VALUES = 10_000  # a few anchors that name each other can stand for billions of values
 _COMMAND_LINE = "command line"
+_RENAMED = {"train.dpo": "train.preference, with method: dpo"}
 
 
 class BaseSettings(Settings):
@@ -347,6 +348,8 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _suggest(key: str, model: type[BaseModel], prefix: str) -> str:
+    if f"{prefix}{key}" in _RENAMED:
+        return f"Call it {_RENAMED[f'{prefix}{key}']}."
     near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.6)
     if near:
         return f"Did you mean {prefix}{near[0]}?"
@@ -450,6 +453,7 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             f"Add it there, or choose one of: {', '.join(release.quantisations) or 'none yet'}.",
         )
     yield from _endpoint_problems(recipe, problem)
+    yield from _reinforcement_problems(recipe, problem)
     if evaluate.questions is None and recipe.generate.split.test == 0:
         yield problem(
             "generate.split.test",
@@ -479,6 +483,34 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             )
         if gate.baseline is None and gate.at_least is None:
             yield problem(key, "the gate requires nothing", None, "Give it a baseline, or a level with at_least.")
+
+
+def _reinforcement_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
+    """What train.rl needs of other sections, and who needs it."""
+    rl = recipe.train.rl
+    if "rl" in recipe.evaluate.systems and not rl.enabled:
+        yield problem(
+            "evaluate.systems",
+            "rl is measured only after reinforcement learning",
+            "train.rl.enabled: false",
+            "Set train.rl.enabled=true, or take rl out of the list.",
+        )
+    if not rl.enabled:
+        return
+    if "reward_model" in rl.rewards and not recipe.train.reward.enabled:
+        yield problem(
+            "train.rl.rewards",
+            "the reward model is not trained",
+            "reward_model",
+            "Set train.reward.enabled=true, or take it out.",
+        )
+    if rl.method != "ppo" and rl.batch_size % rl.generations:
+        yield problem(
+            "train.rl.generations",
+            f"no divisor of the {rl.batch_size} replies of train.rl.batch_size",
+            rl.generations,
+            "A step takes all replies to a prompt: choose a multiple of it for train.rl.batch_size.",
+        )
 
 
 def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:

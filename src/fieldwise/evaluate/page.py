@@ -10,18 +10,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fieldwise.evaluate.curves import calibration_section
+from fieldwise.evaluate.effect import told as told_effect
 from fieldwise.evaluate.items import LEAST_IN_SLICE, Slice, slices
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
-from fieldwise.evaluate.table import cell, detectable, need, scored, title
+from fieldwise.evaluate.table import cell, detectable, need, scored, title, trained_by
 from fieldwise.page.frame import contents, whole
 from fieldwise.page.look import STYLE
 from fieldwise.page.markup import escape, label, section, table
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question
 
-RELEASED, REFERENCE = "rag_sft_dpo", "rag_base"
+RELEASED, REFERENCE = "rag_tuned", "rag_base"
 _ABOUT = {
     "exact_match": "the answer is the known one, apart from case and punctuation",
     "token_f1": "words shared with the known answer",
@@ -98,7 +99,9 @@ def _head(measured: Measured, body: str) -> str:
         ("Weights selected", _selected(report)),
         ("Baseline", escape(title(report, report.baseline))),
     ]
+    effect = told_effect(report)
     told = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    told += f'<div class="wide"><dt>What preferences did</dt><dd>{escape(effect)}</dd></div>' if effect else ""
     told += f'<div class="wide"><dt>Hash of the questions (SHA-256)</dt><dd class="hash">{escape(report.questions_sha256)}</dd></div>'
     return (
         f'<header>\n<p class="kicker">Fieldwise evaluation report</p>\n<h1 dir="auto">{escape(measured.name)}</h1>\n'
@@ -107,9 +110,12 @@ def _head(measured: Measured, body: str) -> str:
 
 
 def _selected(report: EvalReport) -> str:
-    if not report.has_dpo:
-        return "SFT (no DPO was run)"
-    return "SFT+DPO" if report.selected == "dpo" else "SFT, better than SFT+DPO on the validation split"
+    if report.selected == "rl":
+        return "after reinforcement learning, better than what it began with on the validation split"
+    if report.preference_method is None:
+        return "SFT (no preference step was run)"
+    preferred = trained_by(report)
+    return preferred if report.selected == "preference" else f"SFT, better than {preferred} on the validation split"
 
 
 # ---------------------------------------------------------------- gates

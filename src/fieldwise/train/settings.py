@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from fieldwise.settings import Settings
 
@@ -41,27 +41,205 @@ class SftSettings(Settings):
     lora: LoraSettings = LoraSettings()
 
 
-class DpoSettings(Settings):
-    """Direct preference optimisation on top of the tuned weights."""
+PreferenceMethod = Literal["dpo", "orpo", "kto", "simpo", "cpo"]
+DpoLoss = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+_ONLY: dict[str, tuple[PreferenceMethod, ...]] = {  # settings that only some methods have
+    "loss": ("dpo",),
+    "loss_weights": ("dpo",),
+    "label_smoothing": ("dpo", "cpo"),
+    "ld_alpha": ("dpo",),
+    "margin": ("simpo",),
+    "nll_weight": ("cpo",),
+    "desirable_weight": ("kto",),
+    "undesirable_weight": ("kto",),
+    "precompute_reference": ("dpo", "kto"),
+}
+_SMOOTHED = ("robust", "exo_pair", "aot", "aot_unpaired")  # losses of DPO that know label smoothing
+
+
+class PreferenceSettings(Settings):
+    """Learning which of two replies is wanted, or which replies are, on top of the tuned weights."""
 
     enabled: bool = True
+    method: PreferenceMethod = Field(
+        "dpo",
+        description="dpo and kto (single replies, wanted or not) hold to a reference; orpo, simpo and cpo need none",
+    )
+    start: Literal["sft", "base"] = Field(
+        "sft", description="weights to begin with; base is for orpo, which can do without SFT"
+    )
     epochs: float = Field(1, gt=0)
     max_steps: int = Field(-1, ge=-1)
     learning_rate: float = Field(5e-5, gt=0)
-    beta: float = Field(0.1, gt=0, description="how closely to stay with the tuned weights")
-    batch_size: int = Field(16, ge=1)
+    beta: float | None = Field(
+        None,
+        gt=0,
+        description="dpo, kto: how closely to stay with the start; orpo: weight of the odds ratio; left out: 0.1, simpo 2",
+    )
+    loss: tuple[DpoLoss, ...] = Field(
+        ("sigmoid",),
+        min_length=1,
+        description="of dpo: TRL's loss types, added up; sft is the likelihood of the chosen",
+    )
+    loss_weights: tuple[float, ...] | None = Field(None, description="of dpo, one for each loss; left out: all 1")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="share of pairs taken to be labelled wrong (cpo; dpo: robust, exo_pair, aot)"
+    )
+    ld_alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of dpo: what tokens beyond the shorter reply's length count; below 1 length is learnt less (LD-DPO)",
+    )
+    margin: float = Field(1.0, ge=0, description="of simpo: reward by which the chosen reply is to lead (its gamma)")
+    nll_weight: float = Field(1.0, ge=0, description="of cpo: weight of the likelihood of the chosen reply")
+    desirable_weight: float | None = Field(
+        None, gt=0, description="of kto, for wanted replies; left out with the other: the rarer label is weighted up"
+    )
+    undesirable_weight: float | None = Field(None, gt=0, description="of kto, for unwanted replies")
+    precompute_reference: bool | None = Field(
+        None,
+        description="score all replies once beforehand; left out: yes, on an 80 GB GPU only if it does not fit otherwise",
+    )
+    batch_size: int = Field(16, ge=1, description="pairs a step; kto: replies")
     micro_batch_size: int | None = Field(None, ge=1, description="pairs in memory at once; left out: as above")
     max_length: int | None = Field(
         None, ge=64, description="tokens of prompt and answer; left out: 768 on a CPU, else as above"
     )
     lora: LoraSettings = LoraSettings()
 
+    @model_validator(mode="after")
+    def _is_of_one_method(self) -> Self:
+        """Raise ValueError for a setting that the method would ignore, or cannot do without."""
+        for name, methods in _ONLY.items():
+            if self.method not in methods and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is a setting of {' and '.join(methods)}, the method is {self.method}")
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss):
+            raise ValueError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss)} losses")
+        if "exo_pair" in self.loss and not self.label_smoothing:
+            raise ValueError("the loss exo_pair needs label_smoothing above 0, such as 0.001")
+        if self.method == "dpo" and self.label_smoothing and not set(self.loss) & set(_SMOOTHED):
+            raise ValueError(f"label_smoothing is for the losses {', '.join(_SMOOTHED)}")
+        if self.method == "kto" and (self.batch_size < 2 or self.micro_batch_size == 1):
+            raise ValueError("kto compares the replies that are in memory at once: at least 2 of a batch of 2 or more")
+        return self
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the loss knows the weights that the step began with."""
+        return self.method in ("dpo", "kto")
+
+    @property
+    def strength(self) -> float:
+        """Beta, filled in."""
+        return self.beta or (2.0 if self.method == "simpo" else 0.1)
+
+
+class RewardSettings(Settings):
+    """A reward model, trained on preference pairs: one number for how good a reply is."""
+
+    enabled: bool = False
+    start: Literal["base", "tuned"] = Field(
+        "base",
+        description="weights to begin with; the tuned ones have read the right replies of the held-out pairs, which flatters the accuracy",
+    )
+    held_out: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the pairs, whole documents, that is kept for measuring; pairs outside the training split are always",
+    )
+    epochs: float = Field(1, gt=0)
+    max_steps: int = Field(-1, ge=-1)
+    learning_rate: float = Field(1e-4, gt=0)
+    centre: float = Field(0.01, ge=0, description="how strongly the mean of the rewards is held at 0; 0 lets it drift")
+    batch_size: int = Field(16, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1, description="pairs in memory at once; left out: as above")
+    max_length: int | None = Field(None, ge=64, description="tokens of prompt and reply; left out: as for pairs")
+    lora: LoraSettings = LoraSettings()
+
+
+RewardName = Literal["answer", "citation", "grounded", "declines", "json", "reward_model"]
+
+
+class PpoSettings(Settings):
+    """What only PPO knows."""
+
+    epochs: int = Field(4, ge=1, description="how often the replies of a step are learnt from")
+    minibatches: int = Field(1, ge=1, description="steps of the optimizer in each of these")
+    value_learning_rate: float = Field(1e-3, gt=0, description="of the value head")
+    value_weight: float = Field(0.1, gt=0, description="of the value loss against that of the policy")
+    value_clip: float = Field(0.2, gt=0, description="how far a value may move from the old one before it counts less")
+    discount: float = Field(1.0, gt=0, le=1, description="gamma: what a reward one token later is worth")
+    trace: float = Field(
+        0.95, ge=0, le=1, description="lambda of GAE: 0 trusts the value head alone, 1 the rewards alone"
+    )
+    target_kl: float | None = Field(
+        None,
+        gt=0,
+        description="KL of a whole reply that train.rl.kl is steered towards; left out: train.rl.kl is fixed",
+    )
+
+
+class RlSettings(Settings):
+    """Reinforcement learning on the tuned weights: replies are drawn, rewarded, and the better ones made likelier."""
+
+    enabled: bool = False
+    method: Literal["rloo", "grpo", "ppo"] = Field(
+        "rloo", description="rloo and grpo compare several replies to one prompt, ppo learns a value for each token"
+    )
+    rewards: dict[RewardName, Annotated[float, Field(gt=0)]] = Field(
+        {"answer": 1.0, "declines": 1.0, "citation": 0.5, "grounded": 0.5, "json": 1.0},
+        min_length=1,
+        description="what is rewarded, each with its weight; the whole mapping replaces this one",
+    )
+    prompts: int | None = Field(None, ge=1, description="at most so many training prompts; left out: all")
+    epochs: float = Field(1, gt=0, description="how often each prompt is asked")
+    max_steps: int = Field(-1, ge=-1)
+    learning_rate: float = Field(5e-5, gt=0)
+    batch_size: int = Field(16, ge=2, description="replies of a step")
+    generations: int = Field(4, ge=2, description="replies to one prompt (rloo, grpo); a divisor of batch_size")
+    micro_batch_size: int | None = Field(None, ge=1, description="replies learnt from at once; left out: as above")
+    max_length: int | None = Field(None, ge=64, description="tokens of prompt and reply; left out: as for pairs")
+    max_new_tokens: int = Field(64, ge=1, description="longest reply, in tokens")
+    temperature: float = Field(1.0, gt=0, description="of drawing replies")
+    kl: float = Field(0.05, gt=0, description="weight of the distance to the weights at the start")
+    clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability may move in one step")
+    ppo: PpoSettings = PpoSettings()
+    lora: LoraSettings = LoraSettings()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each reward by its name."""
+        return {str(name): weight for name, weight in self.rewards.items()}
+
+
+Trained = SftSettings | PreferenceSettings | RewardSettings | RlSettings
+
 
 class TrainSettings(Settings):
     """Settings of the train stage."""
 
     sft: SftSettings = SftSettings()
-    dpo: DpoSettings = DpoSettings()
+    preference: PreferenceSettings = PreferenceSettings()
+    reward: RewardSettings = RewardSettings()
+    rl: RlSettings = RlSettings()
     hardware: Literal["auto", "cpu", "8gb", "24gb", "80gb"] = Field(
         "auto", description="fills what is left out here for a CPU or a class of GPU; auto looks at the machine"
     )
@@ -85,5 +263,6 @@ class TrainSettings(Settings):
     checkpoint_every_steps: int = Field(20, ge=1, description="how often progress is saved")
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without the number of threads."""
-        return self.model_dump(mode="json", exclude={"threads"})
+        """Return the settings without the number of threads, and without sections that are switched off by default and here."""
+        off = {name for name in ("reward", "rl") if not getattr(self, name).enabled}
+        return self.model_dump(mode="json", exclude={"threads", *off})
