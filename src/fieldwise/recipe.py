@@ -557,7 +557,12 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
     web = recipe.collect.web
     if web.ca_file is not None:
         web = web.model_copy(update={"ca_file": absolute("collect.web.ca_file", web.ca_file)})
-    update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources, "web": web})}
+    docling = recipe.collect.docling
+    places_of = {name: place for name in ("models", "python") if (place := getattr(docling, name)) is not None}
+    docling = docling.model_copy(update={n: absolute(f"collect.docling.{n}", p) for n, p in places_of.items()})
+    update: dict[str, Any] = {
+        "collect": recipe.collect.model_copy(update={"sources": sources, "web": web, "docling": docling})
+    }
 
     def absolute_data(key: str, entry: str | DataSettings) -> str | DataSettings:
         if isinstance(entry, str):
