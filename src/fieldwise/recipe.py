@@ -112,6 +112,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         *((f"generate.data.{n}", _data_place(d)) for n, d in enumerate(recipe.generate.data)),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
+        ("retrieve.rerank_model", recipe.retrieve.rerank_model or ""),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
     ]
     return [
@@ -526,6 +527,9 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         if (place := getattr(recipe.evaluate, name)) is not None
     }
     update["evaluate"] = recipe.evaluate.model_copy(update=files)
+    if recipe.retrieve.rerank_model is not None:
+        at = absolute("retrieve.rerank_model", recipe.retrieve.rerank_model)
+        update["retrieve"] = recipe.retrieve.model_copy(update={"rerank_model": at})
     model = recipe.base.model
     weights = Path(absolute("base.model", model))
     if model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.is_dir()):

@@ -13,6 +13,7 @@ from fieldwise.hashing import content_id
 from fieldwise.records import Chunk
 from fieldwise.retrieve.embed import MiniLmEmbedder
 from fieldwise.retrieve.lexical import LexicalIndex
+from fieldwise.retrieve.rerank import open_reranker
 from fieldwise.retrieve.search import HybridRetriever
 from fieldwise.retrieve.settings import RetrieveSettings
 
@@ -51,7 +52,7 @@ def open_index(chunks: Sequence[Chunk], folder: Path, settings: RetrieveSettings
         )
     lexical = LexicalIndex(chunks, settings.stemmer)
     if settings.embedding == "none":
-        return HybridRetriever(chunks, lexical, None, None, settings)
+        return HybridRetriever(chunks, lexical, None, None, settings, open_reranker(settings, None))
     embedder = MiniLmEmbedder()
     if description.get("embedding") != embedder.fingerprint:
         raise ModelError(
@@ -68,7 +69,7 @@ def open_index(chunks: Sequence[Chunk], folder: Path, settings: RetrieveSettings
             found=f"shape {vectors.shape}",
             fix="Run the prepare stage again: fieldwise run --stage 2 --force",
         )
-    return HybridRetriever(chunks, lexical, embedder, vectors, settings)
+    return HybridRetriever(chunks, lexical, embedder, vectors, settings, open_reranker(settings, embedder))
 
 
 def passage_text(chunk: Chunk) -> str:
