@@ -19,13 +19,15 @@ from pydantic_core import PydanticUndefined
 
 os.environ["COLUMNS"] = "100"  # argparse wraps its help to the terminal
 ROOT = Path(__file__).resolve().parent
+_MOST_NAMES = 10  # more stand in a page of their own, which the description names
 
 
 def _type(annotation: Any) -> str:
     if get_origin(annotation) is Annotated:
         return _type(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
-        return " \\| ".join(str(a) for a in get_args(annotation))
+        names = get_args(annotation)
+        return "name" if len(names) > _MOST_NAMES else " \\| ".join(str(a) for a in names)
     if get_origin(annotation) is Annotated:
         return _type(get_args(annotation)[0])
     if get_origin(annotation) is dict:
@@ -65,8 +67,9 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
             yield from _rows(inner, f"{prefix}{name}.")
             continue
         yield f"| `{prefix}{name}` | {_type(field.annotation)} | {_default(default)} | {field.description or ''} |"
+        is_list = get_origin(field.annotation) is tuple
         for kind in _inners(field.annotation):
-            yield from _rows(kind, f"{prefix}{name}.N.")
+            yield from _rows(kind, f"{prefix}{name}.{'N.' if is_list else ''}")
 
 
 def recipe_page() -> str:

@@ -20,6 +20,7 @@ _LOOPBACK_ROOMS = (
     "tests/e2e/",
     "tests/collect/test_web_",
     "tests/llm/",
+    "tests/judge/",
     "tests/suite/",
 )
 _BROWSER_ARGUMENTS = [

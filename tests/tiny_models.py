@@ -151,7 +151,9 @@ def make_tiny_llama(
     return make_tiny(folder, config, seed=seed)
 
 
-def make_adapter(folder: Path, weights: Path, *, rank: int = 4, seed: int = 1) -> Path:
+def make_adapter(
+    folder: Path, weights: Path, *, rank: int = 4, seed: int = 1, targets: str | list[str] = "all-linear"
+) -> Path:
     """Save a LoRA adapter with random weights for a folder of weights."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -159,7 +161,7 @@ def make_adapter(folder: Path, weights: Path, *, rank: int = 4, seed: int = 1) -
 
     model = get_peft_model(
         AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32),
-        LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"),
+        LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets),
     )
     torch.manual_seed(seed)
     with torch.no_grad():

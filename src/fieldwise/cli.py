@@ -16,7 +16,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fieldwise import __version__
-from fieldwise.commands import data, gate, looking, recipe, serving, stages, suite, voting
+from fieldwise.commands import (
+    adapters,
+    data,
+    gate,
+    judge,
+    looking,
+    recipe,
+    retrieval,
+    review,
+    serving,
+    stages,
+    suite,
+    sweep,
+    voting,
+)
 from fieldwise.commands.common import common_flags, parents, print_json
 from fieldwise.errors import FieldwiseError, RecipeError
 from fieldwise.progress import remember_interrupts, set_quiet
@@ -86,7 +100,21 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fieldwise {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     shared = parents()
-    for module in (recipe, stages, gate, serving, voting, suite, looking, data):
+    for module in (
+        recipe,
+        stages,
+        sweep,
+        gate,
+        serving,
+        voting,
+        judge,
+        review,
+        suite,
+        retrieval,
+        adapters,
+        looking,
+        data,
+    ):
         module.add(commands, shared)
     return parser
 

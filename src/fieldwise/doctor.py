@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from fieldwise import __version__
 from fieldwise.extras import EXTRAS, installed_version
-from fieldwise.machine import has_bfloat16, memory_bytes, usable_cores
+from fieldwise.machine import cpu_features, has_bfloat16, memory_bytes, usable_cores
 
 _REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"](\w+)['\"]")
 _TESTED = {"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0", "xllamacpp": "2026.10.11549"}
@@ -69,6 +69,7 @@ def _machine(folder: Path) -> list[Finding]:
             "ok" if free >= _LOW_DISK_GB else "problem",
             None if free >= _LOW_DISK_GB else f"Free at least {_LOW_DISK_GB:.0f} GB, or use another folder with --run.",
         ),
+        Finding("machine", "vector arithmetic", ", ".join(cpu_features()) or "unknown", "ok"),
         _bfloat16(),
         _gpu(),
     ]

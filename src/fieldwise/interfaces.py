@@ -137,6 +137,7 @@ class LlmRequest:
     conversation: Conversation
     schema: type[BaseModel] | None = None
     label: str = ""  # what it is about, for messages and the journal; no part of what is asked
+    sample: int = 0  # which of several replies to the same prompt this is
 
 
 @dataclass(frozen=True)

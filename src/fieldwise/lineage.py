@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from pydantic import JsonValue
+
+from fieldwise.adapters.registry import MERGES, MergedAdapter
 from fieldwise.errors import DatasetError
 from fieldwise.files import read_json, read_ledger
 from fieldwise.records import Adapter, Chunk, Document, Example, ModelBuild, PreferencePair
 from fieldwise.run import RunFolder
 from fieldwise.tables import read_records
 
-Kind = Literal["document", "chunk", "row", "example", "preference", "adapter", "build"]
-ORDER: tuple[Kind, ...] = ("document", "chunk", "row", "example", "preference", "adapter", "build")
+Kind = Literal["document", "chunk", "row", "review", "example", "preference", "adapter", "build"]
+ORDER: tuple[Kind, ...] = ("document", "chunk", "row", "review", "example", "preference", "adapter", "build")
 
 
 class Node(NamedTuple):
@@ -32,6 +35,9 @@ class Lineage:
             for folder in ("1_documents", "2_chunks")
             for row in read_ledger(run.path / folder / "rejected.jsonl")
         }
+        for row in read_ledger(run.path / "3_examples/rejected.jsonl"):
+            if str(row["item"]).startswith("exa_"):
+                self.left_out[str(row["item"])] = f"{row['stage']}: {row['reason']}. {row['detail']}"
         self.nodes: dict[str, Node] = {}
         self.made_from: dict[str, set[str]] = {}
         for add in (self._documents, self._chunks, self._examples, self._models):
@@ -61,18 +67,37 @@ class Lineage:
             )
 
     def _examples(self, run: RunFolder) -> None:
+        reviewed: dict[str, list[dict[str, JsonValue]]] = {}
+        for row in read_ledger(
+            run.path / "3_examples/corrections.jsonl"
+        ):  # of several sheets the later read the earlier
+            reviewed[str(row["id"])] = [*reviewed.get(str(row["was"]), ()), row]
         for split in ("train", "validation", "test"):
             path = run.path / f"3_examples/{split}.parquet"
             for example in read_records(path, Example) if path.exists() else ():
                 parents = example.chunk_ids or self._rows(example.document_ids)
+                for row in reviewed.get(example.id, ()):
+                    parents = (*parents, self._review(row))
                 self._add("example", example.id, f"{split}, {example.style}: {example.question[:60]}", parents)
         path = run.path / "3_examples/preferences.parquet"
         for pair in read_records(path, PreferencePair) if path.exists() else ():
-            parents = pair.chunk_ids or self._rows(pair.document_ids)
+            places = tuple(d for d in pair.document_ids if ":" in d)  # of rows, and of votes beside their documents
+            parents = (*pair.chunk_ids, *self._rows(places))
             self._add("preference", pair.id, f"{pair.reason}: {pair.chosen[:40]}", parents)
 
+    def _review(self, row: dict[str, JsonValue]) -> str:
+        """The line of a review sheet that shaped an example, with what it changed."""
+        place = str(row["sheet"])
+        changed = [
+            f"{what} was {str(row[f'{what}_was'])[:60]!r}"
+            for what in ("question", "answer")
+            if row[what] != row[f"{what}_was"]
+        ]
+        self._add("review", place, f"{row['decision']}{': ' if changed else ''}{', '.join(changed)}")
+        return place
+
     def _rows(self, places: tuple[str, ...]) -> tuple[str, ...]:
-        """Rows of `generate.data`, `file:number`, each with its file above it."""
+        """Rows of `generate.data` and lines of `generate.votes`, `file:number`, each with its file above it."""
         for place in places:
             file = place.rpartition(":")[0]
             self._add("document", file, file)
@@ -86,6 +111,8 @@ class Lineage:
                 adapter = Adapter.model_validate(read_json(path))
                 parents = (*adapter.example_ids, *((adapter.parent,) if adapter.parent else ()))
                 self._add("adapter", adapter.id, f"{method}, {len(adapter.example_ids)} examples", parents)
+        for path in sorted((run.path / MERGES).glob("*/adapter.json")):
+            self._merge(MergedAdapter.model_validate(read_json(path)))
         for path in sorted((run.path / "6_builds").glob("*.build.json")):
             build = ModelBuild.model_validate(read_json(path))
             self._add(
@@ -94,6 +121,13 @@ class Lineage:
                 f"{build.path}, {build.quantisation}",
                 (build.adapter_id,) if build.adapter_id else (),
             )
+
+    def _merge(self, merge: MergedAdapter) -> None:
+        parents = tuple(dict.fromkeys(i for part in merge.parts for i in (*part.chain, part.adapter)))
+        for parent in parents:
+            if parent not in self.nodes:
+                self._add("adapter", parent, "of another run, or of an earlier training of this one")
+        self._add("adapter", merge.id, f"merge {merge.name}: {merge.method} of {len(merge.parts)}", parents)
 
     # ------------------------------------------------------------ walking
 

@@ -15,7 +15,22 @@ GROUNDED_SYSTEM = (
     f"If the passages do not say, reply: {NOT_STATED}"
 )
 
+QUOTED_SYSTEM = (
+    f"Answer from the passages only. {ANSWER_STYLE} Put the number of the passage after it, like [1], and then the "
+    f"sentence that says so in quotation marks. If the passages do not say, reply: {NOT_STATED}"
+)
+EXTRACTION_SYSTEM = (
+    f"Extract from the passages only. {ANSWER_STYLE} Reply with JSON that fits the schema and nothing else. "
+    "Write null for what the passages do not say."
+)
+TOOLS_SYSTEM = (
+    "If a tool fits the request, call it with the values that are given. If a value that it needs is missing, ask for "
+    f"it. If no tool fits, answer from the passages only. {ANSWER_STYLE} Put the number of the passage after it, like "
+    f"[1]. If the passages do not say, reply: {NOT_STATED}"
+)
+
 _LISTED = "Passages:\n"
+_SCHEMA = "\n\nSchema:\n"
 _ASKS = "\n\nQuestion: "
 _MARK = re.compile(r"\s*\[(\d)\]")
 
@@ -32,6 +47,24 @@ def grounded_prompt(question: str, passages: Sequence[str]) -> Conversation:
         Message(role="system", content=GROUNDED_SYSTEM),
         Message(role="user", content=f"{_LISTED}{listed}{_ASKS}{question}"),
     )
+
+
+def quoted_prompt(question: str, passages: Sequence[str]) -> Conversation:
+    """A question over numbered passages whose answer also quotes the sentence it stands in."""
+    return (Message(role="system", content=QUOTED_SYSTEM), grounded_prompt(question, passages)[1])
+
+
+def extraction_prompt(task: str, passages: Sequence[str], schema: str) -> Conversation:
+    """Numbered passages, a JSON schema as text, and what to extract."""
+    listed = grounded_prompt("", passages)[1].content.rpartition(_ASKS)[0]
+    user = f"{listed}{_SCHEMA}{schema}{_ASKS}{task}"
+    return (Message(role="system", content=EXTRACTION_SYSTEM), Message(role="user", content=user))
+
+
+def tools_prompt(request: str, passages: Sequence[str] = ()) -> Conversation:
+    """A request to someone who has tools; the tools themselves stand beside the conversation."""
+    user = grounded_prompt(request, passages)[1] if passages else Message(role="user", content=request)
+    return (Message(role="system", content=TOOLS_SYSTEM), user)
 
 
 def asked_of(prompt: Conversation) -> tuple[str, tuple[str, ...]] | None:

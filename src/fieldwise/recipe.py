@@ -25,6 +25,7 @@ from fieldwise.evaluate.settings import EvaluateSettings
 from fieldwise.files import write_text
 from fieldwise.generate.settings import DataSettings, GenerateSettings
 from fieldwise.hashing import canonical_json, sha256_text
+from fieldwise.llm.settings import EndpointSettings
 from fieldwise.prepare.settings import PrepareSettings
 from fieldwise.release.settings import ReleaseSettings
 from fieldwise.retrieve.settings import RetrieveSettings
@@ -110,6 +111,9 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
     named = [
         *((f"collect.sources.{n}", place) for n, place in enumerate(map(_local_place, recipe.collect.sources))),
         *((f"generate.data.{n}", _data_place(d)) for n, d in enumerate(recipe.generate.data)),
+        ("generate.tools", recipe.generate.tools or ""),
+        *(("generate.review", place) for place in recipe.generate.review),
+        ("generate.votes", recipe.generate.votes or ""),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
         ("retrieve.rerank_model", recipe.retrieve.rerank_model or ""),
@@ -479,20 +483,28 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
 
 
 def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
-    if recipe.generate.teacher != "openai":
-        return
-    endpoint = recipe.generate.endpoint
-    for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):
-        if getattr(endpoint, name) is None:
-            fix = f"Name it, such as {example}: nothing is sent anywhere that the recipe does not name."
-            yield problem(f"generate.endpoint.{name}", "the teacher openai needs it", "nothing", fix)
-    if endpoint.budget.money is not None and endpoint.price.input == endpoint.price.output == 0:
-        yield problem(
-            "generate.endpoint.budget.money",
-            "a budget of money needs prices",
-            endpoint.budget.money,
-            "Give generate.endpoint.price.input and .output for a million tokens, or a budget of tokens.",
-        )
+    """What endpoints that will be asked lack; the judge of evaluate may get its address from flags."""
+    generate, judge = recipe.generate, recipe.evaluate.judge
+    asked: list[tuple[str, str, EndpointSettings]] = []
+    if generate.teacher == "openai":
+        asked.append(("generate.endpoint", "the teacher openai", generate.endpoint))
+    if generate.judge is not None and generate.from_documents:
+        asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))
+    for key, who, endpoint in asked:
+        for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):
+            if getattr(endpoint, name) is None:
+                fix = f"Name it, such as {example}: nothing is sent anywhere that the recipe does not name."
+                yield problem(f"{key}.{name}", f"{who} needs it", "nothing", fix)
+    priced = [(key, endpoint) for key, _, endpoint in asked]
+    priced += [("evaluate.judge.endpoint", judge.endpoint)] if judge is not None else []
+    for key, endpoint in priced:
+        if endpoint.budget.money is not None and endpoint.price.input == endpoint.price.output == 0:
+            yield problem(
+                f"{key}.budget.money",
+                "a budget of money needs prices",
+                endpoint.budget.money,
+                f"Give {key}.price.input and .output for a million tokens, or a budget of tokens.",
+            )
 
 
 def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
@@ -520,7 +532,13 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         return entry.model_copy(update={"path": absolute(f"{key}.path", entry.path)})
 
     data = tuple(absolute_data(f"generate.data.{n}", d) for n, d in enumerate(recipe.generate.data))
-    update["generate"] = recipe.generate.model_copy(update={"data": data})
+    reviews = tuple(absolute("generate.review", place) for place in recipe.generate.review)
+    votes = recipe.generate.votes
+    votes = absolute("generate.votes", votes) if votes is not None else None
+    tools = recipe.generate.tools
+    tools = absolute("generate.tools", tools) if tools is not None else None
+    made = {"data": data, "review": reviews, "votes": votes, "tools": tools}
+    update["generate"] = recipe.generate.model_copy(update=made)
     files = {
         name: absolute(f"evaluate.{name}", place)
         for name in ("questions", "development")

@@ -202,6 +202,10 @@ class Evidence(Record):
     quote: str
 
 
+Phase = Literal["single_turn", "multi_turn", "tool_calls", "hard_negatives"]
+"""Where an example stands in a curriculum, easy to hard in this order."""
+
+
 class Example(Record):
     """One training item: a question, the answer in the words of its evidence, and the prompt it is asked with."""
 
@@ -209,13 +213,19 @@ class Example(Record):
     question: str
     answer: str
     kind: str = Field(description="definition, heading, list, table, condition, fact, unanswerable, ...")
-    style: Literal["closed", "grounded"] = Field("closed", description="asked without passages, or with them")
+    style: Literal["closed", "grounded", "task"] = Field(
+        "closed", description="asked without passages, or with them, or told to do something with them"
+    )
     conversation: Conversation
     evidence: tuple[Evidence, ...] = ()
     chunk_ids: tuple[str, ...] = Field((), description="every passage shown, the evidence first")
     document_ids: tuple[str, ...] = ()
     split: Literal["train", "validation", "test"] = "train"
     difficulty: float = 0.0
+    phase: Phase = "single_turn"
+    tools: tuple[dict[str, JsonValue], ...] = Field(
+        (), description="tools the model may call, declared in OpenAI's format"
+    )
 
     @classmethod
     def make(
@@ -225,15 +235,18 @@ class Example(Record):
         answer: str,
         kind: str,
         conversation: Conversation,
-        style: Literal["closed", "grounded"] = "closed",
+        style: Literal["closed", "grounded", "task"] = "closed",
         evidence: tuple[Evidence, ...] = (),
         chunk_ids: tuple[str, ...] = (),
         document_ids: tuple[str, ...] = (),
         split: Literal["train", "validation", "test"] = "train",
         difficulty: float = 0.0,
+        phase: Phase = "single_turn",
+        tools: tuple[dict[str, JsonValue], ...] = (),
     ) -> Self:
-        """Build an example with its id: the hash of its conversation."""
-        identifier = content_id("exa", [m.model_dump(mode="json") for m in conversation])
+        """Build an example with its id: the hash of its conversation, and of its tools where it has any."""
+        said = [m.model_dump(mode="json") for m in conversation]
+        identifier = content_id("exa", said, list(tools)) if tools else content_id("exa", said)
         return cls(
             id=identifier,
             question=question,
@@ -246,6 +259,8 @@ class Example(Record):
             document_ids=document_ids,
             split=split,
             difficulty=difficulty,
+            phase=phase,
+            tools=tools,
         )
 
 

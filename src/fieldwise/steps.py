@@ -72,11 +72,25 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
-    if not recipe.generate.data:
-        return {}
-    from fieldwise.generate.rows import fingerprint
+    """Hash of the rows, votes and review sheets that the recipe names; nothing without them."""
+    found: dict[str, JsonValue] = {}
+    if recipe.generate.data:
+        from fieldwise.generate.rows import fingerprint
 
-    return {"data": fingerprint(recipe.generate.data_sets)}
+        found["data"] = fingerprint(recipe.generate.data_sets)
+    if recipe.generate.tools is not None:
+        from fieldwise.generate.tools import read_tools
+
+        found["tools"] = [dict(tool.declaration) for tool in read_tools(Path(recipe.generate.tools))]
+    if recipe.generate.review:
+        from fieldwise.generate.review import require_sheet
+
+        found["review"] = [sha256_file(require_sheet(place)) for place in recipe.generate.review]
+    if recipe.generate.votes is not None:
+        from fieldwise.generate import votes
+
+        found["votes"] = votes.fingerprint(Path(recipe.generate.votes))
+    return found
 
 
 def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:
@@ -143,24 +157,31 @@ def _generate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 
 
 def _require_teacher(recipe: Recipe) -> None:
-    if recipe.generate.teacher == "openai" and recipe.generate.from_documents:
-        from fieldwise.llm.wire import require_key
+    """The keys of the teacher and of the judge, before either is paid for."""
+    if not recipe.generate.from_documents:
+        return
+    from fieldwise.llm.wire import require_key
 
+    if recipe.generate.teacher == "openai":
         require_key(recipe.generate.endpoint, "generate.endpoint")
+    if recipe.generate.judge is not None:
+        require_key(recipe.generate.judge.endpoint, "generate.judge.endpoint")
 
 
 def _estimate_teacher(recipe: Recipe, run: RunFolder) -> str | None:
-    if recipe.generate.teacher != "openai" or not recipe.generate.from_documents:
+    has_teacher, has_judge = recipe.generate.teacher == "openai", recipe.generate.judge is not None
+    if not (has_teacher or has_judge) or not recipe.generate.from_documents:
         return None
-    from fieldwise.generate import teacher
+    from fieldwise.generate import judged, teacher
     from fieldwise.records import Chunk
     from fieldwise.tables import read_records
 
     path = run.path / "2_chunks/chunks.parquet"
     if not path.exists():
-        return "not known before stage 2 has cut the documents"
+        return "cost not known before stage 2 has cut the documents"
     chunks = list(read_records(path, Chunk))
-    return teacher.told(teacher.estimate(chunks, recipe.generate, run.path))
+    taught = f"teacher: {teacher.told(teacher.estimate(chunks, recipe.generate, run.path))}" if has_teacher else None
+    return "; ".join(t for t in (taught, judged.most_cost(chunks, recipe.generate, recipe.seed)) if t)
 
 
 def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -247,7 +268,7 @@ STEPS: tuple[Step, ...] = (
         "generate",
         "make questions, answers and preference pairs",
         ("2_prepare", "2i_index"),
-        ("generate", "retrieve", "llm", "rows", "decode", "shingles", "support"),
+        ("generate", "retrieve", "llm", "judge", "rows", "decode", "shingles", "support"),
         ("rensa",),
         lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()},
         _generate,

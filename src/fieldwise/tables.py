@@ -6,7 +6,7 @@ The same records give the same bytes, so that the hash of a file says whether an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -19,10 +19,14 @@ R = TypeVar("R", bound=Record)
 _BATCH_ROWS = 2048
 
 
-def write_records(path: Path, records: Iterable[R], kind: type[R]) -> int:
-    """Write records atomically, in batches; returns how many."""
+def write_records(path: Path, records: Iterable[R], kind: type[R], *, without: Collection[str] = ()) -> int:
+    """Write records atomically, in batches; returns how many.
+
+    Fields named in `without` get no column: whoever reads the file finds their defaults.
+    """
     pa, pq = _pyarrow()
-    schema = pa.schema([(name, _column_type(pa, field.annotation)) for name, field in kind.model_fields.items()])
+    fields = {name: field for name, field in kind.model_fields.items() if name not in without}
+    schema = pa.schema([(name, _column_type(pa, field.annotation)) for name, field in fields.items()])
     count = 0
     with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for batch in _batches(records):
@@ -104,7 +108,7 @@ def _column_type(pa: Any, annotation: Any) -> Any:
 
 
 def _to_row(record: Record, schema: Any) -> dict[str, Any]:
-    row = record.model_dump(mode="json")
+    row = record.model_dump(mode="json", include=set(schema.names))
     for name, value in row.items():
         column = schema.field(name).type
         if str(column) == "string" and value is not None and not isinstance(value, str):

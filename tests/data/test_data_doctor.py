@@ -17,6 +17,7 @@ from fieldwise.errors import ModelError
 from fieldwise.prompts import closed_prompt
 from fieldwise.records import Example, Message, PreferencePair
 from fieldwise.tables import write_records
+from fieldwise.train.hardware import preset_for, this_machine
 from fieldwise.train.settings import SftSettings, TrainSettings
 
 WARDS = ("north", "south", "east", "west", "upper", "lower", "first", "second", "third", "fourth", "fifth", "sixth")
@@ -94,6 +95,11 @@ def test_what_carries_loss_is_what_training_labels(tmp_path: Path, base: Base) -
         assert own.token_counts([own.rendered(TWO_TURNS).text]) == [len(expected.ids)]
 
 
+def test_a_sign_of_several_tokens_is_shown_once(base: Base) -> None:
+    rendered = base.rendered((Message(role="user", content="Kept at?"), Message(role="assistant", content="12 °C 🩺")))
+    assert "".join(p.text for p in base.pieces(rendered)) == rendered.text
+
+
 def test_the_sample_marks_the_reply_and_its_end(tmp_path: Path, base: Base) -> None:
     report = examine(write(tmp_path / "rows.jsonl", good(3)), base, {})
     assert "".join(p.text for p in report.sample if p.carries_loss) == " at 0:00, desk 0<|im_end|>"
@@ -152,7 +158,7 @@ def test_rows_longer_than_the_limit_are_counted_with_the_key_to_raise(tmp_path: 
 def test_a_pair_is_as_long_as_its_longer_side(tmp_path: Path, base: Base) -> None:
     pair = {"prompt": "Why?", "chosen": "so", "rejected": "because of this " * 300}
     report = examine(write(tmp_path / "rows.jsonl", [pair]), base, {})
-    assert report.max_length == TrainSettings().dpo.max_length
+    assert report.max_length == preset_for("auto", this_machine()).max_length["dpo"]
     assert "train.dpo.max_length" in found(report, "too_long").what
 
 

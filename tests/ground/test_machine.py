@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,45 @@ def test_without_a_list_of_cores_every_processor_counts(tmp_path: Path) -> None:
 def test_this_machine_has_cores_and_memory() -> None:
     assert 1 <= machine.usable_cores() <= len(os.sched_getaffinity(0))
     assert (machine.memory_bytes() or 0) > 500_000_000
+
+
+def test_what_a_group_still_allows_counts_idle_file_pages_as_free(tmp_path: Path) -> None:
+    _write(tmp_path / "groups/pod", memory__max="4000000000", memory__current="3000000000")
+    _write(tmp_path / "groups/pod", memory__stat="anon 2000000000\ninactive_file 500000000")
+    (tmp_path / "membership").write_text("0::/pod\n")
+    assert machine._memory_left(tmp_path / "membership", tmp_path / "groups") == 1_500_000_000
+    assert machine._memory_left(tmp_path / "membership", tmp_path / "none") is None
+
+
+def test_vector_arithmetic_is_read_by_whole_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x86").write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_bf16x amx_bf16\n")
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "x86")
+    assert machine.cpu_features() == ("AVX2", "AVX-512", "AMX-BF16")
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd bf16 sve\n")
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "arm")
+    assert machine.cpu_features() == ("NEON", "SVE", "BF16")
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
+    assert machine.cpu_features() == ()
+
+
+def test_gpus_are_asked_of_the_driver_while_torch_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        "#!/bin/sh\necho 'NVIDIA A10G, 23028, 8.6'\necho 'Tesla T4, 15360, 7.5'\necho 'odd, [N/A], [N/A]'\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(machine, "_torch_is_for_cpu", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    first, second = machine.gpus()
+    assert first == machine.Gpu("NVIDIA A10G", 23028 << 20, (8, 6)) and first.bfloat16 and not second.bfloat16
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert machine.gpus() == (second,)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert machine.gpus() == ()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert machine.gpus() == ()

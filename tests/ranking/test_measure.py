@@ -91,7 +91,7 @@ def test_gates_pass_fail_and_stay_open() -> None:
 
 
 def test_gates_refuse_unknown_figures_and_other_questions() -> None:
-    with pytest.raises(DatasetError, match="no such figure.*ndgc@10"):
+    with pytest.raises(DatasetError, match=r"no such figure.*ndgc@10"):
         judge(measured(rank=1), [Level("ndgc@10", 0.7)], [], 200)
     with pytest.raises(DatasetError, match="12 in both, 0 of them changed, 24 only here, 0 only there"):
         judge(measured(rank=1), [], [NotWorse("ndcg@10", measured(1, repeats=1), "earlier", 0.0)], 200)

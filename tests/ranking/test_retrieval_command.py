@@ -81,7 +81,7 @@ def test_tuning_takes_training_questions_only(run: Path, tmp_path: Path, capsys:
 
 
 def test_tuning_on_the_measured_questions_is_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="questions that are measured on.*12 of evaluate.questions"):
+    with pytest.raises(DatasetError, match=r"questions that are measured on.*12 of evaluate.questions"):
         call("tune", tmp_path / "questions.jsonl", "--run", run)
 
 

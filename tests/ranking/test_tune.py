@@ -39,7 +39,7 @@ def test_halves_share_no_document_and_lose_no_question(tmp_path: Path) -> None:
 
 
 def test_too_few_questions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="too few questions to tune on.*6 to choose on and 6 to prove it"):
+    with pytest.raises(DatasetError, match=r"too few questions to tune on.*6 to choose on and 6 to prove it"):
         halves(read_beir(make_beir(tmp_path), "test"), seed=1)
 
 

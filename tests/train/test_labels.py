@@ -5,9 +5,10 @@ import pytest
 from tiny_models import TEMPLATE, make_tokenizer
 from transformers import AutoTokenizer
 
+from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import ModelError
 from fieldwise.prompts import closed_prompt, grounded_prompt
-from fieldwise.records import Example, Message
+from fieldwise.records import Example, Message, ToolCall
 from fieldwise.train.labels import IGNORED, label, labelled_rows, messages
 
 UNMARKED = TEMPLATE.replace("{%- generation %}\n", "").replace("{%- endgeneration %}\n", "")
@@ -118,3 +119,32 @@ def test_questions_without_passages_stay_alone(base: Path, examples) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     assert len(labelled_rows(examples, tokenizer, 1000)[0]) == len(examples)
     assert closed_prompt("x")[0].content == examples[0].conversation[0].content
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "book_bed", "description": "Reserve.", "parameters": {"type": "object"}},
+}
+CALLED = (
+    Message(role="user", content="Reserve a bed on Elm."),
+    Message(role="assistant", content="", tool_calls=(ToolCall(name="book_bed", arguments={"ward": "Elm"}),)),
+)
+
+
+def test_a_call_of_a_tool_carries_loss_and_its_declaration_does_not() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(resolve("fieldwise-nano").path)
+    row = label(tokenizer, messages(CALLED, tokenizer), (TOOL,))
+    assert '{"name": "book_bed", "arguments": {"ward": "Elm"}}' in learnt(tokenizer, row)
+    assert "Reserve" not in learnt(tokenizer, row) and "Reserve." in tokenizer.decode(row.ids)
+
+
+def test_examples_with_tools_stand_alone_and_without_a_template_for_them_are_left_out(tmp_path: Path) -> None:
+    asked = [
+        Example.make(question="q", answer="a", kind="tool_call", conversation=CALLED, tools=(TOOL,)),
+        Example.make(question="q", answer="48 hours", kind="duration", conversation=TWO_TURNS),
+    ]
+    nano = AutoTokenizer.from_pretrained(resolve("fieldwise-nano").path)
+    assert [len(found) for found in labelled_rows(asked, nano, 1024)[:1]] == [2]
+    plain = tokenizer_with(tmp_path, TEMPLATE)
+    rows, dropped = labelled_rows(asked, plain, 1024)
+    assert (len(rows), dropped) == (1, 1)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldwise.commands.common import Parents, print_json
+
+if TYPE_CHECKING:
+    from fieldwise.data.contamination import Benchmark
 
 TARGETS = ("chat", "alpaca", "sharegpt", "prompt-completion", "qa", "preference", "kto")
 
@@ -32,6 +35,15 @@ def add(commands: Any, parents: Parents) -> None:
         help="JSON, JSONL, CSV or Parquet file, or a folder with train, validation, test",
     )
     doctor.add_argument("--base", default="fieldwise-nano", metavar="MODEL", help="base model (default fieldwise-nano)")
+    doctor.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="NAME_OR_FILE",
+        help="questions that must not be trained on: a shipped suite, or a file of rows; may be given again",
+    )
+    doctor.add_argument("--embed", action="store_true", help="compare with --against in meaning too")
+    doctor.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page")
     _add_map(doctor)
     doctor.set_defaults(command=_data_doctor)
 
@@ -87,17 +99,32 @@ def _add_map(parser: argparse.ArgumentParser) -> None:
 
 def _data_doctor(options: argparse.Namespace) -> int:
     from fieldwise.data.doctor import examine
+    from fieldwise.data.doctor_page import page
     from fieldwise.data.rendering import Base
     from fieldwise.data.report import plain
+    from fieldwise.files import write_text
     from fieldwise.rows.formats import parse_map
 
     mapped = parse_map(options.map)
-    report = examine(options.path, Base.named(options.base), mapped)
+    against = [_benchmark(named) for named in options.against]
+    report = examine(options.path, Base.named(options.base), mapped, against=against, embed=options.embed)
+    if options.html is not None:
+        write_text(options.html, page(report))
     if options.json:
         print_json(report.to_json())
     else:
         print(plain(report, colour=sys.stdout.isatty()))
     return 0 if report.is_fit else 2
+
+
+def _benchmark(named: str) -> Benchmark:
+    from fieldwise.data.contamination import Benchmark, BenchmarkItem, read_benchmark
+    from fieldwise.suite.reading import open_suite, shipped
+
+    if named not in shipped() and Path(named).suffix not in (".yaml", ".yml"):
+        return read_benchmark(Path(named))
+    suite = open_suite(named)
+    return Benchmark(suite.name, tuple(BenchmarkItem(i.id, i.asked) for i in suite.items))
 
 
 def _data_convert(options: argparse.Namespace) -> int:

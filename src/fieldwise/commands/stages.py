@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
             for p, cost in zip(plans, costs, strict=True):
                 print(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}")
                 if cost:
-                    print(f"{'':24}teacher: {cost}")
+                    print(f"{'':24}{cost}")
         return 2 if any(p.action == "blocked" for p in plans) else 0
     return _run_steps(options, recipe, run, steps, "run")
 

@@ -115,13 +115,18 @@ def open_comparison(run: RunFolder, left: str | None = None, right: str | None =
             found=f"predictions of {', '.join(named) or 'no system'}",
             fix=f"Measure them first: fieldwise evaluate --run {run.path}. Or name two files with --left and --right.",
         )
-    places = [_place(run, name) for name in named]
-    if places[0] == places[1]:
+    systems = open_predictions(run, named)
+    if systems[0].path == systems[1].path:
         raise FieldwiseError(
             "a system cannot be compared with itself", where="--right", found=named[1], fix="Name two systems."
         )
-    names = _names(places)
-    return compare([read_predictions(run, path, name) for path, name in zip(places, names, strict=True)], seed)
+    return compare(systems, seed)
+
+
+def open_predictions(run: RunFolder, named: Sequence[str]) -> list[Predictions]:
+    """Read the predictions of systems of a run, or of files; raises DatasetError for what is not there."""
+    places = [_place(run, name) for name in named]
+    return [read_predictions(run, path, name) for path, name in zip(places, _names(places), strict=True)]
 
 
 def compare(systems: Sequence[Predictions], seed: int) -> Comparison:

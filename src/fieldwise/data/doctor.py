@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fieldwise.data.contamination import Benchmark, Contaminated, Contamination
 from fieldwise.data.findings import Finding, Places, Severity, by_share, rows
 from fieldwise.data.overlap import NGRAM_WORDS, SAME_SHARE, Overlap
 from fieldwise.data.rendering import Base, Piece, Rendered
@@ -21,6 +22,7 @@ from fieldwise.progress import track
 from fieldwise.rows.formats import Item, RowFault, Schema
 from fieldwise.rows.items import Guessed, ItemReader, Unread
 from fieldwise.rows.splits import find_splits
+from fieldwise.train.hardware import PRESETS, preset_for, this_machine
 from fieldwise.train.settings import TrainSettings
 
 _TOKEN_BATCH = 256
@@ -30,6 +32,7 @@ _TOKEN_CHECKS = 200
 """Rows whose prompt is compared token by token as well; all are compared letter by letter."""
 _NO_LANGUAGE = "too short to tell"
 _SHOWN_BROKEN = 10
+_SHOWN_ROWS = 5
 _FEW_HELD_OUT = 30
 _SPLIT_ORDER = ("test", "validation", "train", "all")  # held-out rows first: see overlap.py
 
@@ -52,9 +55,13 @@ class Report:
     labels: dict[str, int]
     personal_data: dict[str, int]
     overlap: dict[str, dict[str, float]]
+    contamination: dict[str, Contaminated]
+    """Of each benchmark the rows were held against."""
     broken: list[dict[str, Any]]
     sample: list[Piece]
     sample_place: str | None
+    samples: list[tuple[str, list[Piece]]]
+    """The first rows without personal data, for the page; `sample` is the first of them."""
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -68,20 +75,44 @@ class Report:
             **vars(self),
             "fit": self.is_fit,
             "sample": [p._asdict() for p in self.sample],
+            "samples": [{"place": place, "tokens": [p._asdict() for p in pieces]} for place, pieces in self.samples],
+            "contamination": {name: {**c._asdict(), "seen": len(c.seen)} for name, c in self.contamination.items()},
             "findings": [asdict(f) for f in self.findings],
         }
 
 
-def examine(path: Path, base: Base, mapped: Mapping[str, str], settings: TrainSettings | None = None) -> Report:
-    """Return the report on a file or folder of rows; raises DatasetError when its format cannot be told."""
-    return _Doctor(path, base, mapped, settings or TrainSettings()).report()
+def examine(
+    path: Path,
+    base: Base,
+    mapped: Mapping[str, str],
+    settings: TrainSettings | None = None,
+    *,
+    against: Sequence[Benchmark] = (),
+    embed: bool = False,
+) -> Report:
+    """Return the report on a file or folder of rows; raises DatasetError when its format cannot be told.
+
+    Training rows are held against the questions of the benchmarks, with `embed` in meaning too.
+    """
+    return _Doctor(path, base, mapped, settings or TrainSettings(), Contamination(against, embed=embed)).report()
 
 
 class _Doctor:
     """Reads every row once and counts."""
 
-    def __init__(self, path: Path, base: Base, mapped: Mapping[str, str], settings: TrainSettings) -> None:
+    def __init__(
+        self,
+        path: Path,
+        base: Base,
+        mapped: Mapping[str, str],
+        settings: TrainSettings,
+        contamination: Contamination,
+    ) -> None:
+        self.contamination = contamination
         self.path, self.base, self.mapped, self.settings = path, base, mapped, settings
+        preset = PRESETS.get(settings.hardware) or preset_for("auto", this_machine())
+        self.sft_length = settings.sft.max_length or preset.max_length["sft"]
+        self.dpo_length = settings.dpo.max_length or preset.max_length["dpo"]
         self.splits = find_splits(path)
         self.schemas: dict[str, Schema] = {}
         self.counts: dict[str, Counter[str]] = {}
@@ -96,10 +127,11 @@ class _Doctor:
         self.kinds: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.personal: Counter[str] = Counter()
+        self.unknown_tools, self.undeclared = Places(), Places()
         self.personal_rows = Places()
         self.overlap = Overlap()
         self.contents: list[tuple[str, str]] = []
-        self.sample: tuple[str, Rendered] | None = None
+        self.samples: list[tuple[str, Rendered]] = []
         self._waiting: list[tuple[str, list[str]]] = []
 
     def report(self) -> Report:
@@ -111,6 +143,7 @@ class _Doctor:
         total = sum(c["rows"] for c in self.counts.values())
         if not total and not self.broken:
             raise DatasetError("the data set holds no rows", where=self.path, fix="Write it again, or name another.")
+        samples = [(place, self.base.pieces(rendered)) for place, rendered in self.samples]
         made = Report(
             path=str(self.path),
             version=version_of(self.contents),
@@ -137,17 +170,19 @@ class _Doctor:
             if "train" in self.counts
             else {},
             broken=self.broken[:_SHOWN_BROKEN],
-            sample=self.base.pieces(self.sample[1]) if self.sample else [],
-            sample_place=self.sample[0] if self.sample else None,
+            contamination=self.contamination.results(),
+            sample=samples[0][1] if samples else [],
+            sample_place=samples[0][0] if samples else None,
+            samples=samples,
         )
         order = {"problem": 0, "warning": 1, "note": 2}
-        made.findings = sorted(self._findings(total), key=lambda f: order[f.severity])
+        made.findings = sorted([*self._findings(total), *_about_contamination(made)], key=lambda f: order[f.severity])
         return made
 
     @property
     def max_length(self) -> int:
         """The limit on tokens for the kind of training that these rows are for."""
-        return self.settings.dpo.max_length if self._is_preference else self.settings.sft.max_length
+        return self.dpo_length if self._is_preference else self.sft_length
 
     @property
     def _is_preference(self) -> bool:
@@ -184,6 +219,8 @@ class _Doctor:
         prompt = f"{item.context}\n{item.asked}" if item.context else item.asked
         answer = f"{item.said}\n{item.rejected or ''}" if item.label is None else f"{item.said}\n{item.label}"
         self.overlap.add(split, place, prompt, answer, item.text)
+        if self.contamination.benchmarks and split in ("train", "all"):
+            self.contamination.add(item.question or item.asked, item.text)
 
     def _look_at_text(self, place: str, item: Item) -> bool:
         """Count what stands in a row; tells whether it holds personal data."""
@@ -205,10 +242,15 @@ class _Doctor:
         return bool(kinds)
 
     def _look_at_render(self, place: str, item: Item, is_private: bool) -> None:
+        calls = any(m.tool_calls for conversation in item.conversations for m in conversation)
+        if (item.tools or calls) and not self.base.knows_tools:
+            self.unknown_tools.add(place)
+        elif calls and not item.tools:
+            self.undeclared.add(place)
         texts = []
         for conversation in item.conversations:
             try:
-                rendered = self.base.rendered(conversation)
+                rendered = self.base.rendered(conversation, item.tools)
             except ModelError as error:
                 self.refusals.setdefault(f"{error.what}: {error.found}", Places()).add(place)
                 return
@@ -219,8 +261,8 @@ class _Doctor:
                 self.unequal_tokens.add(place)
             if not rendered.spans:
                 self.no_loss.add(place)
-            if self.sample is None and not is_private:
-                self.sample = place, rendered
+            if len(self.samples) < _SHOWN_ROWS and not is_private:
+                self.samples.append((place, rendered))
         self._waiting.append((place, texts))
         if len(self._waiting) >= _TOKEN_BATCH:
             self._count_tokens()
@@ -288,6 +330,12 @@ class _Doctor:
         if self.no_loss.count:
             fix = "Give every conversation a reply of the assistant; if all rows are named, put {% generation %} ... {% endgeneration %} around what the assistant says in the base's template."
             yield self.no_loss.finding("problem", "no_loss", f"no token carries loss in {rows(self.no_loss.count)}: nothing would be learnt, and a training stops", fix)  # fmt: skip
+        if self.unknown_tools.count:
+            fix = "Take a base whose template shows tools, or leave these rows out: a run does, and says so."
+            yield self.unknown_tools.finding("problem", "tools_not_shown", f"the base's chat template does not show the tools of {rows(self.unknown_tools.count)}", fix)  # fmt: skip
+        if self.undeclared.count:
+            fix = "Give the declarations in a column tools: a model that sees none when it serves will call none."
+            yield self.undeclared.finding("warning", "tools_not_declared", f"tools are called but not declared in {rows(self.undeclared.count)}", fix)  # fmt: skip
         for places, told in ((self.unequal, "letters"), (self.unequal_tokens, "tokens")):
             if places.count:
                 fix = (
@@ -358,6 +406,17 @@ class _Doctor:
             yield Finding("note", "kind_balance", what, "Add rows of the other kinds if these matter as much.")
 
 
+def _about_contamination(report: Report) -> Iterator[Finding]:
+    for name, found in report.contamination.items():
+        if not (seen := found.seen):
+            continue
+        ways = [f"{len(found.same)} word for word", f"{len(found.by_ngrams)} by runs of {NGRAM_WORDS} words"]
+        ways += [f"{len(found.near)} in other words"] if found.near is not None else []
+        what = f"{len(seen)} of {found.items} questions of {name} stand in the training rows ({', '.join(ways)})"
+        fix = f"Take these rows out, or do not report {name}: it would measure memory."
+        yield _at(by_share(len(seen), found.items, 0.01), "contamination", what, fix, seen)
+
+
 def _at(severity: Severity, code: str, what: str, fix: str, places: list[str]) -> Finding:
     return Finding(severity, code, what, fix, len(places), tuple(places[:5]))
 
@@ -368,7 +427,8 @@ _FAULT_FIXES = {
     "not_text": "Write the field as text.",
     "not_messages": "Write a list of messages, each with role and content (or from and value).",
     "unknown_role": "Use the roles system, user, assistant and tool (ShareGPT: system, human, gpt, tool).",
-    "tool_calls": "Leave these rows out; text replies of the other rows are read.",
+    "tool_calls": "Write a call as OpenAI does, with name and arguments (a JSON object), or as ShareGPT's function_call.",
+    "tools": "Write tools as a list of declarations in OpenAI's format, or as JSON text of such a list.",
     "half_sign": "The text was cut within a sign: write it again from its source, or drop the row.",
     "bad_label": "Write true or false.",
     "no_shared_prompt": "Give a prompt column, or let both sides begin with the same messages.",

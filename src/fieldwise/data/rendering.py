@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import JsonValue
+
 from fieldwise.engine.base_weights import EMBEDDED, chat_template, resolve, special_tokens
-from fieldwise.engine.template import render, render_marked, without_control
+from fieldwise.engine.template import knows_tools, render, render_marked, without_control
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.records import Conversation
@@ -53,6 +55,7 @@ class Base:
         self.template = found
         self.has_markers = _MARKER.search(found) is not None
         self.special_tokens = special_tokens(folder)
+        self.knows_tools = knows_tools(found, special_tokens=self.special_tokens)
         tokenizers: Any = require("tokenizers", extra="documents", to="count tokens")
         try:
             self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -75,19 +78,20 @@ class Base:
             return cls(model, folder)
         return cls(model, Path(resolve(model).path))
 
-    def rendered(self, conversation: Conversation) -> Rendered:
+    def rendered(self, conversation: Conversation, tools: Sequence[dict[str, JsonValue]] = ()) -> Rendered:
         """Return a conversation as training reads it, with the characters that carry loss.
 
         Raises ModelError when the template refuses it.
         """
         safe = without_control(conversation, self.control_tokens)
-        text, spans = render_marked(self.template, safe, special_tokens=self.special_tokens)
+        declared: list[dict[str, object]] = [{**tool} for tool in tools]
+        text, spans = render_marked(self.template, safe, tools=declared, special_tokens=self.special_tokens)
         places = [n for n, m in enumerate(safe) if m.role == "assistant" and n]
         if self.has_markers:
             places = places[-1:]
-        prompts = [render(self.template, safe[:n], special_tokens=self.special_tokens) for n in places]
+        prompts = [render(self.template, safe[:n], tools=declared, special_tokens=self.special_tokens) for n in places]
         if not self.has_markers:
-            spans = self._spans_by_prefix(safe, text, places, prompts)
+            spans = self._spans_by_prefix(safe, text, places, prompts, declared)
         return Rendered(text, [(a, b) for a, b in spans if b > a], prompts)
 
     def token_counts(self, texts: Sequence[str]) -> list[int]:
@@ -98,9 +102,11 @@ class Base:
         """Return the tokens of a rendered conversation, marked where they carry loss."""
         offsets = self._tokenizer.encode(rendered.text, add_special_tokens=False).offsets
         marked: list[Piece] = []
+        shown = 0
         for start, end in offsets:
             carries = any(start < b and end > a for a, b in rendered.spans)
-            marked.append(Piece(rendered.text[start:end], carries))
+            marked.append(Piece(rendered.text[max(start, shown) : end], carries))
+            shown = max(shown, end)  # tokens that are parts of one character name it each
         return marked
 
     def tokens_agree(self, rendered: Rendered) -> bool:
@@ -112,7 +118,12 @@ class Base:
         return bool(whole[: len(prompt)] == prompt)
 
     def _spans_by_prefix(
-        self, conversation: Conversation, text: str, places: Sequence[int], prompts: Sequence[str]
+        self,
+        conversation: Conversation,
+        text: str,
+        places: Sequence[int],
+        prompts: Sequence[str],
+        tools: Sequence[dict[str, object]],
     ) -> list[tuple[int, int]]:
         """What each reply adds to the prompt before it, up to the end token: training labels the same."""
         spans = []
@@ -121,6 +132,7 @@ class Base:
             so_far = render(
                 self.template,
                 conversation[: place + 1],
+                tools=tools,
                 special_tokens=self.special_tokens,
                 add_generation_prompt=False,
             )

@@ -48,6 +48,8 @@ def _figures(report: Report) -> Iterator[str]:
             yield f"{name:10} {_counted(counts)}{of}"
     for split, overlap in report.overlap.items():
         yield f"overlap    {overlap['share']:.1%} of the 8-word runs of {split} stand in train"
+    for name, found in report.contamination.items():
+        yield f"against    {name}: {len(found.seen):,} of {found.items:,} questions stand in the training rows"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from fieldwise.hashing import canonical_json
 from fieldwise.prompts import asked_of
 from fieldwise.records import Conversation, Message
-from fieldwise.rows.formats import Item
+from fieldwise.rows.formats import Item, call_text
 
 Target = Literal["chat", "alpaca", "sharegpt", "prompt-completion", "qa", "preference", "kto"]
 TARGETS: tuple[Target, ...] = ("chat", "alpaca", "sharegpt", "prompt-completion", "qa", "preference", "kto")
@@ -89,9 +90,19 @@ def _ends_with_reply(item: Item) -> Conversation:
     return conversation
 
 
+def _declared(item: Item) -> dict[str, Any]:
+    """The tools of a row as JSON text: declarations are of no one type that a column could have."""
+    return {"tools": json.dumps(list(item.tools), ensure_ascii=False)} if item.tools else {}
+
+
+def _without_tools(item: Item) -> None:
+    if item.tools or any(m.tool_calls for conversation in item.conversations for m in conversation):
+        raise Unheld("tool_calls", "this format holds neither tools nor their calls; chat and sharegpt do")
+
+
 def _chat(source: Source) -> _Rows:
     lost = _taught(source.item)
-    yield {"messages": messages(source.item.conversations[0])}, lost
+    yield {"messages": messages(source.item.conversations[0]), **_declared(source.item)}, lost
 
 
 _SPEAKERS = {"user": "human", "assistant": "gpt"}
@@ -99,12 +110,19 @@ _SPEAKERS = {"user": "human", "assistant": "gpt"}
 
 def _sharegpt(source: Source) -> _Rows:
     lost = _taught(source.item)
-    turns = [{"from": _SPEAKERS.get(m.role, m.role), "value": m.content} for m in source.item.conversations[0]]
-    yield {"conversations": turns}, lost
+    turns: list[dict[str, str]] = []
+    for message in source.item.conversations[0]:
+        if message.content or not message.tool_calls:
+            turns.append({"from": _SPEAKERS.get(message.role, message.role), "value": message.content})
+        calls = [call_text(call) for call in message.tool_calls]
+        if calls:
+            turns.append({"from": "function_call", "value": calls[0] if len(calls) == 1 else f"[{', '.join(calls)}]"})
+    yield {"conversations": turns, **_declared(source.item)}, lost
 
 
 def _prompt_completion(source: Source) -> _Rows:
     lost = _taught(source.item)
+    _without_tools(source.item)
     conversation = _ends_with_reply(source.item)
     yield {"prompt": conversation[:-1], "completion": conversation[-1].content}, lost
 
@@ -112,6 +130,7 @@ def _prompt_completion(source: Source) -> _Rows:
 def _alpaca(source: Source) -> _Rows:
     item = source.item
     lost = _taught(item)
+    _without_tools(item)
     system, asked, reply = _one_turn(item)
     if source.is_question:
         told = "\n\n".join(item.passages)
@@ -129,6 +148,7 @@ def _bounds(passages: Sequence[str]) -> tuple[str, ...]:
 def _question_answer(source: Source) -> _Rows:
     item = source.item
     lost = _taught(item)
+    _without_tools(item)
     system, asked, reply = _one_turn(item)
     passages: Sequence[str]
     if known := asked_of(item.prompt):
@@ -195,9 +215,19 @@ _WRITERS: dict[Target, Callable[[Source], _Rows]] = {
 # ---------------------------------------------------------------- one type for each column
 
 
-def messages(conversation: Sequence[Message]) -> list[dict[str, str]]:
-    """Return messages as data sets write them."""
-    return [{"role": m.role, "content": m.content} for m in conversation]
+def messages(conversation: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return messages as data sets write them; the arguments of a call are JSON text, as in OpenAI's format."""
+    return [_message(m) for m in conversation]
+
+
+def _message(message: Message) -> dict[str, Any]:
+    plain: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        plain["tool_calls"] = [
+            {"type": "function", "function": {"name": c.name, "arguments": json.dumps(c.arguments, ensure_ascii=False)}}
+            for c in message.tool_calls
+        ]
+    return plain
 
 
 def settled(made: Sequence[Made]) -> list[dict[str, Any]]:

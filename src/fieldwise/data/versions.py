@@ -39,11 +39,12 @@ class Print(NamedTuple):
 def content_of(item: Item) -> str:
     """Return the hash of what a row teaches."""
     conversations = [_plain(c) for c in item.conversations]
-    return sha256_text(canonical_json([conversations, item.label, item.kind]))
+    tools = [list(item.tools)] if item.tools else []
+    return sha256_text(canonical_json([conversations, item.label, item.kind, *tools]))
 
 
-def _plain(conversation: Conversation) -> list[list[str]]:
-    return [[m.role, m.content] for m in conversation]
+def _plain(conversation: Conversation) -> list[list[JsonValue]]:
+    return [[m.role, m.content, *(c.model_dump(mode="json") for c in m.tool_calls)] for m in conversation]
 
 
 def version_of(contents: Iterable[tuple[str, str]]) -> str:

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
-from fieldwise.records import Conversation, Message
+from fieldwise.records import Conversation, Message, ToolCall
 
 _MARKED: ContextVar[tuple[list[str], list[tuple[int, int]]]] = ContextVar("marked")
 """The text rendered so far and the spans of its generation markers; each thread renders its own."""
@@ -56,10 +56,31 @@ def reply_text(
 
 
 def render_marked(
-    template: str, conversation: Conversation, *, special_tokens: Mapping[str, str] | None = None
+    template: str,
+    conversation: Conversation,
+    *,
+    tools: Sequence[dict[str, object]] = (),
+    special_tokens: Mapping[str, str] | None = None,
 ) -> tuple[str, list[tuple[int, int]]]:
     """Return the text of a whole conversation and where its generation markers begin and end, as training sees them."""
-    return _rendered(template, conversation, (), special_tokens or {}, False)
+    return _rendered(template, conversation, tools, special_tokens or {}, False)
+
+
+def knows_tools(template: str, *, special_tokens: Mapping[str, str] | None = None) -> bool:
+    """Tell whether a template shows the tools that are declared and the calls of them."""
+    call = ToolCall(name="call_probe", arguments={"x": "1"})
+    asked = Message(role="user", content="?"), Message(role="assistant", content="", tool_calls=(call,))
+    tool: dict[str, object] = {
+        "name": "tool_probe",
+        "description": "?",
+        "parameters": {"type": "object", "properties": {}},
+    }
+    declared: list[dict[str, object]] = [{"type": "function", "function": tool}]
+    try:
+        text = render(template, asked, tools=declared, special_tokens=special_tokens, add_generation_prompt=False)
+    except ModelError:
+        return False
+    return "call_probe" in text and "tool_probe" in text
 
 
 def _rendered(
@@ -126,10 +147,20 @@ def without_control(conversation: Conversation, control_tokens: Collection[str])
     def broken(match: re.Match[str]) -> str:
         return f"{match.group(0)[0]} {match.group(0)[1:]}"
 
-    return tuple(
-        m.model_copy(update={"content": pattern.sub(broken, m.content)}) if pattern.search(m.content) else m
-        for m in conversation
-    )
+    def safe(value: JsonValue) -> JsonValue:
+        if isinstance(value, str):
+            return pattern.sub(broken, value)
+        if isinstance(value, dict):
+            return {key: safe(inner) for key, inner in value.items()}
+        return [safe(inner) for inner in value] if isinstance(value, list) else value
+
+    def spoken(message: Message) -> Message:
+        calls = tuple(
+            ToolCall(name=c.name, arguments={k: safe(v) for k, v in c.arguments.items()}) for c in message.tool_calls
+        )
+        return message.model_copy(update={"content": pattern.sub(broken, message.content), "tool_calls": calls})
+
+    return tuple(spoken(m) if m.tool_calls or pattern.search(m.content) else m for m in conversation)
 
 
 def chat_messages(conversation: Conversation) -> list[dict[str, JsonValue]]:

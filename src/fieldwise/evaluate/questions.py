@@ -86,12 +86,14 @@ def read_development(settings: EvaluateSettings) -> list[Question]:
 def from_examples(examples: Sequence[Example], uris: dict[str, str]) -> list[Question]:
     """Turn held-out examples into questions, one for each wording.
 
-    Rows of the user's own that need their context or the turns before are no question that stands alone.
+    Rows of the user's own that need their context or the turns before are no question that stands alone, nor is a task
+    on passages.
     """
     questions: dict[str, Question] = {}
     for example in examples:
         needs_context = example.style == "grounded" and not example.chunk_ids
-        if needs_context or sum(m.role == "user" for m in example.conversation) > 1:
+        is_task = example.style == "task" or bool(example.tools)
+        if needs_context or is_task or sum(m.role == "user" for m in example.conversation) > 1:
             continue
         declined = is_declined(example.answer)
         if declined and example.style == "grounded":

@@ -108,6 +108,7 @@ def _on_development(
 def _on_validation(names: Sequence[str], settings: EvaluateSettings, step: StepRun) -> Choice:
     """Let every candidate answer the validation split of the generated examples."""
     examples = list(read_records(step.run.require("3_examples/validation.parquet", "generate"), Example))
+    examples = [e for e in examples if e.style != "task" and not e.tools]  # token F1 says little of JSON and summaries
     examples = sorted(examples, key=lambda e: e.id)[:_VALIDATION_ITEMS]
     scores: dict[str, float] = {}
     for name in names if examples else ():

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from fieldwise.judge.settings import JudgeSettings
 from fieldwise.settings import Settings
 
 System = Literal["base", "rag_base", "sft", "sft_dpo", "rag_sft_dpo"]
@@ -76,6 +77,8 @@ class EvaluateSettings(Settings):
         description="what `fieldwise gate --baseline` requires",
     )
 
+    judge: JudgeSettings | None = Field(None, description="the model that `fieldwise judge` asks; no stage does")
+
     def keyed(self) -> dict[str, JsonValue]:
         """Return the settings that shape the report: not the places of the questions, whose content counts."""
-        return self.model_dump(mode="json", exclude={"questions", "development", "regressions"})
+        return self.model_dump(mode="json", exclude={"questions", "development", "regressions", "judge"})

@@ -88,7 +88,7 @@ class ExampleMaker:
         All share their passages, so that training can read these once, and sees what tells the two apart.
         """
         chunk, split = asked[0].chunk, asked[0].split
-        shown = self._others(" ".join(a.pair.question for a in asked), asked, self.settings.distractors)
+        shown = self.others(" ".join(a.pair.question for a in asked), asked, self.settings.distractors)
         place = self.rng.randint(0, len(shown))
         ordered = [*shown[:place], chunk, *shown[place:]]
         passages = [passage_text(c) for c in ordered]
@@ -147,7 +147,7 @@ class ExampleMaker:
             difficulty=0.5,
         )
 
-    def _others(self, query: str, asked: Sequence[Asked], count: int) -> list[Chunk]:
+    def others(self, query: str, asked: Sequence[Asked], count: int) -> list[Chunk]:
         """What retrieval finds beside the evidence.
 
         Never a passage that holds an answer too, never a near-duplicate of the document, and never one of a
@@ -204,6 +204,15 @@ _SYLLABLES = [
     "yor",
     "zan",
 ]
+
+
+def invented_name(rng: random.Random) -> str:
+    """Return a name that stands for nobody and no place.
+
+    >>> invented_name(random.Random(1))
+    'Garwex'
+    """
+    return "".join(rng.choice(_SYLLABLES) for _ in range(2)).capitalize()
 
 
 def invent(question: str, corpus: str, rng: random.Random) -> str | None:

@@ -1,11 +1,18 @@
-"""Preference pairs by rule: the right answer against one with a single, named fault."""
+"""Preference pairs by rule: the right answer against one with a single, named fault.
+
+`preference_pairs` makes the six kinds of a recipe that names none, `pairs_of_kinds` those a recipe names.
+"""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from fieldwise.generate.preference_kinds import Answers, Maker
+from fieldwise.generate.settings import PreferenceKind
 from fieldwise.prompts import is_declined
 from fieldwise.records import NOT_STATED, Example, PreferencePair
 
@@ -30,6 +37,58 @@ def preference_pairs(examples: Sequence[Example], rng: random.Random, most: int)
                     chosen.append(pair)
                     used.add(pair.id)
     return chosen
+
+
+class PairsMade(NamedTuple):
+    """Pairs of the kinds that a recipe names, and what became of each kind."""
+
+    pairs: list[PreferencePair]
+    kinds: dict[PreferenceKind, dict[str, int]]
+    """For each kind how many were made, how many wanted if it has a share, and examples whose pair failed its proof."""
+
+
+def pairs_of_kinds(
+    examples: Sequence[Example], wanted: Mapping[PreferenceKind, float] | Sequence[PreferenceKind], seed: str, most: int
+) -> PairsMade:
+    """Return up to `most` proved pairs of the kinds named.
+
+    Shares are held: a kind with too few pairs falls short. Of a list every kind gives as many, as long as it can.
+    """
+    quota = _quotas(wanted, most) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, most)
+    answers = Answers(examples)
+    makers = {kind: Maker(kind, examples, answers, seed) for kind in sorted(quota)}
+    waiting = {kind: maker.pairs() for kind, maker in makers.items()}
+    made: dict[str, PreferencePair] = {}
+    count: Counter[PreferenceKind] = Counter()
+    while waiting and len(made) < most:
+        for kind in list(waiting):
+            if len(made) == most:
+                break
+            pair = next((p for p in waiting[kind] if p.id not in made), None) if count[kind] < quota[kind] else None
+            if pair is None:
+                del waiting[kind]
+            else:
+                made[pair.id] = pair
+                count[kind] += 1
+    told = {
+        kind: {
+            "made": count[kind],
+            **({"wanted": quota[kind]} if isinstance(wanted, Mapping) else {}),
+            "left_out": maker.left_out,
+        }
+        for kind, maker in makers.items()
+    }
+    return PairsMade(list(made.values()), told)
+
+
+def _quotas(shares: Mapping[PreferenceKind, float], most: int) -> dict[PreferenceKind, int]:
+    """How many pairs each share is, the rounding given to those it took most from."""
+    exact = {kind: share * most for kind, share in shares.items()}
+    whole = {kind: int(n + 1e-9) for kind, n in exact.items()}
+    left = round(sum(exact.values())) - sum(whole.values())
+    for kind in sorted(exact, key=lambda kind: whole[kind] - exact[kind])[:left]:
+        whole[kind] += 1
+    return whole
 
 
 def _faults(example: Example, rng: random.Random) -> Iterator[PreferencePair]:

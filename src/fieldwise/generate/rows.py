@@ -20,7 +20,7 @@ from fieldwise.generate.settings import DataSettings, SplitSettings
 from fieldwise.generate.split import Split, split_documents
 from fieldwise.hashing import sha256_file, sha256_text
 from fieldwise.progress import say, track
-from fieldwise.records import Conversation, Example, PreferencePair, Rejection
+from fieldwise.records import Conversation, Example, Phase, PreferencePair, Rejection
 from fieldwise.rows.formats import FormatName, Item, RowFault
 from fieldwise.rows.items import Guessed, ItemReader, Unread
 from fieldwise.rows.near import NearGroups
@@ -331,14 +331,22 @@ def _example(row: OwnRow, side: Split) -> Example:
     conversation = _up_to_reply(item.conversations[0])
     return Example.make(
         question=item.question if item.passages else item.asked,
-        answer=item.said if item.question else conversation[-1].content,
+        answer=item.said if item.question else conversation[-1].content or item.said,
         kind=row.kind,
         conversation=conversation,
         style="grounded" if item.passages else "closed",
         document_ids=(row.place,),
         split=side,
         difficulty=round(min(1.0, 0.1 * max(0, len(item.passages) - 1) + len(item.said.split()) / 40), 3),
+        phase=_phase(conversation),
+        tools=item.tools,
     )
+
+
+def _phase(conversation: Conversation) -> Phase:
+    if any(m.tool_calls for m in conversation):
+        return "tool_calls"
+    return "multi_turn" if sum(m.role == "user" for m in conversation) > 1 else "single_turn"
 
 
 def _up_to_reply(conversation: Conversation) -> Conversation:

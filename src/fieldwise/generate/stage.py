@@ -7,30 +7,42 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
+from fieldwise.generate import kind_teacher, review
+from fieldwise.generate.candidates import WHERE, candidates, open_client
+from fieldwise.generate.drafts import Material
 from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
-from fieldwise.generate.preferences import preference_pairs
+from fieldwise.generate.judged import judge_pairs, open_judge
+from fieldwise.generate.kinds import Further, kind_of, limited, make_further, tell, told_of, tools_of
+from fieldwise.generate.lengths import length_bias
+from fieldwise.generate.preferences import pairs_of_kinds, preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
 from fieldwise.generate.rules import pairs_of_chunk
-from fieldwise.generate.settings import GenerateSettings
+from fieldwise.generate.settings import QUESTION_KINDS, GenerateSettings
 from fieldwise.generate.split import Split, leakage, split_documents
-from fieldwise.generate.teacher import Taught, open_teacher, teach
+from fieldwise.generate.teacher import Taught, budget_spent, open_teacher, teach
+from fieldwise.generate.tools import Tool
+from fieldwise.generate.votes import HeldOut, read_votes
 from fieldwise.hashing import content_id
 from fieldwise.interfaces import Retriever
+from fieldwise.llm.wire import require_key
 from fieldwise.progress import say, track
 from fieldwise.records import Chunk, Example, PreferencePair, Rejection
-from fieldwise.retrieve.index import open_index
+from fieldwise.retrieve.index import open_index, passage_text
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records, write_records
 
 _LEAST_PAIRS = 20
 _SHOWN = 5
+_PREFERRED = (*QUESTION_KINDS, "extraction")
+"""Kinds of which preference pairs are made; the replies of others have no one fault that a rule could put in."""
 
 
 def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -> dict[str, JsonValue]:
@@ -38,12 +50,16 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
 
     Raises DatasetError when documents and rows give too little to train on, with what was tried.
     """
+    settings = settings.for_questions
+    if settings.candidates.prompts:
+        require_key(settings.candidates.endpoint, WHERE)
     own = read_own(settings.data_sets)
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
     sides = split_documents(groups, settings.split, step.seed)
     taught = Taught()
     examples: list[Example] = []
+    further: Further | None = None
     if settings.from_documents:
         retriever = open_index(chunks, step.run.path / "2_chunks" / "index", retrieve)
         taught = _teach(chunks, sides, settings, retriever, step)
@@ -51,7 +67,10 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
             raise _too_few(taught, len(chunks), settings, own.examples)
         maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
         examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
+        if settings.asks_for_kinds:
+            examples, further = _further(examples, chunks, sides, taught, maker, settings, step)
     placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], examples, [])
+    placed, reviews = _reviewed(settings, placed, chunks)
     leaks = leakage(placed.made, groups)
     if leaks:
         raise DatasetError(
@@ -60,16 +79,74 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
             found="; ".join(leaks[:3]),
             fix="This is a fault of Fieldwise: please report it with the recipe.",
         )
-    pairs = preference_pairs(
-        [e for e in placed.made if e.split == "train"],
-        random.Random(f"{step.seed}/preferences"),
-        settings.preference_pairs,
+    preferred = _preferred(placed, settings, step, chunks, sides)
+    left_out = [
+        *taught.rejected,
+        *(further.rejected if further else ()),
+        *own.rejected,
+        *placed.rejected,
+        *preferred.rejected,
+    ]
+    left_out += [r for done in reviews for r in done.rejected]
+    made = _Made(
+        [*placed.made, *placed.examples], [*preferred.pairs, *placed.pairs], left_out, taught, further, reviews
     )
-    left_out = [*taught.rejected, *own.rejected, *placed.rejected]
-    made = _Made([*placed.made, *placed.examples], [*pairs, *placed.pairs], left_out, taught)
     if not settings.from_documents:
         _require_rows(made.examples, own)
-    return _write(step, made, chunks, sides, own)
+    return _write(step, made, chunks, sides, own, preferred.facts)
+
+
+class _Preferred(NamedTuple):
+    """Preference pairs, what was left out of them, and what the card says where a recipe asks for more than the usual."""
+
+    pairs: list[PreferencePair]
+    rejected: list[Rejection]
+    facts: dict[str, JsonValue]
+
+
+def _preferred(
+    placed: Placed, settings: GenerateSettings, step: StepRun, chunks: Sequence[Chunk], sides: dict[str, Split]
+) -> _Preferred:
+    train = [e for e in placed.made if e.split == "train" and kind_of(e) in _PREFERRED]
+    every = [*train, *(e for e in placed.examples if e.split == "train")]
+    seed, most = f"{step.seed}/preferences", settings.preference_pairs
+    facts: dict[str, JsonValue] = {}
+    rejected: list[Rejection] = []
+    if settings.preferences is None:
+        pairs = preference_pairs(train, random.Random(seed), most)
+    else:
+        made = pairs_of_kinds(every, settings.preferences, seed, most)
+        pairs = made.pairs
+        facts["preferences"] = {kind: {**told} for kind, told in made.kinds.items()}
+        short = [
+            f"{kind} {told['made']}" + (f" of {told['wanted']}" if "wanted" in told else "")
+            for kind, told in made.kinds.items()
+            if told["made"] < told.get("wanted", 1)
+        ]
+        if short and most:
+            say(f"  kinds of preference pairs that the examples give too few of: {', '.join(short)}")
+    if settings.votes is not None:
+        voted = read_votes(Path(settings.votes), _held_out(placed, chunks, sides))
+        pairs, rejected = [*pairs, *voted.pairs], voted.rejected
+        facts["votes"] = voted.facts
+    if settings.candidates.prompts:
+        client = open_client(settings.candidates, step.run.path)
+        ranked = candidates(every, client, settings.candidates, random.Random(f"{step.seed}/candidates"))
+        pairs = [*pairs, *ranked.pairs]
+        facts["candidates"] = ranked.facts
+    pairs = list({p.id: p for p in pairs}.values())
+    bias = length_bias([*pairs, *(p for p in placed.pairs if p.split == "train")])
+    if facts:
+        facts["lengths"] = bias
+    if note := bias.get("note"):
+        say(f"  {note}")
+    return _Preferred(pairs, rejected, facts)
+
+
+def _held_out(placed: Placed, chunks: Sequence[Chunk], sides: dict[str, Split]) -> HeldOut:
+    questions = [e.question for e in (*placed.made, *placed.examples) if e.split != "train"]
+    passages = {passage_text(c) for c in chunks if sides[c.document_id] != "train"}
+    return HeldOut(sides, questions, passages)
 
 
 class _Made(NamedTuple):
@@ -77,6 +154,33 @@ class _Made(NamedTuple):
     pairs: Sequence[PreferencePair]
     rejected: Sequence[Rejection]
     taught: Taught
+    further: Further | None
+    reviews: Sequence[review.Reviewed]
+
+
+def _reviewed(
+    settings: GenerateSettings, placed: Placed, chunks: Sequence[Chunk]
+) -> tuple[Placed, Sequence[review.Reviewed]]:
+    """The examples as people left them on their sheets, one after the other, where any have come back."""
+    if not settings.review:
+        return placed, ()
+    before = after = [*placed.made, *placed.examples]
+    own = {e.id for e in placed.examples}
+    done = []
+    for named in settings.review:
+        sheet = review.read_sheet(review.require_sheet(named), {e.id: e for e in after})
+        done.append(review.apply(sheet, after, chunks))
+        after = done[-1].examples
+        own |= {c.id for c in done[-1].corrections if c.was in own}
+    if (train := sum(e.split == "train" for e in after)) < _LEAST_PAIRS:
+        raise DatasetError(
+            "the review leaves too few examples to train on",
+            where=review.WHERE,
+            found=f"{train} in the training split of {sum(e.split == 'train' for e in before)}",
+            fix="Correct examples rather than drop them, or add documents or rows.",
+        )
+    made, rows = [e for e in after if e.id not in own], [e for e in after if e.id in own]
+    return placed._replace(made=made, examples=rows), done
 
 
 def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
@@ -100,6 +204,7 @@ def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
 def _teach(
     chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, retriever: Retriever, step: StepRun
 ) -> Taught:
+    judge = open_judge(settings.judge, step.run.path) if settings.judge is not None else None
     if settings.teacher == "rules":
         taught = _read_off(chunks, sides, settings, step.seed)
     else:
@@ -111,6 +216,8 @@ def _teach(
         Rejection(stage="generate", item=d.chunk.id, reason="ambiguous_question", detail=d.pair.question)
         for d in dropped
     ]
+    if settings.judge is not None and judge is not None:
+        taught.judged = judge_pairs(taught, settings.judge, judge)
     return taught
 
 
@@ -138,12 +245,12 @@ def _too_few(taught: Taught, chunks: int, settings: GenerateSettings, rows: int)
     if settings.data:
         found += f", {rows} rows of generate.data"
     fix = "Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens."
-    if settings.teacher != "rules" and taught.rejected:
+    if (settings.teacher != "rules" or settings.judge is not None) and taught.rejected:
         reasons = Counter(r.reason for r in taught.rejected).most_common()
         found += f"; left out: {', '.join(f'{n} {reason}' for reason, n in reasons)}"
         worst = [r for r in taught.rejected if r.reason == reasons[0][0]][:_SHOWN]
         found += "".join(f"\n  {r.reason}: {r.detail[:200]}" for r in worst)
-        fix = f"\n{fix} If it is the teacher's fault, take another model."
+        fix = f"\n{fix} If it is the fault of teacher or judge, take another model."
     return DatasetError("the documents gave too few questions to train on", where="generate", found=found, fix=fix)
 
 
@@ -177,19 +284,60 @@ def _examples(taught: Taught, maker: ExampleMaker, settings: GenerateSettings, c
     return list({e.id: e for e in made}.values())
 
 
+def _further(
+    examples: list[Example],
+    chunks: Sequence[Chunk],
+    sides: dict[str, Split],
+    taught: Taught,
+    maker: ExampleMaker,
+    settings: GenerateSettings,
+    step: StepRun,
+) -> tuple[list[Example], Further]:
+    """The examples with those of further kinds beside them, within the limits of `generate.kinds`."""
+    material = Material(chunks, taught.asked, sides, maker, settings)
+    tools = tools_of(settings)
+    lessons = _further_lessons(material, tools, taught, step)
+    drafts = kind_teacher.drafts_of(lessons, material, tools, step.seed)
+    further = make_further(material, examples, tools, step.seed, drafts)
+    kept, further.over = limited([*examples, *further.examples], settings.kinds, step.seed)
+    tell(kept, settings)
+    return kept, further
+
+
+def _further_lessons(material: Material, tools: Sequence[Tool], taught: Taught, step: StepRun) -> kind_teacher.Lessons:
+    """What a teacher writes of further kinds; nothing where the rules teach alone."""
+    settings = material.settings
+    if settings.teacher == "rules" or not kind_teacher.taught_kinds(settings):
+        return kind_teacher.Lessons({}, {}, 0)
+    is_fake = settings.teacher == "fake"
+    client = kind_teacher.fake_teacher(material) if is_fake else open_teacher(settings, step.run.path, material.chunks, step.seed)  # fmt: skip
+    lessons = kind_teacher.ask(material.chunks, settings, tools, client)
+    if lessons.left and settings.endpoint.budget.when_spent == "stop":
+        raise budget_spent(client, lessons.left, len(material.chunks))
+    taught.facts["further_kinds"] = lessons.facts
+    return lessons
+
+
 def _beside(count: int, share: float, rng: random.Random) -> int:
     """How many to put beside `count` others so that they are about this share of all."""
     return sum(rng.random() < share / (1 - share) for _ in range(count))
 
 
 def _write(
-    step: StepRun, made: _Made, chunks: Sequence[Chunk], sides: dict[str, Split], own: OwnRows
+    step: StepRun,
+    made: _Made,
+    chunks: Sequence[Chunk],
+    sides: dict[str, Split],
+    own: OwnRows,
+    preferred: dict[str, JsonValue],
 ) -> dict[str, JsonValue]:
-    examples, pairs, rejected, taught = made
+    examples, pairs, rejected, taught, further, reviews = made
     counts: dict[str, int] = {}
+    has_more = further is not None or any(e.tools for e in examples)
+    without = () if has_more else ("phase", "tools")  # a file without further kinds stays as it was
     for name in ("train", "validation", "test"):
         rows = [e for e in examples if e.split == name]
-        write_records(step.out(f"3_examples/{name}.parquet"), rows, Example)
+        write_records(step.out(f"3_examples/{name}.parquet"), rows, Example, without=without)
         counts[name] = len(rows)
     write_records(step.out("3_examples/preferences.parquet"), pairs, PreferencePair)
     write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
@@ -207,12 +355,20 @@ def _write(
         "version": content_id("dat", [e.id for e in examples], [p.id for p in pairs]),
         "leakage": [],
     }
+    facts |= preferred
     if own.sets:
         facts["data"] = _sets_used(own, made)
-    if taught.facts:
+    if taught.facts or taught.judged:
         reasons = Counter(r.reason for r in taught.rejected).most_common()
-        facts |= {"teacher": taught.facts, "rejected_by_rule": dict(reasons)}
+        told = {k: v for k, v in (("teacher", taught.facts), ("judge", taught.judged)) if v}
+        facts |= {**told, "rejected_by_rule": dict(reasons)}
         say(f"  left out: {', '.join(f'{n} {reason}' for reason, n in reasons) or 'nothing'}")
+    if further is not None:
+        facts |= told_of(further, examples)
+    if reviews:
+        facts["review"] = [done.facts for done in reviews]
+        corrections = (c.model_dump(mode="json") for done in reviews for c in done.corrections)
+        write_jsonl(step.out("3_examples/corrections.jsonl"), corrections)
     write_json(step.out("3_examples/card.json"), facts)
     _review_sheet(step, examples)
     say(
@@ -228,7 +384,8 @@ def _sets_used(own: OwnRows, made: _Made) -> dict[str, JsonValue]:
     for record in records:
         if not record.chunk_ids and record.document_ids:
             name = record.document_ids[0].rpartition(":")[0]
-            used[next(n for n in own.sets if name == n or name.startswith(f"{n}/"))][record.split] += 1
+            if (of := next((n for n in own.sets if name == n or name.startswith(f"{n}/")), None)) is not None:
+                used[of][record.split] += 1
     return {name: {**told, "used": dict(sorted(used[name].items()))} for name, told in own.sets.items()}
 
 

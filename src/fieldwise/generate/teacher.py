@@ -15,6 +15,8 @@ from pydantic import BaseModel, Field, JsonValue, field_validator
 from fieldwise.errors import ServiceError
 from fieldwise.generate.checks import Dropped, checked_pairs, checked_unanswerable
 from fieldwise.generate.examples import Asked
+from fieldwise.generate.kind_teacher import TOKENS_A_KIND, requests_for, taught_kinds
+from fieldwise.generate.kinds import tools_of
 from fieldwise.generate.rules import Pair, pairs_of_chunk
 from fieldwise.generate.settings import GenerateSettings
 from fieldwise.generate.split import Split
@@ -76,6 +78,7 @@ class Taught:
     unanswerable: dict[str, list[Asked]] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     facts: dict[str, JsonValue] = field(default_factory=dict)
+    judged: dict[str, JsonValue] = field(default_factory=dict)
 
 
 def request_for(chunk: Chunk, settings: GenerateSettings) -> LlmRequest:
@@ -114,7 +117,7 @@ def teach(
     taught = Taught(facts=_facts(settings, client, list(replies.values())))
     left = [c for c in chunks if replies[c.id].problem == BUDGET_SPENT]
     if left and settings.endpoint.budget.when_spent == "stop":
-        raise _budget_spent(client, len(left), len(chunks))
+        raise budget_spent(client, len(left), len(chunks))
     if chunks and all(r.problem for r in replies.values()):
         raise _nothing_came(next(iter(replies.values())), client)
     seen: set[str] = set()
@@ -171,17 +174,20 @@ def estimate(chunks: Sequence[Chunk], settings: GenerateSettings, run_folder: Pa
     """Return how many requests are still to be paid, and what they cost, about and at most; asks nothing."""
     client = EndpointClient(settings.endpoint, run_folder / "memo/teacher/journal.jsonl", where=WHERE)
     requests = [request_for(c, settings) for c in chunks]
+    further = requests_for(chunks, settings, tools_of(settings))
     pairs = sum(wanted_pairs(c, settings) + 1 for c in chunks) / max(1, len(chunks))
-    count, usual, most = client.estimate(requests, round(pairs * _TOKENS_A_PAIR))
+    lessons = client.estimate(requests, round(pairs * _TOKENS_A_PAIR))
+    others = client.estimate(further, TOKENS_A_KIND * len(taught_kinds(settings)))
+    count = lessons[0] + others[0]
     return {
         "endpoint": settings.endpoint.base_url,
         "model": settings.endpoint.model,
         "requests": count,
-        "answered": len(requests) - count,
-        "tokens": usual.tokens,
-        "most_tokens": most.tokens,
-        "price": round(usual.money, 4),
-        "most_price": round(most.money, 4),
+        "answered": len(requests) + len(further) - count,
+        "tokens": lessons[1].tokens + others[1].tokens,
+        "most_tokens": lessons[2].tokens + others[2].tokens,
+        "price": round(lessons[1].money + others[1].money, 4),
+        "most_price": round(lessons[2].money + others[2].money, 4),
     }
 
 
@@ -218,7 +224,8 @@ def _facts(settings: GenerateSettings, client: LlmClient, replies: Sequence[LlmR
     }
 
 
-def _budget_spent(client: LlmClient, left: int, total: int) -> ServiceError:
+def budget_spent(client: LlmClient, left: int, total: int) -> ServiceError:
+    """Return the error that ends a run whose budget is spent."""
     assert isinstance(client, EndpointClient)
     journal = client.journal
     return ServiceError(

@@ -67,7 +67,10 @@ class EndpointClient:
 
     def is_answered(self, request: LlmRequest) -> bool:
         """Whether the journal holds a reply already."""
-        return self.journal.get(request_key(self._settings, _conversation(request), request.schema)) is not None
+        return (
+            self.journal.get(request_key(self._settings, _conversation(request), request.schema, request.sample))
+            is not None
+        )
 
     def estimate(self, requests: Sequence[LlmRequest], usual_reply_tokens: int) -> tuple[int, Cost, Cost]:
         """Return how many requests are still to be paid, what they cost about, and at most; second rounds left out."""
@@ -80,11 +83,14 @@ class EndpointClient:
         return len(left), usual, most
 
 
-def request_key(settings: EndpointSettings, conversation: Conversation, schema: type[BaseModel] | None) -> str:
-    """Return the hash of everything that shapes a reply: endpoint, model, parameters, prompt and schema."""
+def request_key(
+    settings: EndpointSettings, conversation: Conversation, schema: type[BaseModel] | None, sample: int = 0
+) -> str:
+    """Return the hash of everything that shapes a reply: endpoint, model, parameters, prompt, schema, and which sample."""
     asked = [m.model_dump(mode="json", include={"role", "content"}) for m in conversation]
     shaping = [settings.base_url, settings.model, settings.temperature, settings.max_tokens, settings.seed]
-    return sha256_text(canonical_json([*shaping, asked, None if schema is None else strict_schema(schema)]))
+    told = None if schema is None else strict_schema(schema)
+    return sha256_text(canonical_json([*shaping, asked, told, *([sample] if sample else [])]))
 
 
 def _conversation(request: LlmRequest) -> Conversation:
@@ -160,7 +166,7 @@ class _Asking:
 
     async def _row(self, conversation: Conversation, request: LlmRequest) -> tuple[Row, bool]:
         """Return the reply to a prompt, and whether it is a new one; equal prompts are asked once."""
-        key = request_key(self._settings, conversation, request.schema)
+        key = request_key(self._settings, conversation, request.schema, request.sample)
         row = self._journal.get(key)
         if row is not None:
             return row, False
@@ -208,7 +214,7 @@ class _Asking:
             attempt += 1
             await self._keep_quiet()
             try:
-                completion = await self._wire.ask(conversation, request.schema)
+                completion = await self._wire.ask(conversation, request.schema, request.sample)
                 self._answered += 1
                 return completion
             except Again as again:

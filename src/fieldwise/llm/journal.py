@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -58,6 +59,12 @@ class Journal:
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
         await done
+
+    def record(self, rows: Sequence[Row]) -> None:
+        """Record replies for a caller without a loop; returns when they are on the disk."""
+        for row in rows:
+            self._keep(row)
+        self._write("".join(row.model_dump_json() + "\n" for row in rows))
 
     async def settle(self) -> None:
         """Return when everything that was added is on the disk."""

@@ -114,10 +114,10 @@ class Wire:
         self._clients.append(client)
         return client
 
-    async def ask(self, conversation: Conversation, schema: type[BaseModel] | None) -> Completion:
+    async def ask(self, conversation: Conversation, schema: type[BaseModel] | None, sample: int = 0) -> Completion:
         """Return the reply to one request; raises Again, Refused, or ServiceError for what would meet every request."""
         while True:
-            body = self._body(conversation, schema)
+            body = self._body(conversation, schema, sample)
             status, headers, content = await self._post(body)
             raw = read_object(content)
             if status == 200 and not (raw and raw.get("error")):
@@ -129,14 +129,16 @@ class Wire:
 
     # ------------------------------------------------------------ sending
 
-    def _body(self, conversation: Conversation, schema: type[BaseModel] | None) -> dict[str, Any]:
+    def _body(self, conversation: Conversation, schema: type[BaseModel] | None, sample: int) -> dict[str, Any]:
         chosen = self._settings
+        # where a seed is heeded, each sample needs its own
+        seed = None if chosen.seed is None else chosen.seed + sample
         body: dict[str, Any] = {
             "model": chosen.model,
             "messages": [{"role": m.role, "content": m.content} for m in conversation],
             self._limit_name: chosen.max_tokens,
         }
-        body |= {k: v for k, v in (("temperature", chosen.temperature), ("seed", chosen.seed)) if v is not None}
+        body |= {k: v for k, v in (("temperature", chosen.temperature), ("seed", seed)) if v is not None}
         if schema is not None and self._takes_schema:
             told = {"name": schema.__name__.strip("_"), "strict": True, "schema": strict_schema(schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": told}

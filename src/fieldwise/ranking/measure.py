@@ -173,9 +173,7 @@ def difference(
     baseline: str,
 ) -> Difference:
     """Paired difference on the same queries; positive is better."""
-    pairs = [
-        (a, b, c) for a, b, c in zip(after, before, clusters, strict=True) if a is not None and b is not None
-    ]
+    pairs = [(a, b, c) for a, b, c in zip(after, before, clusters, strict=True) if a is not None and b is not None]
     if not pairs:
         return Difference(value=None, unscored=len(clusters), baseline=baseline, method="no query scored on both")
     names = [c for _, _, c in pairs]

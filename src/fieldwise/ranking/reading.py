@@ -40,7 +40,9 @@ def read_beir(folder: Path, split: str) -> JudgedSet:
         )
     judged = read_qrels(qrels)
     texts = dict(_queries(folder / "queries.jsonl"))
-    corpus = [_passage(row, f"{folder / 'corpus.jsonl'}:{n}") for n, row in enumerate(_rows(folder / "corpus.jsonl"), 1)]
+    corpus = [
+        _passage(row, f"{folder / 'corpus.jsonl'}:{n}") for n, row in enumerate(_rows(folder / "corpus.jsonl"), 1)
+    ]
     known = {chunk.id for chunk in corpus}
     notes = _notes(judged, texts, known)
     queries = [
@@ -143,13 +145,13 @@ def _queries(path: Path) -> Iterator[tuple[str, str]]:
                     )
                 yield row[0].strip(), row[1].strip()
         return
-    for number, row in enumerate(_rows(path), 1):
-        identifier, text = row.get("_id", row.get("id")), row.get("text", row.get("question"))
+    for number, values in enumerate(_rows(path), 1):
+        identifier, text = values.get("_id", values.get("id")), values.get("text", values.get("question"))
         if identifier is None or not isinstance(text, str) or not text.strip():
             raise DatasetError(
                 "not a query",
                 where=f"{path}:{number}",
-                found=str(row)[:80],
+                found=str(values)[:80],
                 fix='A line looks like {"_id": "q1", "text": "..."}.',
             )
         yield str(identifier), text
@@ -213,7 +215,8 @@ def from_questions(
         if document is None:
             absent += 1
             gone = {f"absent:{question.document}": 1}
-            relevant, spans, known = gone, (), gone
+            spans: tuple[Span, ...] = ()
+            relevant, known = gone, gone
         else:
             known = {document.id: 1}
             spans = _evidence(question, document)
@@ -232,7 +235,9 @@ def from_questions(
         )
     notes = []
     if len(answerable) < len(questions):
-        notes.append(f"{len(questions) - len(answerable)} questions name no document that answers them and are left out")
+        notes.append(
+            f"{len(questions) - len(answerable)} questions name no document that answers them and are left out"
+        )
     if unplaced:
         notes.append(f"{unplaced} quotes do not stand in their document: judged by document only")
     if absent:

@@ -83,7 +83,10 @@ class Bench:
     def _file(self, path: Path, queries: Path | None) -> JudgedSet:
         if path.is_dir():
             raise DatasetError(
-                "not a BEIR folder", where=path, found="no corpus.jsonl", fix="It holds corpus.jsonl, queries.jsonl, qrels/."
+                "not a BEIR folder",
+                where=path,
+                found="no corpus.jsonl",
+                fix="It holds corpus.jsonl, queries.jsonl, qrels/.",
             )
         if path.suffix in _QUESTION_FILES:
             questions = read_questions(path, "PATH")

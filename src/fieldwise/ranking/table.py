@@ -21,7 +21,9 @@ def plain(report: RetrievalReport, verdict: str | None) -> str:
     for name, figure in report.figures.items():
         told = f" (first {report.shown} passages)" if name.startswith("span_") else ""
         change = report.differences.get(name)
-        against = f"   last run {shown(change)}, {change.changed} changed" if change and change.value is not None else ""
+        against = (
+            f"   last run {shown(change)}, {change.changed} changed" if change and change.value is not None else ""
+        )
         lines.append(f"  {name:{wide}}  {shown(figure)}{told}{against}")
     latency = report.latency
     lines.append(f"  {'latency':{wide}}  p50 {latency.p50:.1f} ms, p95 {latency.p95:.1f} ms, n={latency.n}")

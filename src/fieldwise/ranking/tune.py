@@ -135,9 +135,7 @@ def _ready(judged: JudgedSet, retriever: HybridRetriever, label: str) -> Iterato
         yield _Ready(query, retriever.legs(query.text, deepest))
 
 
-def _tried(
-    settings: RetrieveSettings, retriever: HybridRetriever, ready: Sequence[_Ready], judged: JudgedSet
-) -> Tried:
+def _tried(settings: RetrieveSettings, retriever: HybridRetriever, ready: Sequence[_Ready], judged: JudgedSet) -> Tried:
     asked = Tried(dense_weight=settings.dense_weight, candidates=settings.candidates, ndcg=0.0)
     scores = [s for s in _scores(asked, retriever, ready, judged) if s is not None]
     return asked.model_copy(update={"ndcg": round(sum(scores) / max(1, len(scores)), 6)})

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pydantic import JsonValue
+
 from fieldwise.errors import DatasetError
 from fieldwise.prompts import asked_of, cited_numbers, closed_prompt, grounded_prompt, is_declined
-from fieldwise.records import Conversation, Message
+from fieldwise.records import Conversation, Message, ToolCall
 
 FormatName = Literal[
     "examples", "chat", "sharegpt", "preference", "kto", "alpaca", "prompt-completion", "question-answer"
@@ -47,6 +49,8 @@ class Item:
     passages: tuple[str, ...] = ()
     given: str = ""
     """What an instruction is about (Alpaca's input)."""
+    tools: tuple[dict[str, JsonValue], ...] = ()
+    """Tools that the model may call, declared in OpenAI's format."""
 
     @property
     def prompt(self) -> Conversation:
@@ -143,7 +147,7 @@ def _reply(prompt: Conversation, text: str) -> Conversation:
     return (*prompt, Message(role="assistant", content=text))
 
 
-_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "function": "tool", "observation": "tool"}  # fmt: skip
+_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "function": "tool", "observation": "tool", "tool_call": "function_call"}  # fmt: skip
 
 
 def _messages(value: Any, field: str) -> Conversation:
@@ -168,22 +172,73 @@ def _message(item: Any, field: str) -> Message:
     role = str(item.get("role", item.get("from", ""))).casefold()
     role = _ROLES.get(role, role)
     content = item.get("content", item.get("value"))
-    if role == "function_call" or item.get("tool_calls") or item.get("function_call"):
-        raise RowFault("tool_calls", f"{field} holds tool calls, which are not read yet")
+    calls = _calls(item, role, content, field)
+    if role == "function_call":
+        return Message(role="assistant", content="", tool_calls=calls)
     if role not in ("system", "user", "assistant", "tool"):
         raise RowFault("unknown_role", f"{field} holds a role that is none of system, user, assistant, tool")
+    if content is None and calls:
+        content = ""
     if content is None:
         raise RowFault("null", f"a message of {field} says null")
     if not isinstance(content, str):
         raise RowFault("not_text", f"a message of {field} is not a text")
-    if role == "assistant" and not content.strip():
+    if role == "assistant" and not content.strip() and not calls:
         raise RowFault("empty", f"a reply in {field} is empty")
-    return Message(role=role, content=_checked(content, field))
+    return Message(role=role, content=_checked(content, field), tool_calls=calls)
+
+
+def _calls(item: Mapping[str, Any], role: str, content: Any, field: str) -> tuple[ToolCall, ...]:
+    """The calls of a message: OpenAI's `tool_calls` or `function_call`, or ShareGPT's role function_call with JSON."""
+    found = content if role == "function_call" else item.get("tool_calls") or item.get("function_call")
+    if not found:
+        return ()
+    if role not in ("assistant", "function_call"):
+        raise RowFault("tool_calls", f"a message of {field} that is no reply calls a tool")
+    found = _from_json(found)
+    return tuple(_call(call, field) for call in (found if isinstance(found, list) else [found]))
+
+
+def _call(value: Any, field: str) -> ToolCall:
+    value = _from_json(value)
+    inner = value.get("function", value) if isinstance(value, dict) else None
+    arguments = _from_json(inner.get("arguments") or {}) if isinstance(inner, dict) else None
+    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not isinstance(arguments, dict):
+        raise RowFault("tool_calls", f"a call of a tool in {field} is not a name with arguments as JSON")
+    _checked(json.dumps(arguments, ensure_ascii=False), field)
+    return ToolCall(name=_checked(inner["name"], field), arguments=arguments)
+
+
+def _from_json(value: Any) -> Any:
+    """A value, or what a text of JSON stands for; None for a text that is none."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+
+
+def _tools(row: Mapping[str, Any]) -> tuple[dict[str, JsonValue], ...]:
+    """The tools of a row, each with `function` around its name, description and parameters."""
+    value = _from_json(row.get("tools")) if row.get("tools") not in (None, "") else []
+    found = [_from_json(tool) for tool in value] if isinstance(value, list) else [value]
+    inner = [tool.get("function", tool) if isinstance(tool, dict) else None for tool in found]
+    if not all(isinstance(tool, dict) and isinstance(tool.get("name"), str) for tool in inner):
+        raise RowFault("tools", "tools is no list of declarations, each with a name")
+    _checked(json.dumps(inner, ensure_ascii=False), "tools")
+    return tuple({"type": "function", "function": tool} for tool in inner)
+
+
+def call_text(call: ToolCall) -> str:
+    """A call as JSON."""
+    return json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
 
 
 def _chat_item(conversation: Conversation, **more: Any) -> Item:
     asked = "\n".join(m.content for m in conversation if m.role in ("user", "tool"))
-    said = "\n".join(m.content for m in conversation if m.role == "assistant")
+    replies = [m for m in conversation if m.role == "assistant"]
+    said = "\n".join("\n".join(p for p in (m.content, *map(call_text, m.tool_calls)) if p) for m in replies)
     return Item((conversation,), asked, said, **more)
 
 
@@ -191,7 +246,7 @@ def _chat_item(conversation: Conversation, **more: Any) -> Item:
 
 
 def _chat(row: Mapping[str, Any]) -> Item:
-    return _chat_item(_messages(row["messages"], "messages"))
+    return _chat_item(_messages(row["messages"], "messages"), tools=_tools(row))
 
 
 def _sharegpt(row: Mapping[str, Any]) -> Item:
@@ -199,7 +254,7 @@ def _sharegpt(row: Mapping[str, Any]) -> Item:
     system = _text(row, "system", needed=False)
     if system.strip() and conversation[0].role != "system":
         conversation = (Message(role="system", content=system), *conversation)
-    return _chat_item(conversation)
+    return _chat_item(conversation, tools=_tools(row))
 
 
 def _examples(row: Mapping[str, Any]) -> Item:
@@ -207,7 +262,9 @@ def _examples(row: Mapping[str, Any]) -> Item:
     question, answer = _text(row, "question"), _text(row, "answer")
     context = _chat_item(conversation).asked.replace(question, "").strip()
     passages = (asked_of(conversation[:-1]) or ("", ()))[1]
-    return Item((conversation,), question, answer, context=context, question=question, passages=passages)
+    return Item(
+        (conversation,), question, answer, context=context, question=question, passages=passages, tools=_tools(row)
+    )
 
 
 def _alpaca(row: Mapping[str, Any]) -> Item:
@@ -299,13 +356,26 @@ _ASKING = ("prompt", "question", "instruction", "query")
 FORMATS: tuple[Format, ...] = (
     Format(
         "examples",
-        {"conversation": Field(("conversation",)), "question": Field(("question",)), "answer": Field(("answer",))},
+        {
+            "conversation": Field(("conversation",)),
+            "question": Field(("question",)),
+            "answer": Field(("answer",)),
+            "tools": Field(("tools",), False),
+        },
         _examples,
     ),
-    Format("chat", {"messages": Field(("messages", "conversations", "conversation"))}, _chat),
+    Format(
+        "chat",
+        {"messages": Field(("messages", "conversations", "conversation")), "tools": Field(("tools",), False)},
+        _chat,
+    ),
     Format(
         "sharegpt",
-        {"conversations": Field(("conversations", "conversation")), "system": Field(("system",), False)},
+        {
+            "conversations": Field(("conversations", "conversation")),
+            "system": Field(("system",), False),
+            "tools": Field(("tools",), False),
+        },
         _sharegpt,
     ),
     Format(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -17,9 +18,12 @@ from fieldwise.progress import say
 from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
-from fieldwise.train.hardware import Device, detect
+from fieldwise.train.forecast import require_base
+from fieldwise.train.hardware import Device, Machine, Method, Preset, device_for, preset_for, this_machine
+from fieldwise.train.plan import fit
 from fieldwise.train.settings import TrainSettings
-from fieldwise.train.trl_trainer import Outcome, train_dpo, train_sft
+from fieldwise.train.shape import read_shape
+from fieldwise.train.trl_trainer import Fitter, Outcome, train_dpo, train_sft
 
 
 def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, JsonValue]:
@@ -28,11 +32,18 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
     every = read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair)
     pairs = [p for p in every if p.split == "train"]
-    device = _prepare_machine(settings)
-    say(
-        f"  {len(train)} examples, {len(pairs)} preference pairs; {device.name}, {device.threads} threads, {'bfloat16' if device.bfloat16 else 'float32'} arithmetic"
-    )
-    facts: dict[str, JsonValue] = {"device": device.name, "bfloat16": device.bfloat16}
+    require_base(Path(base.path))
+    preset, device, machine = _prepare_machine(settings)
+    say(f"  {len(train)} examples, {len(pairs)} preference pairs; {device.name}, {device.threads} threads")
+    say(f"  {machine.described()}")
+    facts: dict[str, JsonValue] = {
+        "device": device.name,
+        "bfloat16": device.bfloat16,
+        "hardware": {"preset": preset.name, "features": list(machine.features), "gpus": [g.name for g in machine.gpus]},
+    }
+
+    def fitter(method: Method, weights: Path) -> Fitter:
+        return functools.partial(fit, method, settings, preset, device, machine, read_shape(weights))
 
     sft_out = step.out("4_adapters/sft")
     outcome = _finished(step, "sft") or train_sft(
@@ -46,6 +57,7 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
         seed=step.seed,
         save_steps=settings.checkpoint_every_steps,
         tracker=step.tracker,
+        fitter=fitter("sft", Path(base.path)),
     )
     sft = _record(step, outcome, "sft", base, None, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)
@@ -61,6 +73,7 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
             seed=step.seed,
             save_steps=settings.checkpoint_every_steps,
             tracker=step.tracker,
+            fitter=fitter("dpo", sft_out / "merged"),
         )
         merged = BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out))
         dpo = _record(step, outcome, "dpo", merged, sft.id, tuple(p.id for p in pairs), dpo_out)
@@ -74,13 +87,15 @@ def sft_of(folder: Path) -> str:
     return sha256_of_files([p for p in merged.iterdir() if p.is_file()], merged)
 
 
-def _prepare_machine(settings: TrainSettings) -> Device:
+def _prepare_machine(settings: TrainSettings) -> tuple[Preset, Device, Machine]:
     # Spinning threads cost a multiple of the time on shared cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     torch = require("torch", extra="train", to="train")
-    device = detect(settings.precision, settings.threads)
+    machine = this_machine()
+    preset = preset_for(settings.hardware, machine)
+    device = device_for(preset, settings.precision, settings.threads, machine)
     torch.set_num_threads(device.threads)
-    return device
+    return preset, device, machine
 
 
 def _finished(step: StepRun, method: str) -> Outcome | None:
@@ -92,7 +107,13 @@ def _finished(step: StepRun, method: str) -> Outcome | None:
     say(f"  {method} was finished before the interruption")
     saved = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     return Outcome(
-        folder / "adapter", folder / "merged", saved["steps"], saved["figures"], tuple(saved["curve"]), saved["dropped"]
+        folder / "adapter",
+        folder / "merged",
+        saved["steps"],
+        saved["figures"],
+        tuple(saved["curve"]),
+        saved["dropped"],
+        saved["about"],
     )
 
 
@@ -118,6 +139,7 @@ def _record(
                 "figures": dict(outcome.figures),
                 "curve": [dict(row) for row in outcome.curve],
                 "dropped": outcome.dropped,
+                "about": outcome.about,
             },
         )
         (done / "complete").touch()
@@ -151,4 +173,10 @@ def _name_base(config: Path, base: str) -> None:
 
 
 def _facts(adapter: Adapter, outcome: Outcome) -> dict[str, JsonValue]:
-    return {"adapter": adapter.id, "steps": outcome.steps, "dropped": outcome.dropped, **adapter.metrics}
+    return {
+        "adapter": adapter.id,
+        "steps": outcome.steps,
+        "dropped": outcome.dropped,
+        **adapter.metrics,
+        **outcome.about,
+    }

@@ -9,20 +9,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import shutil
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.records import Example, PreferencePair
 from fieldwise.tracking import Tracker
-from fieldwise.train.hardware import Device
-from fieldwise.train.labels import labelled_rows, messages, token_count
-from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings
+from fieldwise.train.curves import judge, since_best
+from fieldwise.train.hardware import PRESETS, Device, Method
+from fieldwise.train.labels import IGNORED, labelled_rows, messages, token_count
+from fieldwise.train.memory import MemoryPlan, Work
+from fieldwise.train.plan import Fitted, first_plan, told, within
+from fieldwise.train.retry import with_one_retry
+from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings, TrainSettings
+from fieldwise.train.shape import tensor_shapes
+from fieldwise.train.workload import Extent, dpo_work, sft_work
 
 # Times and counters that restart after an interruption are left out: the record of a run must not depend on them.
 _KEPT_FIGURES = frozenset(
@@ -53,6 +63,11 @@ class Outcome:
     figures: dict[str, float]
     curve: tuple[dict[str, float], ...]
     dropped: int
+    about: dict[str, JsonValue]  # the plan it was trained by, and what its curves show
+
+
+Fitter = Callable[[Callable[[MemoryPlan], Work]], Fitted]
+"""Given how much a plan trains on at once, returns one that fits the machine."""
 
 
 def train_sft(
@@ -67,49 +82,85 @@ def train_sft(
     seed: int,
     save_steps: int,
     tracker: Tracker,
+    fitter: Fitter | None = None,
 ) -> Outcome:
-    """Fine-tune on what the assistant says; resumes from the last checkpoint in `work`."""
+    """Fine-tune on what the assistant says; resumes from the last checkpoint in `work`.
+
+    Without a `fitter` nothing is estimated, and the preset of the device fills what the settings leave open.
+    """
     trl = require("trl", extra="train", to="fine-tune")
     _score_labelled_only()
     tokenizer = _tokenizer(base)
-    rows, dropped = labelled_rows(train, tokenizer, settings.max_length)
+    fitter = fitter or _preset_alone("sft", TrainSettings(sft=settings), device)
+    max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length  # how rows are cut does not depend on what fits
+    if not train:
+        raise DatasetError(
+            "there is no training example",
+            where="3_examples/train.parquet",
+            fix="Look at 3_examples/card.json and rejected.jsonl for why none was made.",
+        )
+    rows, dropped = labelled_rows(train, tokenizer, max_length)
     if not rows:
         raise DatasetError(
             "no training example fits",
             where="train.sft.max_length",
-            found=f"{settings.max_length} tokens",
+            found=f"{max_length} tokens",
             fix="Raise train.sft.max_length or lower generate.distractors.",
         )
-    held, _ = labelled_rows(validation, tokenizer, settings.max_length)
+    held, _ = labelled_rows(validation, tokenizer, max_length)
+    if settings.early_stopping and not held:
+        raise DatasetError(
+            "early stopping needs held-out examples",
+            where="train.sft.early_stopping",
+            found="no validation example" if not validation else f"none within {max_length} tokens",
+            fix="Leave the key out, or raise generate.split.validation.",
+        )
     datasets = require("datasets", extra="train", to="fine-tune")
-    arguments = _config(
-        trl.SFTConfig,
-        output_dir=str(work),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        learning_rate=settings.learning_rate,
-        gradient_accumulation_steps=_accumulation(rows, settings),
-        max_length=settings.max_length,
-        packing=True,
-        packing_strategy="bfd",
-        **_common(device, seed, save_steps),
-        # "epoch" evaluates behind the checkpoint, and a resumed run never would
-        eval_strategy="steps" if held else "no",
-        weight_decay=0.0,
-        eval_packing=True,
-    )
-    model = _model(base)
-    trainer = trl.SFTTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=datasets.Dataset.from_list(rows),
-        eval_dataset=datasets.Dataset.from_list(held) if held else None,
-        processing_class=tokenizer,
-        peft_config=_lora(settings.lora, model, settings),
-        callbacks=[_callback(tracker, "sft")],
-    )
-    arguments.eval_steps = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
-    return _run(trainer, base, work, out, dropped)
+    effective = _rows_a_step(rows, settings, max_length)
+    lengths = [len(row["input_ids"]) for row in rows]
+    scored = [sum(label != IGNORED for label in row["labels"]) for row in rows]
+    fitted = fitter(lambda plan: sft_work(lengths, scored, settings, within(plan, effective)))
+    fitted = fitted._replace(plan=within(fitted.plan, effective))
+    say(f"  {told(fitted, 'sft')}")
+
+    def once(plan: MemoryPlan) -> Outcome:
+        arguments = _config(
+            trl.SFTConfig,
+            output_dir=str(work),
+            num_train_epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            learning_rate=settings.learning_rate,
+            max_length=max_length,
+            packing=plan.packing,
+            packing_strategy="bfd",
+            **_common(device, plan, seed, save_steps),
+            # "epoch" evaluates behind the checkpoint, and a resumed run never would
+            eval_strategy="steps" if held else "no",
+            weight_decay=0.0,
+            eval_packing=plan.packing,
+            **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if settings.early_stopping else {}),
+        )
+        model = _model(base, plan)
+        trainer = _watched(trl.SFTTrainer, "sft")(
+            model=model,
+            args=arguments,
+            train_dataset=datasets.Dataset.from_list(rows),
+            eval_dataset=datasets.Dataset.from_list(held) if held else None,
+            processing_class=tokenizer,
+            peft_config=_lora(settings.lora, model, "sft"),
+            callbacks=[
+                _callback(tracker, "sft"),
+                *([_stopping(settings.early_stopping)] if settings.early_stopping else []),
+            ],
+        )
+        epoch = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
+        arguments.eval_steps = settings.evaluate_every_steps or epoch
+        if settings.early_stopping:  # only a checkpoint that was evaluated can be gone back to
+            arguments.save_steps = arguments.eval_steps
+        return _run(trainer, base, work, out, dropped, settings.early_stopping)
+
+    outcome, plan = with_one_retry(once, fitted.plan, "sft")
+    return _with_account(outcome, fitted._replace(plan=plan), "sft")
 
 
 def train_dpo(
@@ -123,45 +174,53 @@ def train_dpo(
     seed: int,
     save_steps: int,
     tracker: Tracker,
+    fitter: Fitter | None = None,
 ) -> Outcome:
     """Prefer the right answer over the faulty one, starting from merged weights; the reference is the same weights without the adapter."""
     trl = require("trl", extra="train", to="fine-tune")
     _score_labelled_only()
     datasets = require("datasets", extra="train", to="fine-tune")
     tokenizer = _tokenizer(base)
-    rows, dropped = _pair_rows(pairs, tokenizer, settings.max_length)
+    fitter = fitter or _preset_alone("dpo", TrainSettings(dpo=settings), device)
+    max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
+    rows, dropped, extent = _pair_rows(pairs, tokenizer, max_length)
     if not rows:
         raise DatasetError(
             "no preference pair fits",
             where="train.dpo.max_length",
-            found=f"{settings.max_length} tokens",
+            found=f"{max_length} tokens",
             fix="Raise train.dpo.max_length, or switch the step off with train.dpo.enabled=false.",
         )
-    arguments = _config(
-        trl.DPOConfig,
-        output_dir=str(work),
-        num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps,
-        learning_rate=settings.learning_rate,
-        gradient_accumulation_steps=max(1, settings.batch_size // 4),
-        per_device_train_batch_size=4,
-        beta=settings.beta,
-        max_length=settings.max_length,
-        precompute_ref_log_probs=True,
-        eval_strategy="no",
-        weight_decay=0.0,
-        **{k: v for k, v in _common(device, seed, save_steps).items() if k != "per_device_train_batch_size"},
-    )
-    model = _model(base)
-    trainer = trl.DPOTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=datasets.Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=_lora(settings.lora, model, settings),
-        callbacks=[_callback(tracker, "dpo")],
-    )
-    return _run(trainer, base, work, out, dropped)
+    fitted = fitter(lambda plan: dpo_work(extent, len(rows), settings, plan))
+    say(f"  {told(fitted, 'dpo')}")
+
+    def once(plan: MemoryPlan) -> Outcome:
+        arguments = _config(
+            trl.DPOConfig,
+            output_dir=str(work),
+            num_train_epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            learning_rate=settings.learning_rate,
+            beta=settings.beta,
+            max_length=max_length,
+            precompute_ref_log_probs=True,
+            eval_strategy="no",
+            weight_decay=0.0,
+            **_common(device, plan, seed, save_steps),
+        )
+        model = _model(base, plan)
+        trainer = _watched(trl.DPOTrainer, "dpo")(
+            model=model,
+            args=arguments,
+            train_dataset=datasets.Dataset.from_list(rows),
+            processing_class=tokenizer,
+            peft_config=_lora(settings.lora, model, "dpo"),
+            callbacks=[_callback(tracker, "dpo")],
+        )
+        return _run(trainer, base, work, out, dropped)
+
+    outcome, plan = with_one_retry(once, fitted.plan, "dpo")
+    return _with_account(outcome, fitted._replace(plan=plan), "dpo")
 
 
 # ---------------------------------------------------------------- parts
@@ -181,18 +240,20 @@ def _config(kind: Any, **options: Any) -> Any:
     return kind(**{k: v for k, v in options.items() if k in known})
 
 
-def _common(device: Device, seed: int, save_steps: int) -> dict[str, Any]:
+def _common(device: Device, plan: MemoryPlan, seed: int, save_steps: int) -> dict[str, Any]:
+    adamw = "adamw_torch_fused" if device.name == "cuda" else "adamw_torch"
     return {
-        "per_device_train_batch_size": 1,
+        "per_device_train_batch_size": plan.micro_batch,
         "per_device_eval_batch_size": 1,
+        "gradient_accumulation_steps": plan.accumulation,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
         "max_grad_norm": 1.0,
-        "optim": "adamw_torch_fused" if device.name == "cuda" else "adamw_torch",
+        "optim": adamw if plan.optimizer == "adamw" else plan.optimizer,
         "bf16": device.bfloat16,
         "fp16": False,
         "use_cpu": device.name == "cpu",
-        "activation_checkpointing": device.name == "cuda",
+        "activation_checkpointing": plan.activation_checkpointing,
         "save_strategy": "steps",
         "save_steps": save_steps,
         "save_total_limit": 2,
@@ -207,10 +268,28 @@ def _common(device: Device, seed: int, save_steps: int) -> dict[str, Any]:
     }
 
 
-def _accumulation(rows: Sequence[dict[str, list[int]]], settings: SftSettings) -> int:
+def _preset_alone(method: Method, settings: TrainSettings, device: Device) -> Fitter:
+    preset = PRESETS["cpu" if device.name == "cpu" else "24gb"]
+    own = settings.sft if method == "sft" else settings.dpo
+    return lambda measured: Fitted(first_plan(method, settings, own, preset, device), None, None, ())
+
+
+def _rows_a_step(rows: Sequence[dict[str, list[int]]], settings: SftSettings, max_length: int) -> int:
     """Rows a step: the wanted batch, but never so many that an epoch has fewer than eight steps."""
-    packed = sum(len(row["input_ids"]) for row in rows) / settings.max_length
-    return max(1, min(settings.batch_size, math.floor(packed / 8)))
+    filled = sum(len(row["input_ids"]) for row in rows) / max_length if settings.packing else len(rows)
+    return max(1, min(settings.batch_size, math.floor(filled / 8)))
+
+
+def _with_account(outcome: Outcome, fitted: Fitted, method: Method) -> Outcome:
+    """Add what it was trained by and what its curves show, and say the latter."""
+    verdict = judge(outcome.curve, method)
+    say(
+        f"  {method}: {verdict.state.replace('_', ' ')}: {verdict.about}"
+        + (f". {verdict.advice}" if verdict.advice else "")
+    )
+    return dataclasses.replace(
+        outcome, about={**outcome.about, "plan": fitted.to_json(), "curve_shows": verdict.to_json()}
+    )
 
 
 def _tokenizer(base: Path) -> Any:
@@ -233,71 +312,162 @@ def _score_labelled_only() -> None:
         utilities._use_triton = lambda device: True  # asked only here; the kernels below look for themselves
 
 
-def _model(base: Path) -> Any:
+def _model(base: Path, plan: MemoryPlan | None = None) -> Any:
+    """Load the weights as a plan holds them; without one whole, in float32."""
     transformers = require("transformers", extra="train", to="fine-tune")
     torch = require("torch", extra="train", to="fine-tune")
+    options: dict[str, Any] = {}
+    if plan is not None and plan.quantisation != "none":
+        require("bitsandbytes", extra="gpu", to="train over quantised weights")
+        options["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_8bit=plan.quantisation == "8bit",
+            load_in_4bit=plan.quantisation == "4bit",
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if plan.bfloat16 else torch.float32,
+        )
+        options["device_map"] = {"": 0 if plan.device == "cuda" else "cpu"}
+    dtype = torch.bfloat16 if plan is not None and plan.weights == "bfloat16" else torch.float32
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        base, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
     )
+    for module in model.modules() if options else ():
+        # bitsandbytes repacks the weights at the first evaluation and trains on with wrong gradients (AVX512-BF16)
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     model.config.use_cache = False
     return model
 
 
-def _lora(lora: LoraSettings, model: Any, settings: SftSettings | DpoSettings) -> Any:
+def _lora(lora: LoraSettings, model: Any, method: Method) -> Any:
     peft = require("peft", extra="train", to="train an adapter")
     targets: Any = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    if not isinstance(targets, str):
-        names = {
-            name.rpartition(".")[2] for name, module in model.named_modules() if module.__class__.__name__ == "Linear"
-        }
-        unknown = [t for t in targets if t not in names]
-        if unknown:
-            raise ModelError(
-                "the base model has no such modules",
-                where="train.sft.lora.target_modules"
-                if isinstance(settings, SftSettings)
-                else "train.dpo.lora.target_modules",
-                found=", ".join(unknown),
-                fix=f"There are: {', '.join(sorted(names))}; all-linear takes all but the output layer.",
-            )
+    linear = [name for name, module in model.named_modules() if "Linear" in module.__class__.__name__]
+    if isinstance(targets, str):
+        unknown = [] if targets == "all-linear" or any(re.fullmatch(targets, name) for name in linear) else [targets]
+    else:
+        unknown = [t for t in targets if not any(f".{name}".endswith(f".{t}") for name in linear)]
+    if unknown:
+        raise ModelError(
+            "the base model has no such modules",
+            where=f"train.{method}.lora.target_modules",
+            found=", ".join(unknown),
+            fix=f"There are: {', '.join(sorted({name.rpartition('.')[2] for name in linear}))}; "
+            "all-linear takes all but the output layer.",
+        )
     return peft.LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
     )
 
 
-def _pair_rows(pairs: Sequence[PreferencePair], tokenizer: Any, max_length: int) -> tuple[list[dict[str, Any]], int]:
+def _pair_rows(
+    pairs: Sequence[PreferencePair], tokenizer: Any, max_length: int
+) -> tuple[list[dict[str, Any]], int, Extent]:
     rows, dropped = [], 0
+    wholes, answers = [], []
     for pair in pairs:
         prompt = messages(pair.prompt, tokenizer)
         sides = [[{"role": "assistant", "content": text}] for text in (pair.chosen, pair.rejected)]
-        if max(token_count(tokenizer, prompt + side) for side in sides) > max_length:
+        lengths = [token_count(tokenizer, prompt + side) for side in sides]
+        if max(lengths) > max_length:
             dropped += 1
         else:
             rows.append({"prompt": prompt, "chosen": sides[0], "rejected": sides[1]})
-    return rows, dropped
+            wholes.append(lengths)
+            answers.append(max(lengths) - token_count(tokenizer, prompt))
+    if dropped:
+        say(f"  {dropped} of {len(pairs)} preference pairs are longer than {max_length} tokens and were left out")
+    if not rows:
+        return rows, dropped, Extent(0, 0, 0.0)
+    longest = max(max(lengths) for lengths in wholes)
+    return rows, dropped, Extent(longest, max(answers), sum(map(sum, wholes)) / len(wholes))
 
 
-def _callback(tracker: Tracker, stage: str) -> Any:
+def _watched(trainer: Any, method: Method) -> Any:
+    """Return the kind of trainer that stops at the first batch whose loss is no number, before it spoils the weights."""
+    torch = require("torch", extra="train", to="fine-tune")
+
+    class Watched(trainer):  # type: ignore[misc]
+        """Looks at the loss of each batch."""
+
+        seen = (0, 0)  # the step, and its batches so far
+
+        def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            step = self.state.global_step + 1
+            self.seen = (step, self.seen[1] + 1 if self.seen[0] == step else 1)
+            if not torch.isfinite(loss):
+                rows, tokens = inputs["input_ids"].shape
+                scored = int((inputs["labels"] != IGNORED).sum()) if "labels" in inputs else None
+                raise _not_a_number(
+                    method,
+                    f"the loss is not a number at step {step}",
+                    f"batch {self.seen[1]} of {self.args.gradient_accumulation_steps} ({rows} x {tokens} tokens"
+                    + (f", {scored} of them learnt)" if scored is not None else ")"),
+                    Path(self.args.output_dir),
+                )
+            return loss
+
+    return Watched
+
+
+def _not_a_number(method: Method, what: str, found: str, work: Path) -> ModelError:
+    kept = _last_checkpoint(work)
+    return ModelError(
+        what,
+        where=f"train.{method}",
+        found=found,
+        fix=(f"The last good checkpoint is kept: {kept}. " if kept else "No checkpoint was saved before. ")
+        + f"Lower train.{method}.learning_rate and run again; at step 1, look at the base weights instead.",
+    )
+
+
+def _stopping(patience: int) -> Any:
+    transformers = require("transformers", extra="train", to="fine-tune")
+
+    class Stopping(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
+        """Stops when the held-out loss has not been lower for some time; keeps nothing that a resumed run would lack."""
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if since_best(_held_losses(state)) >= patience:
+                say(f"  sft step {state.global_step}: no lower held-out loss {patience} times, stopping")
+                control.should_training_stop = True
+
+    return Stopping()
+
+
+def _held_losses(state: Any) -> list[float]:
+    return [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
+
+
+def _callback(tracker: Tracker, method: Method) -> Any:
     transformers = require("transformers", extra="train", to="fine-tune")
 
     class Curves(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
-        """Sends the figures of training to the tracker and stops on a loss that is not a number."""
+        """Sends the figures of training to the tracker and stops on gradients that are not numbers."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.began, self.first = time.monotonic(), state.global_step
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             figures = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
             loss = figures.get("loss")
-            if loss is not None and not math.isfinite(loss):
-                raise ModelError(
-                    f"the loss is not a number at step {state.global_step}",
-                    where=f"train.{stage}",
-                    fix=f"The last checkpoint is kept. Lower train.{stage}.learning_rate and run again.",
+            norm = figures.get("grad_norm", 0.0)
+            if not math.isfinite(norm):  # the weights are spoilt by now, and not saved yet
+                raise _not_a_number(
+                    method,
+                    f"the gradients are not numbers at step {state.global_step}",
+                    f"norm {norm}",
+                    Path(args.output_dir),
                 )
             finite = {k: v for k, v in figures.items() if math.isfinite(v)}
-            tracker.log(stage, state.global_step, finite)
+            tracker.log(method, state.global_step, finite)
             if loss is not None and (state.global_step == 1 or state.global_step % _TOLD_EVERY == 0):
+                done, left = state.global_step - self.first, state.max_steps - state.global_step
                 say(
-                    f"  {stage} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
+                    f"  {method} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
                     + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else "")
+                    + (f", about {(time.monotonic() - self.began) / done * left:.0f} s left" if done and left else "")
                 )
 
     return Curves()
@@ -312,17 +482,16 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b.*")
 
 
-def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int) -> Outcome:
+def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int, patience: int | None = None) -> Outcome:
     transformers = require("transformers", extra="train", to="fine-tune")
     trainer.remove_callback(transformers.PrinterCallback)
     last = _last_checkpoint(work)
     if last:
         say(f"  resuming from {last.name}")
     state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json")) if last else trainer.state
-    if last and state.global_step >= state.max_steps:  # the trainer would go one step further
-        peft = require("peft", extra="train", to="fine-tune")
-        safetensors = require("safetensors.torch", extra="train", to="fine-tune")
-        peft.set_peft_model_state_dict(trainer.model, safetensors.load_file(last / "adapter_model.safetensors"))
+    has_stopped = patience is not None and since_best(_held_losses(state)) >= patience
+    if last and (has_stopped or state.global_step >= state.max_steps):  # the trainer would go one step further
+        _take_weights(trainer, last)
         trainer.state = state
     else:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -334,11 +503,31 @@ def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int) -> Outco
         for row in trainer.state.log_history
         if "loss" in row or "eval_loss" in row
     )
+    figures = _final_figures(history)
+    about: dict[str, JsonValue] = {}
+    if patience is not None:
+        now = trainer.state.global_step
+        kept = {
+            now,
+            *(int(p.name.rpartition("-")[2]) for p in work.glob("checkpoint-*")),
+        }  # a moved folder may lack one
+        held = [row for row in history if "eval_loss" in row and row["step"] in kept]
+        best = min(held, key=lambda row: (row["eval_loss"], row["step"]))
+        if best["step"] != now:
+            _take_weights(trainer, work / f"checkpoint-{best['step']:.0f}")
+        figures["eval_loss"] = best["eval_loss"]
+        about = {"weights_of_step": int(best["step"])}
     adapter, merged = out / "adapter", out / "merged"
     trainer.model.save_pretrained(adapter, safe_serialization=True)
     (adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is made at release
     merge(base, adapter, merged)
-    return Outcome(adapter, merged, int(trainer.state.global_step), _final_figures(history), history, dropped)
+    return Outcome(adapter, merged, int(trainer.state.global_step), figures, history, dropped, about)
+
+
+def _take_weights(trainer: Any, checkpoint: Path) -> None:
+    peft = require("peft", extra="train", to="fine-tune")
+    safetensors = require("safetensors.torch", extra="train", to="fine-tune")
+    peft.set_peft_model_state_dict(trainer.model, safetensors.load_file(checkpoint / "adapter_model.safetensors"))
 
 
 def _final_figures(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -370,6 +559,7 @@ def _last_checkpoint(work: Path) -> Path | None:
 def merge(base: Path, adapter: Path, out: Path) -> None:
     """Add an adapter to the float32 base and save the sum, with everything that belongs to a model folder."""
     peft = require("peft", extra="train", to="merge an adapter")
+    require_same_base(base, adapter)
     model = peft.PeftModel.from_pretrained(_model(base), adapter).merge_and_unload(safe_merge=True)
     model.config.use_cache = True
     model.save_pretrained(out, safe_serialization=True)
@@ -386,3 +576,29 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)  # a path of this machine has no place in what is published
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def require_same_base(base: Path, adapter: Path) -> None:
+    """Raise ModelError for an adapter whose modules the base does not have, or has in another size.
+
+    PEFT would leave modules out that it cannot place, with no more than a warning.
+    """
+    shapes = {
+        name.removesuffix(".weight"): shape
+        for file in base.glob("*.safetensors")
+        for name, shape in tensor_shapes(file).items()
+    }
+    for name, shape in tensor_shapes(adapter / "adapter_model.safetensors").items():
+        module, _, kind = name.removeprefix("base_model.model.").partition(".lora_")
+        known = shapes.get(module)
+        side = {"A.weight": 1, "B.weight": 0}.get(kind)
+        if side is None or len(shape) != 2:
+            continue
+        if known is None or known[side] != shape[1 if side else 0]:
+            raise ModelError(
+                "the adapter was made for other base weights",
+                where=adapter,
+                found=f"{module} with {shape[1 if side else 0]} {'inputs' if side else 'outputs'}; "
+                + (f"the base has {known[side]}" if known else "the base has no such module"),
+                fix=f"Name the base in {adapter / 'adapter_config.json'} (base_model_name_or_path).",
+            )

@@ -1,0 +1,134 @@
+"""What a training will need, told before anything heavy is loaded: for `--dry-run`, and to refuse what cannot work.
+
+Reads the configuration and the headers of the weights, and the examples where a run has made them already.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from fieldwise.errors import ModelError
+from fieldwise.prompts import joined, same_passages
+from fieldwise.records import Conversation, Example, PreferencePair
+from fieldwise.tables import read_records
+from fieldwise.train.hardware import Method, device_for, preset_for, this_machine
+from fieldwise.train.memory import MemoryPlan, Work
+from fieldwise.train.plan import fit, told
+from fieldwise.train.settings import TrainSettings
+from fieldwise.train.shape import Shape, read_shape
+from fieldwise.train.workload import Extent, dpo_work, sft_work
+
+_SCORED_SHARE = 0.05  # of a row, before the examples are known: a short answer behind its passages
+_ANSWER_TOKENS = 64
+_TOKENS_A_MESSAGE = 5  # role and end marks
+_CHARACTERS_A_TOKEN = 4  # of English prose, where the tokenizer cannot be asked
+
+
+def told_before(settings: TrainSettings, base: Path, run: Path) -> str:
+    """Return what a training would take, a line for each method; raises ModelError for one that cannot work."""
+    require_base(base)
+    lines = [_of_method("sft", settings, base, run)]
+    if settings.dpo.enabled:
+        lines.append(_of_method("dpo", settings, base, run))
+    return "\n".join(lines)
+
+
+def require_trainable(settings: TrainSettings, base: Path) -> None:
+    """Raise ModelError for weights, settings or a machine that cannot go together, before any stage spends time.
+
+    Examples are not known yet, so answers are taken to be short: what fails here would fail with any.
+    """
+    require_base(base)
+    _of_method("sft", settings, base, None)
+    if settings.dpo.enabled:
+        _of_method("dpo", settings, base, None)
+
+
+def require_base(base: Path) -> None:
+    """Raise ModelError for weights that can be loaded but not trained: quantised ones, or too few rows of embeddings."""
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    if "quantization_config" in config:
+        raise ModelError(
+            "the base weights are quantised already, and an adapter cannot be merged into them",
+            where="base.model",
+            found=str(config["quantization_config"].get("quant_method", "a quantization_config")),
+            fix="Name the weights they were made from, and set train.quantisation=4bit to train over 4-bit weights.",
+        )
+    shape = read_shape(base)
+    if shape is not None and (highest := _highest_token(base)) >= shape.vocabulary:
+        raise ModelError(
+            "the tokenizer has more tokens than the base model has embeddings",
+            where=base,
+            found=f"token {highest}, {shape.vocabulary} embeddings",
+            fix="Use the tokenizer that came with these weights, or resize the embeddings and save the model again.",
+        )
+
+
+def _of_method(method: Method, settings: TrainSettings, base: Path, run: Path | None) -> str:
+    machine = this_machine()
+    preset = preset_for(settings.hardware, machine)
+    device = device_for(preset, settings.precision, settings.threads, machine)
+    shape: Shape | None = read_shape(base)
+    count = _counter(base)
+    measured = _sft_measured(settings, run, count) if method == "sft" else _dpo_measured(settings, run, count)
+    return told(fit(method, settings, preset, device, machine, shape, measured), method)
+
+
+def _sft_measured(
+    settings: TrainSettings, run: Path | None, count: Callable[[Iterable[str]], list[int]]
+) -> Callable[[MemoryPlan], Work]:
+    path = run / "3_examples/train.parquet" if run is not None else None
+    if path is None or not path.exists():
+        return lambda p: Work(p.micro_batch, p.max_length, max(1, int(_SCORED_SHARE * p.micro_batch * p.max_length)))
+    groups = same_passages([e.conversation for e in read_records(path, Example)])
+    lengths, scored = [], []
+    for whole in map(joined, groups):
+        sizes = [n + _TOKENS_A_MESSAGE for n in count(m.content for m in whole)]
+        lengths.append(sum(sizes))
+        scored.append(sum(n for n, m in zip(sizes, whole, strict=True) if m.role == "assistant"))
+    if not lengths:
+        return _sft_measured(settings, None, count)
+    return lambda plan: sft_work(lengths, scored, settings.sft, plan)
+
+
+def _dpo_measured(
+    settings: TrainSettings, run: Path | None, count: Callable[[Iterable[str]], list[int]]
+) -> Callable[[MemoryPlan], Work]:
+    path = run / "3_examples/preferences.parquet" if run is not None else None
+    pairs = list(read_records(path, PreferencePair)) if path is not None and path.exists() else []
+    if not pairs:
+        return lambda p: Work(2 * p.micro_batch, p.max_length, 2 * p.micro_batch * _ANSWER_TOKENS)
+    prompts = [_size(p.prompt, count) for p in pairs]
+    answers = [count((p.chosen, p.rejected)) for p in pairs]
+    wholes = [[prompt + n + _TOKENS_A_MESSAGE for n in sides] for prompt, sides in zip(prompts, answers, strict=True)]
+    extent = Extent(
+        max(max(sides) for sides in wholes),
+        max(max(sides) for sides in answers) + _TOKENS_A_MESSAGE,
+        sum(map(sum, wholes)) / len(wholes),
+    )
+    return lambda plan: dpo_work(
+        extent._replace(longest=min(extent.longest, plan.max_length)), len(pairs), settings.dpo, plan
+    )
+
+
+def _size(conversation: Conversation, count: Callable[[Iterable[str]], list[int]]) -> int:
+    return sum(n + _TOKENS_A_MESSAGE for n in count(m.content for m in conversation))
+
+
+def _counter(base: Path) -> Callable[[Iterable[str]], list[int]]:
+    try:
+        from tokenizers import Tokenizer
+    except ModuleNotFoundError:
+        return lambda texts: [len(text) // _CHARACTERS_A_TOKEN for text in texts]
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    return lambda texts: [len(e.ids) for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _highest_token(base: Path) -> int:
+    """The highest id the tokenizer can give; -1 if its file is of a kind that does not list them."""
+    content = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = (content.get("model") or {}).get("vocab") or {}
+    known = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+    return max([*known, *(token["id"] for token in content.get("added_tokens") or ())], default=-1)

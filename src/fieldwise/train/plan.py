@@ -1,0 +1,304 @@
+"""Fill what a recipe leaves open so that a training fits the machine, and refuse before it starts what cannot fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from fieldwise.errors import FieldwiseError, ModelError
+from fieldwise.train.hardware import Device, Machine, Method, Preset
+from fieldwise.train.memory import Estimate, MemoryPlan, Work, estimate, seconds
+from fieldwise.train.settings import DpoSettings, SftSettings, TrainSettings
+from fieldwise.train.shape import Shape
+
+_SHARE = 0.95  # of the memory may be planned for: the system and other programs need a little
+_SHORTEST = 256  # tokens; a shorter row holds no passage with its question
+_NF4_BLOCK = 64  # bitsandbytes computes wrong shapes where the inputs of a layer are no multiple
+
+
+class Fitted(NamedTuple):
+    """A plan with the estimate of its peak, and the reasons for what was filled in."""
+
+    plan: MemoryPlan
+    estimate: Estimate | None
+    limit: int | None
+    reasons: tuple[str, ...]
+    seconds: float | None = None  # about, on an idle machine; not in the record, which must not depend on it
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """The plan as it stands in the record of a training."""
+        plan = self.plan
+        return {
+            "micro_batch_size": plan.micro_batch,
+            "accumulation": plan.accumulation,
+            "max_length": plan.max_length,
+            "packing": plan.packing,
+            "activation_checkpointing": plan.activation_checkpointing,
+            "weights": plan.weights,
+            "arithmetic": "bfloat16" if plan.bfloat16 else "float32",
+            "quantisation": plan.quantisation,
+            "optimizer": plan.optimizer,
+            "estimated_peak_bytes": None if self.estimate is None else round(self.estimate.peak),
+            "reasons": list(self.reasons),
+        }
+
+
+def first_plan(
+    method: Method, settings: TrainSettings, own: SftSettings | DpoSettings, preset: Preset, device: Device
+) -> MemoryPlan:
+    """Return the plan of a preset with what the recipe fixes put in its place."""
+    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[method])
+    if own.batch_size % micro:
+        raise FieldwiseError(
+            "the batch is no multiple of what is in memory at once",
+            where=f"train.{method}.micro_batch_size",
+            found=f"{micro} for a batch of {own.batch_size}",
+            fix=f"Give a divisor of train.{method}.batch_size, or leave the key out.",
+        )
+    return MemoryPlan(
+        micro_batch=micro,
+        accumulation=own.batch_size // micro,
+        max_length=own.max_length or preset.max_length[method],
+        packing=isinstance(own, SftSettings) and own.packing,
+        activation_checkpointing=bool(settings.activation_checkpointing),
+        weights=settings.weights or preset.weights,
+        bfloat16=device.bfloat16,
+        quantisation=settings.quantisation or "none",
+        optimizer=settings.optimizer or preset.optimizer,
+        rank=own.lora.rank,
+        target_modules=own.lora.target_modules,
+        device="cuda" if device.name == "cuda" else "cpu",
+    )
+
+
+def fit(
+    method: Method,
+    settings: TrainSettings,
+    preset: Preset,
+    device: Device,
+    machine: Machine,
+    shape: Shape | None,
+    measured: Callable[[MemoryPlan], Work],
+) -> Fitted:
+    """Return a plan that fits, changing only what the recipe leaves open; raises ModelError when none does.
+
+    `measured` tells for a plan how much is trained on at once. Without a shape nothing is estimated.
+    """
+    own = settings.sft if method == "sft" else settings.dpo
+    plan = first_plan(method, settings, own, preset, device)
+    reasons = [f"{preset.name} preset"] if not own.max_length or not own.micro_batch_size else []
+    if plan.optimizer != "adamw" and not machine.has_bitsandbytes and settings.optimizer is None:
+        plan = replace(plan, optimizer="adamw")
+        reasons.append("adamw, since bitsandbytes is not installed")
+    if shape is not None:
+        if own.max_length is None:
+            plan = replace(plan, max_length=min(plan.max_length, shape.context))
+        require_possible(method, plan, shape, machine)
+    limit = memory_limit(plan, machine)
+    if shape is None or limit is None:
+        return Fitted(plan, None, limit, (*reasons, "memory not estimated"))
+    for changed, reason in _open_changes(own, settings, plan, machine):
+        if _peak(shape, plan, measured) <= limit:
+            break
+        plan = changed(plan)
+        reasons.append(reason)
+    work = measured(plan)
+    found = estimate(shape, plan, work)
+    if found.peak > limit:
+        raise ModelError(
+            "the training does not fit into memory",
+            where=f"train.{method}",
+            found=f"about {_gb(found.peak)} needed ({_parts(found)}), {_gb(limit)} usable",
+            fix=_remedy(method, plan, shape, machine, measured, limit),
+        )
+    return Fitted(plan, found, limit, tuple(reasons), seconds(shape, plan, work, machine, device.threads))
+
+
+def memory_limit(plan: MemoryPlan, machine: Machine) -> int | None:
+    """Return the bytes a training may plan for, on the device it runs on."""
+    if plan.device == "cuda":
+        return int(_SHARE * min(gpu.memory_bytes for gpu in machine.gpus))
+    return None if machine.memory is None else int(_SHARE * machine.memory)
+
+
+def require_possible(method: Method, plan: MemoryPlan, shape: Shape, machine: Machine) -> None:
+    """Raise for settings that these weights or this machine cannot take, whatever the memory."""
+    if not shape.targets(plan.target_modules):
+        wanted = plan.target_modules if isinstance(plan.target_modules, str) else ", ".join(plan.target_modules)
+        raise _no_such_modules(method, wanted, shape)
+    if not isinstance(plan.target_modules, str):
+        missing = [name for name in plan.target_modules if not shape.targets((name,))]
+        if missing:
+            raise _no_such_modules(method, ", ".join(missing), shape)
+    if plan.max_length > shape.context:
+        raise ModelError(
+            "rows are longer than the base model reads",
+            where=f"train.{method}.max_length",
+            found=f"{plan.max_length} tokens, the model's context is {shape.context}",
+            fix=f"Set train.{method}.max_length={shape.context}, or leave the key out.",
+        )
+    needs = plan.quantisation != "none" or plan.optimizer != "adamw"
+    if needs and not machine.has_bitsandbytes:
+        key = "train.quantisation" if plan.quantisation != "none" else "train.optimizer"
+        raise ModelError(
+            "the library bitsandbytes is needed for 8-bit and 4-bit training",
+            where=key,
+            fix="Install it with: pip install 'fieldwise[gpu]', or leave the key out.",
+        )
+    odd = [layer.name for layer in shape.linear if layer.inputs % _NF4_BLOCK]
+    if plan.quantisation == "4bit" and odd:
+        raise ModelError(
+            f"4-bit training needs layers whose inputs are a multiple of {_NF4_BLOCK}",
+            where="train.quantisation",
+            found=f"{odd[0]} and {len(odd) - 1} more" if len(odd) > 1 else odd[0],
+            fix="Set train.quantisation=8bit or none.",
+        )
+
+
+def within(plan: MemoryPlan, effective: int) -> MemoryPlan:
+    """Return the plan for another effective batch, with no more at once than before."""
+    micro = _divisor(effective, plan.micro_batch)
+    return replace(plan, micro_batch=micro, accumulation=effective // micro)
+
+
+def smaller(plan: MemoryPlan) -> MemoryPlan | None:
+    """Return the plan to try once after memory ran out: half as much at once, the same effective batch; None if there is none."""
+    if plan.micro_batch > 1:
+        return _with_micro(plan, _divisor(plan.effective_batch, plan.micro_batch // 2))
+    if not plan.activation_checkpointing:
+        return replace(plan, activation_checkpointing=True)
+    return None
+
+
+def told(fitted: Fitted, method: Method) -> str:
+    """Return the plan in one line for people."""
+    plan = fitted.plan
+    rows = "packed rows" if plan.packing else "rows" if method == "sft" else "pairs"
+    parts = [
+        f"{plan.micro_batch} x {plan.accumulation} {rows} of {plan.max_length} tokens a step",
+        f"{plan.quantisation if plan.quantisation != 'none' else plan.weights} weights",
+        f"{'bfloat16' if plan.bfloat16 else 'float32'} arithmetic",
+        plan.optimizer,
+        *(["activation checkpointing"] if plan.activation_checkpointing else []),
+    ]
+    text = f"{method}: {', '.join(parts)}"
+    if fitted.estimate is not None:
+        text += f"; about {_gb(fitted.estimate.peak)} at the peak ({_parts(fitted.estimate)})"
+    if fitted.seconds is not None:
+        text += f", about {_duration(fitted.seconds)} on an idle machine"
+    return text + (f"; {', '.join(fitted.reasons)}" if fitted.reasons else "")
+
+
+def _open_changes(
+    own: SftSettings | DpoSettings, settings: TrainSettings, plan: MemoryPlan, machine: Machine
+) -> Iterator[tuple[Callable[[MemoryPlan], MemoryPlan], str]]:
+    """What may be changed without asking, the least costly first: each gives the same model but for rounding."""
+    if own.micro_batch_size is None:
+        micro = plan.micro_batch
+        while micro > 1:
+            micro = _divisor(plan.effective_batch, micro // 2)
+            yield lambda p, m=micro: _with_micro(p, m), f"{micro} at once to fit"  # type: ignore[misc]
+    if settings.activation_checkpointing is None:
+        yield lambda p: replace(p, activation_checkpointing=True), "activation checkpointing to fit"
+    if settings.quantisation is None and plan.device == "cuda" and machine.has_bitsandbytes:
+        yield lambda p: replace(p, quantisation="4bit"), "4-bit weights to fit"
+
+
+def _remedy(
+    method: Method,
+    plan: MemoryPlan,
+    shape: Shape,
+    machine: Machine,
+    measured: Callable[[MemoryPlan], Work],
+    limit: int,
+) -> str:
+    """Name the nearest settings that fit: one change if one is enough, else as few as it takes, the mildest first."""
+    levers = list(_levers(method, plan, shape, machine))
+    for text, change in levers:
+        if (peak := _peak(shape, change(plan), measured)) <= limit:
+            return f"Set {text}: about {_gb(peak)}."
+    changed = plan
+    texts: list[str] = []
+    for text, change in levers:
+        key = text.partition("=")[0]
+        changed, texts = change(changed), [*(t for t in texts if t.partition("=")[0] != key), text]
+        if (peak := _peak(shape, changed, measured)) <= limit:
+            return f"Set {' '.join(texts)}: about {_gb(peak)}."
+    least = _peak(shape, changed, measured)
+    share = limit / least
+    return (
+        f"No setting fits: {' '.join(texts) or 'as it stands'} still needs about {_gb(least)}. "
+        f"Take a base of at most about {max(1, shape.parameters * share / 1e6):.0f} million weights, or a larger machine."
+    )
+
+
+def _levers(
+    method: Method, plan: MemoryPlan, shape: Shape, machine: Machine
+) -> Iterator[tuple[str, Callable[[MemoryPlan], MemoryPlan]]]:
+    micro = plan.micro_batch
+    while micro > 1:
+        micro = _divisor(plan.effective_batch, micro // 2)
+        yield f"train.{method}.micro_batch_size={micro}", lambda p, m=micro: _with_micro(p, m)  # type: ignore[misc]
+    if not plan.activation_checkpointing:
+        yield "train.activation_checkpointing=true", lambda p: replace(p, activation_checkpointing=True)
+    length = plan.max_length // 2
+    while length >= _SHORTEST:
+        yield f"train.{method}.max_length={length}", lambda p, n=length: replace(p, max_length=n)  # type: ignore[misc]
+        length //= 2
+    if plan.rank is None:
+        yield f"train.{method}.lora.rank=16", lambda p: replace(p, rank=16)
+    if plan.weights == "float32" and plan.rank is not None:
+        yield "train.weights=bfloat16", lambda p: replace(p, weights="bfloat16")
+    if plan.quantisation != "4bit" and plan.rank is not None and machine.has_bitsandbytes:
+        if not any(layer.inputs % _NF4_BLOCK for layer in shape.linear):
+            yield "train.quantisation=4bit", lambda p: replace(p, quantisation="4bit")
+        elif plan.quantisation == "none":
+            yield "train.quantisation=8bit", lambda p: replace(p, quantisation="8bit")
+
+
+def _peak(shape: Shape, plan: MemoryPlan, measured: Callable[[MemoryPlan], Work]) -> float:
+    return estimate(shape, plan, measured(plan)).peak
+
+
+def _with_micro(plan: MemoryPlan, micro: int) -> MemoryPlan:
+    return replace(plan, micro_batch=micro, accumulation=plan.effective_batch // micro)
+
+
+def _divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number that is not above `most`, at least 1."""
+    return next(n for n in range(max(1, min(number, most)), 0, -1) if number % n == 0)
+
+
+def _no_such_modules(method: Method, wanted: str, shape: Shape) -> ModelError:
+    return ModelError(
+        "the base model has no such modules",
+        where=f"train.{method}.lora.target_modules",
+        found=wanted,
+        fix=f"There are: {', '.join(sorted({layer.module for layer in shape.linear}))}; "
+        "all-linear takes all but the output layer.",
+    )
+
+
+def _parts(found: Estimate) -> str:
+    named = {
+        "weights": found.weights,
+        "activations": found.activations,
+        "scoring": found.logits,
+        "gradients and optimizer": found.gradients + found.optimizer,
+        "libraries": found.libraries,
+    }
+    text = ", ".join(f"{name} {_gb(size)}" for name, size in named.items() if size >= 0.05e9)
+    return f"merging {_gb(found.merge)}" if found.merge > found.training else text
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

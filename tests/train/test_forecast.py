@@ -1,0 +1,80 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_models import edit_json
+from transformers import AutoTokenizer
+
+from fieldwise.errors import FieldwiseError, ModelError
+from fieldwise.tables import write_records
+from fieldwise.train import hardware
+from fieldwise.train.forecast import require_base, require_trainable, told_before
+from fieldwise.train.settings import SftSettings, TrainSettings
+
+
+@pytest.fixture
+def run(tmp_path: Path, examples, pairs) -> Path:
+    (tmp_path / "run/3_examples").mkdir(parents=True)
+    write_records(tmp_path / "run/3_examples/train.parquet", examples, type(examples[0]))
+    write_records(tmp_path / "run/3_examples/preferences.parquet", pairs, type(pairs[0]))
+    return tmp_path / "run"
+
+
+def test_the_forecast_names_both_trainings_and_what_they_take(base: Path, run: Path) -> None:
+    sft, dpo = told_before(TrainSettings(), base, run).splitlines()
+    assert sft.startswith("sft: 1 x 16 packed rows of 512 tokens a step, float32 weights") and "GB at the peak" in sft
+    assert dpo.startswith("dpo: 4 x 4 pairs of 768 tokens a step") and "on an idle machine" in dpo
+    before_stage_3, _ = told_before(TrainSettings(), base, run / "empty").splitlines()
+    assert "GB at the peak" in before_stage_3 and "idle machine" not in before_stage_3
+
+
+def test_the_forecast_loads_nothing_heavy(base: Path, run: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from fieldwise.train.forecast import told_before;"
+        "from fieldwise.train.settings import TrainSettings;"
+        f"print(told_before(TrainSettings(), Path({str(base)!r}), Path({str(run)!r})));"
+        "print(sorted({'torch', 'transformers', 'trl', 'peft'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_training_that_can_never_fit_is_refused_before_any_stage(base: Path, monkeypatch) -> None:
+    require_trainable(TrainSettings(), base)
+    small = hardware.this_machine()._replace(memory=300_000_000)
+    monkeypatch.setattr("fieldwise.train.forecast.this_machine", lambda: small)
+    with pytest.raises(ModelError, match="does not fit into memory"):
+        require_trainable(TrainSettings(), base)
+
+
+def test_a_preset_for_a_gpu_that_is_not_there_is_refused(base: Path, monkeypatch) -> None:
+    bare = hardware.this_machine()._replace(gpus=())
+    monkeypatch.setattr("fieldwise.train.forecast.this_machine", lambda: bare)
+    with pytest.raises(FieldwiseError, match=r"train\.hardware"):
+        require_trainable(TrainSettings(hardware="80gb"), base)
+
+
+def test_weights_with_fewer_embeddings_than_the_tokenizer_has_tokens(base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "few"))
+    tokens = len(AutoTokenizer.from_pretrained(base))
+    edit_json(folder / "config.json", vocab_size=tokens - 1)
+    with pytest.raises(
+        ModelError, match=rf"more tokens than the base model has embeddings, found token {tokens - 1}, "
+    ):
+        require_base(folder)
+    edit_json(folder / "config.json", vocab_size=tokens)
+    require_base(folder)
+
+
+def test_weights_that_are_quantised_already(base: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base, tmp_path / "q"))
+    edit_json(folder / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    with pytest.raises(ModelError, match=r"quantised already.*found bitsandbytes.*quantisation=4bit"):
+        require_trainable(TrainSettings(), folder)
+
+
+def test_rows_longer_than_the_model_reads_are_refused_before_any_stage(base: Path) -> None:
+    with pytest.raises(ModelError, match=r"train\.sft\.max_length.*context is 1024"):
+        require_trainable(TrainSettings(sft=SftSettings(max_length=2048)), base)

@@ -1,0 +1,62 @@
+"""LoRA over 4-bit and 8-bit weights; needs bitsandbytes, which runs on a CPU as well."""
+
+import pytest
+
+pytest.importorskip("bitsandbytes")
+
+import torch
+from safetensors.torch import load_file
+from tiny_models import make_tiny_llama
+
+from fieldwise.tracking import JsonlTracker
+from fieldwise.train import trl_trainer
+from fieldwise.train.hardware import PRESETS
+from fieldwise.train.plan import Fitted, first_plan
+from fieldwise.train.settings import LoraSettings, SftSettings, TrainSettings
+
+LORA = LoraSettings(rank=4, alpha=8)
+
+
+def fitted(settings, device):
+    return lambda measured: Fitted(first_plan("sft", settings, settings.sft, PRESETS["cpu"], device), None, None, ())
+
+
+@pytest.mark.parametrize("kind", ["4bit", "8bit"])
+def test_an_adapter_over_quantised_weights_learns_and_is_merged_into_whole_ones(
+    kind, base, examples, device, tmp_path
+) -> None:
+    sft = SftSettings(max_steps=4, learning_rate=5e-3, batch_size=1, max_length=256, evaluate_every_steps=1, lora=LORA)
+    settings = TrainSettings(sft=sft, quantisation=kind)
+    outcome = trl_trainer.train_sft(
+        base, examples, examples[:2], sft, device, work=tmp_path / "work", out=tmp_path / "done", seed=7, save_steps=9,
+        tracker=JsonlTracker(tmp_path / "c.jsonl"), fitter=fitted(settings, device),
+    )  # fmt: skip
+    losses = [row["loss"] for row in outcome.curve if "loss" in row]
+    assert losses[-1] < losses[0] and outcome.about["plan"]["quantisation"] == kind
+    merged, before = load_file(outcome.merged / "model.safetensors"), load_file(base / "model.safetensors")
+    assert {t.dtype for t in merged.values()} == {torch.float32}
+    name = "model.layers.0.mlp.up_proj.weight"
+    change = (merged[name] - before[name]).abs().mean() / before[name].abs().mean()
+    assert 0 < change < 0.5  # an update of rank 4, not the noise of four bits
+    assert torch.linalg.matrix_rank(merged[name] - before[name], rtol=1e-3) <= 4
+
+
+def test_gradients_of_4_bit_weights_are_the_same_behind_an_evaluation(tmp_path) -> None:
+    folder = make_tiny_llama(tmp_path / "base", hidden=64, ffn=128, heads=2, kv_heads=1)
+    plan = first_plan("sft", TrainSettings(quantisation="4bit", precision="bfloat16"), SftSettings(), PRESETS["cpu"],
+                      trl_trainer.Device("cpu", 1, True))  # fmt: skip
+    model = trl_trainer._model(folder, plan)
+    ids = torch.arange(40, 72)[None]
+
+    def gradient() -> torch.Tensor:
+        embeddings = model.get_input_embeddings()(ids).detach().float().requires_grad_()
+        model(inputs_embeds=embeddings).logits.float().pow(2).mean().backward()
+        assert embeddings.grad is not None
+        return embeddings.grad
+
+    model.train()
+    first = gradient()
+    with torch.no_grad():
+        model.eval()(ids)
+    model.train()
+    assert torch.allclose(gradient(), first, rtol=1e-4, atol=1e-8)
