@@ -1,4 +1,4 @@
-"""`fieldwise retrieval`: how well passages are found, and which settings find them best."""
+"""`fieldwise retrieval`: how well passages are found, which settings find them best, and a reranker of one's own."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def add(commands: Any, parents: Parents) -> None:
     about = "choose weight and number of candidates on training questions, and prove the choice on others"
     tune = add_command(kinds, "tune", _tune, about, parents.common, parents.place)
     _add_set(tune, "the development questions of the recipe, else the generated train and validation splits")
+
+    about = "learn a reranker from training questions; it is kept only if it finds better on others"
+    learn = add_command(kinds, "learn", _learn, about, parents.common, parents.place)
+    _add_set(learn, "the development questions of the recipe, else the generated train and validation splits")
+    learn.add_argument(
+        "--out", type=Path, metavar="FILE", help="file of the model (default DIR/5_reports/reranker.json)"
+    )
 
 
 def _add_set(parser: argparse.ArgumentParser, default: str) -> None:
@@ -152,4 +159,24 @@ def _tune(options: argparse.Namespace) -> int:
     value = tuned.model_dump(mode="json")
     write_json(bench.run.path / "5_reports/retrieval-tuning.json", value)
     print_json(value) if options.json else print(plain_tuning(tuned))
+    return 0
+
+
+def _learn(options: argparse.Namespace) -> int:
+    from fieldwise.files import write_json
+    from fieldwise.ranking.learn import learn
+    from fieldwise.ranking.table import plain_learning
+
+    recipe, bench, asked = _opened(options)
+    fit, held = bench.to_tune(asked, recipe.seed)
+    retriever = bench.retriever(fit)
+    notes = {"questions_of": fit.name, "split": fit.split}
+    learnt = learn(
+        fit, held, retriever, samples=recipe.evaluate.bootstrap_samples, seed=recipe.seed, notes=notes
+    )
+    place = (options.out or bench.run.path / "5_reports/reranker.json") if learnt.is_better else None
+    if place is not None:
+        write_json(place, learnt.model.model_dump(mode="json"))
+    told = {**learnt.model_dump(mode="json"), "file": None if place is None else str(place)}
+    print_json(told) if options.json else print(plain_learning(learnt, place))
     return 0
