@@ -13,6 +13,7 @@ from fieldwise.generate.forms import (
     is_broken_json,
     is_json,
     tools_of,
+    with_tools,
 )
 from fieldwise.records import Message, ToolCall
 from fieldwise.serve.tool_calls import find_tool_calls
@@ -77,6 +78,14 @@ def test_tools_are_read_off_the_system_message_in_either_shape() -> None:
     as_list = json.dumps([BOOK, {"name": "other", "parameters": {}}])
     assert [t.name for t in tools_of((Message(role="system", content=as_list),))] == ["book_room", "other"]
     assert tools_of((Message(role="system", content='{"no": "tool"}'), Message(role="user", content=SYSTEM))) == ()
+
+
+def test_tools_beside_a_conversation_are_declared_in_its_system_message() -> None:
+    asked = (Message(role="system", content="Be short."), Message(role="user", content="Book room 4."))
+    shown = with_tools(asked, [{"type": "function", "function": BOOK}])
+    assert shown[0].content.startswith("Be short.\n\n# Tools") and shown[1:] == asked[1:]
+    assert tools_of(shown) == TOOLS == tools_of(with_tools(asked[1:], [BOOK]))
+    assert with_tools(asked, ()) == asked
 
 
 def test_a_call_is_written_as_serving_reads_it() -> None:

@@ -18,6 +18,12 @@ from fieldwise.records import Conversation, Message, ToolCall
 
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 _OPENING, _CLOSING = "<tool_call>", "</tool_call>"
+_TOOLS = (
+    "\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function "
+    "signatures within <tools></tools> XML tags:\n<tools>\n{}\n</tools>\n\nFor each function call, return a json object "
+    "with function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n"
+    '{{"name": <function-name>, "arguments": <args-json-object>}}\n</tool_call>'
+)
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,), "array": (list,), "object": (dict,),
 }  # fmt: skip
@@ -70,6 +76,21 @@ def call_text(message: Message) -> str:
     """Return a reply as the model writes it: its words, then its calls."""
     calls = (f"{_OPENING}\n{_dumped(c)}\n{_CLOSING}" for c in message.tool_calls)
     return "\n".join(part for part in (message.content.strip(), *calls) if part)
+
+
+def with_tools(conversation: Conversation, tools: Sequence[dict[str, JsonValue]]) -> Conversation:
+    """Return a conversation whose system message declares tools that stood beside it, in the words of Qwen's template.
+
+    A preference pair holds messages alone; without the tools nobody could tell its sound call from the broken one.
+    """
+    if not tools:
+        return conversation
+    declared = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    text = _TOOLS.format(declared)
+    first, *rest = conversation
+    if first.role != "system":
+        return (Message(role="system", content=text.strip()), *conversation)
+    return (Message(role="system", content=f"{first.content}{text}"), *rest)
 
 
 def tools_of(prompt: Conversation) -> tuple[Tool, ...]:

@@ -30,6 +30,7 @@ from fieldwise.generate.forms import (
     is_broken_json,
     is_json,
     tools_of,
+    with_tools,
 )
 from fieldwise.generate.reply_rules import Known, faults, known_of
 from fieldwise.generate.settings import PreferenceKind
@@ -333,6 +334,7 @@ def turns_of(example: Example) -> Iterator[Turn]:
     written = tuple(
         Message(role=m.role, content=call_text(m)) if m.tool_calls else m for m in example.conversation
     )  # a reply is text: what the model writes and what training shows
+    written = with_tools(written, example.tools)
     known = known_of(example)
     for n in reversed(range(1, len(written))):
         if written[n].role == "assistant":

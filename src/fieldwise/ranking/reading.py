@@ -269,7 +269,11 @@ def from_split(
 
 
 def _evidence(question: Question, document: Document) -> tuple[Span, ...]:
-    found = find_words(question.quote or "", document.text)
+    quote = question.quote or ""
+    exact = document.text.find(quote) if quote else -1
+    if exact >= 0:
+        return (Span(document.id, exact, exact + len(quote)),)
+    found = find_words(quote, document.text)  # without the sign at the end of a sentence
     return (Span(document.id, *found),) if found else ()
 
 
