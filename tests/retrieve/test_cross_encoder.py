@@ -75,7 +75,7 @@ def test_a_model_without_a_head_is_refused(folder: Path, tmp_path: Path) -> None
     for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
         if (folder / name).exists():
             (tmp_path / name).write_bytes((folder / name).read_bytes())
-    with pytest.raises(ModelError, match="no trained head.*classifier"):
+    with pytest.raises(ModelError, match=r"no trained head.*classifier"):
         CrossEncoderReranker(tmp_path)
 
 

@@ -171,9 +171,7 @@ def _learn(options: argparse.Namespace) -> int:
     fit, held = bench.to_tune(asked, recipe.seed)
     retriever = bench.retriever(fit)
     notes = {"questions_of": fit.name, "split": fit.split}
-    learnt = learn(
-        fit, held, retriever, samples=recipe.evaluate.bootstrap_samples, seed=recipe.seed, notes=notes
-    )
+    learnt = learn(fit, held, retriever, samples=recipe.evaluate.bootstrap_samples, seed=recipe.seed, notes=notes)
     place = (options.out or bench.run.path / "5_reports/reranker.json") if learnt.is_better else None
     if place is not None:
         write_json(place, learnt.model.model_dump(mode="json"))

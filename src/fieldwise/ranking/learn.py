@@ -52,8 +52,8 @@ def learn(
     """Learn on `fit`, prove on `held`; `notes` go into the model as its card in short. Raises DatasetError if too few."""
     settings = retriever.settings
     maker = FeatureMaker(settings.stemmer)
-    lists = [found for found in _lists(fit, retriever, "searching, to learn") if 0 < found.relevant.sum()]
-    lists = [found for found in lists if not found.relevant.all()]
+    searched = _lists(fit, retriever, "searching, to learn")
+    lists = [found for found in searched if found.relevant.any() and not found.relevant.all()]
     if len(lists) < LEAST_LISTS:
         raise DatasetError(
             "too few questions to learn from",

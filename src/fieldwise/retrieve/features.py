@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -225,8 +226,8 @@ def _of_words(terms: Sequence[str], numbers: set[str], words: _Words, rarity: di
 
 
 def _bigrams(terms: Sequence[str], stems: Sequence[str]) -> float:
-    wanted = set(zip(terms, terms[1:], strict=False))
-    return len(wanted & set(zip(stems, stems[1:], strict=False))) / len(wanted) if wanted else 0.0
+    wanted = set(pairwise(terms))
+    return len(wanted & set(pairwise(stems))) / len(wanted) if wanted else 0.0
 
 
 def longest_run(terms: Sequence[str], stems: Sequence[str]) -> int:
