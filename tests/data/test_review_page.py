@@ -115,7 +115,7 @@ def test_what_is_decided_on_the_page_comes_back_as_a_sheet(browser: Any, run: Ru
     path = tmp_path / "review.html"
     path.write_text(review_page(open_review(run)), encoding="utf-8")
     context = browser.new_context(viewport={"width": 375, "height": 720}, offline=True, accept_downloads=True)
-    context.set_default_timeout(8000)
+    context.set_default_timeout(60_000)  # milliseconds; for busy machines, nothing waits so long
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))

@@ -30,8 +30,8 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--list"]])
-def test_help_needs_no_heavy_library_and_is_quick(arguments: list[str]) -> None:
+@pytest.mark.parametrize(("arguments", "limit"), [(["--help"], 0.5), (["--version"], 0.5), (["run", "--list"], 1.0)])
+def test_help_needs_no_heavy_library_and_is_quick(arguments: list[str], limit: float) -> None:
     code = (
         "import sys; from fieldwise.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'trl', 'pyarrow', 'pandas', 'openvino', 'fastapi', 'sklearn'} & set(sys.modules)\nassert not heavy, heavy"
@@ -43,7 +43,7 @@ def test_help_needs_no_heavy_library_and_is_quick(arguments: list[str]) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)  # CPU time: other work on the machine does not count
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0, done.stderr
-    assert min(seconds) < 0.5, seconds
+    assert min(seconds) < limit, seconds
 
 
 def test_importing_the_package_sets_the_switches_against_telemetry() -> None:

@@ -35,7 +35,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(
             **{"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce", **options}
         )
-        context.set_default_timeout(8000)
+        context.set_default_timeout(60_000)  # milliseconds; for busy machines, nothing waits so long
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))

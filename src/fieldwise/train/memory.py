@@ -18,6 +18,7 @@ from fieldwise.train.shape import Shape
 
 _LIBRARIES = 0.68e9  # torch, transformers, TRL, PEFT and a small data set, resident on a CPU (measured)
 _SLACK = 1.15  # of activations: what allocators hold back between tensors (measured)
+_SLACK_OF_PAIRS = 1.5  # the same for padded pairs (measured once, nano-10m)
 _CUDA_CONTEXT = 0.6e9  # kernels and libraries of torch on a GPU
 _NF4_BYTES = 0.5 + 0.127 / 8  # QLoRA, section 3: 0.127 bits a weight for the doubly quantised scales
 _STATISTICS = 24  # two scales of RMSNorm and the log-sums of attention, bytes per token and layer, about
@@ -131,9 +132,10 @@ def activations(shape: Shape, plan: MemoryPlan, work: Work) -> float:
     # behind one layer: the gradients of its widest tensors, and of the stream between layers
     transient = tokens * (4 * (4 if not plan.bfloat16 else 2) * shape.intermediate + 16 * shape.hidden)
     stream = 4.0 * shape.hidden * tokens
+    slack = _SLACK if plan.packing else _SLACK_OF_PAIRS
     if plan.activation_checkpointing:
-        return _SLACK * (shape.layers * stream + layer + transient)
-    return _SLACK * (shape.layers * layer + 2 * stream + transient)
+        return slack * (shape.layers * stream + layer + transient)
+    return slack * (shape.layers * layer + 2 * stream + transient)
 
 
 def layer_bytes(shape: Shape, plan: MemoryPlan, work: Work) -> float:
