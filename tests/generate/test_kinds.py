@@ -3,6 +3,7 @@ import random
 import re
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 from kinds_material import ALSO, CASES, CHUNKS, chunk, material
@@ -10,7 +11,6 @@ from kinds_material import ALSO, CASES, CHUNKS, chunk, material
 from fieldwise.generate.draft_checks import fault_of
 from fieldwise.generate.drafts import Draft, Quote
 from fieldwise.generate.kinds import _MAKERS, kind_of, limited, make_further, told_of, tools_of
-from fieldwise.generate.settings import GenerateSettings
 from fieldwise.generate.split import leakage
 from fieldwise.generate.tools import call_draft, read_tools
 from fieldwise.prompts import (
@@ -275,13 +275,18 @@ TOOLS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def tool_calls(tmp_path) -> list[Example]:
-    path = tmp_path / "tools.json"
+@pytest.fixture(scope="module")
+def tools_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tools") / "tools.json"
     path.write_text(json.dumps(TOOLS))
-    settings = GenerateSettings(kinds=["tool_call"], tools=str(path))
-    given = material(kinds=["tool_call"], tools=str(path))
-    every = [e for seed in range(12) for e in make_further(given, [], tools_of(settings), seed).examples]
+    return path
+
+
+@pytest.fixture(scope="module")
+def tool_calls(tools_file: Path) -> list[Example]:
+    given = material(kinds=["tool_call"], tools=str(tools_file))
+    tools = tools_of(given.settings)
+    every = [e for seed in range(6) for e in make_further(given, [], tools, seed).examples]
     return list({e.id: e for e in every}.values())
 
 
@@ -310,10 +315,9 @@ def test_a_missing_value_is_asked_for_and_where_no_tool_fits_the_passages_answer
         assert cited_numbers(example.conversation[-1].content) and "Passages:" in example.conversation[1].content
 
 
-def test_a_wrong_call_is_left_out(tool_calls: list[Example], tmp_path) -> None:
-    path = tmp_path / "tools.json"
-    given = material(kinds=["tool_call"], tools=str(path))
-    tools = read_tools(path)
+def test_a_wrong_call_is_left_out(tools_file: Path) -> None:
+    given = material(kinds=["tool_call"], tools=str(tools_file))
+    tools = read_tools(tools_file)
     right = {"patient_id": "P-1", "test": "potassium", "amount": 3}
 
     def fault(request: str, name: str, arguments: dict) -> str | None:

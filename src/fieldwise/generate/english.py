@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(])|\n+")
@@ -62,6 +63,16 @@ _ADVERBS = frozenset(
         "nothing",
         "anything",
     ]
+)
+_DETERMINERS = frozenset(
+    "the a an some many most all several few each every more other any no our your its their".split()
+)
+_NOT_INSIDE = frozenset(
+    "it they he she we you there what how why whether hope hopes believe believes think thinks know knows say says suggest suggests "
+    "expect expects learn learned found saw show shows".split()
+)
+_ALSO_NOUNS = frozenset(
+    "signs tests uses changes checks reports returns stores places records lists cuts ends calls reviews costs counts ranges results shows stays stops turns visits works".split()
 )
 _CLAUSE_WORDS = frozenset(
     ["who", "which", "that", "when", "where", "if", "because", "while", "although", "whose", "whom", "and", "or", "but"]
@@ -363,6 +374,12 @@ def parse(sentence: str) -> Clause | None:
             return None
         if word in MODALS:
             return Clause(subject, word, " ".join(rest)) if is_subject(subject) else None
+        if word in ("has", "have") and re.match(r"(?:been|had|become|shown|\w+ed)\b", rest[0]):
+            return None  # the perfect tense needs another helper
+        if word in ("does", "do") and rest[0] == "not":
+            return Clause(subject, word, " ".join(rest)) if is_subject(subject) else None
+        if word in _ALSO_NOUNS and re.match(r"(?:and|or|of|may|can|is|are|was|were|that|which|\()", rest[0]):
+            return None
         base = base_form(word)
         if base is not None and is_subject(subject) and not subject.endswith("s"):
             return Clause(subject, "does", " ".join([base, *rest]))
@@ -377,9 +394,20 @@ def is_subject(text: str) -> bool:
     if not words or len(words) > 8 or words[0].casefold() in PRONOUNS or re.search(r"[,;:()\"]", text):
         return False
     lowered = [w.casefold() for w in words]
+    if not _NOT_INSIDE.isdisjoint(lowered):
+        return False
+    if any(
+        w in ("your", "our", "their", "his", "her") and before not in _PREPOSITIONS for before, w in pairwise(lowered)
+    ):
+        return False  # "the imaging your doctor" holds a clause
+    if lowered[0] in ("not", "nor", "if", "currently", "almost"):
+        return False
+    if (len(words) == 1 and lowered[0] in _DETERMINERS) or lowered[-1] in ("helps", "makes", "lets"):
+        return False
     if (
         lowered[0] in _PREPOSITIONS
         or lowered[-1] in _PREPOSITIONS
+        or lowered[0] in ("below", "above", "near", "against", "among")
         or any(w in _CLAUSE_WORDS or w in _ADVERBS for w in lowered)
     ):
         return False
@@ -393,3 +421,25 @@ def question(word: str, clause: Clause, rest: str) -> str:
     'When does the pharmacy open?'
     """
     return re.sub(r"\s+", " ", f"{word} {clause.helper} {lower_first(clause.subject)} {rest}").strip(" ,;") + "?"
+
+
+_FINITE = frozenset(
+    "am is are was were be has have had do does did can cannot could may might must shall should will would telephone try order orders".split()
+)
+
+
+def is_verb(word: str) -> bool:
+    """Tell whether a word is one of the known verbs in its base form or third person, or a helping verb."""
+    return word in _FINITE or word in _VERBS or base_form(word) is not None
+
+
+def has_verb(text: str) -> bool:
+    """Tell whether words seem to hold a verb, as a clause must: generous, since few verbs are known here.
+
+    >>> has_verb("ring the helpdesk"), has_verb("even through gloves")
+    (True, False)
+    """
+    words = re.findall(r"[a-z']+", text.casefold())
+    if len(words) <= 1 or words[0] in PRONOUNS:
+        return True
+    return any(is_verb(w) or re.search(r"(?:[^aeiou]ed|[iuatr]ed|n't|ise|ize|ify)$", w) for w in words)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+from fieldwise.generate.doubts import ENDS_OPEN, doubt, is_vague
 from fieldwise.generate.english import Clause, lower_first, parse, question, sentences, upper_first
+from fieldwise.generate.figure_tables import from_figures, is_figure_table
+from fieldwise.generate.pairs import Pair
+from fieldwise.generate.wider import wide_pairs
 from fieldwise.records import Chunk
 
 _NUMBER = r"(?:\d[\d,.]*|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|sixty|ninety)"
@@ -19,15 +22,6 @@ _UNIT = r"(?:working |business |calendar )?(?:seconds?|minutes?|hours?|days?|nig
 _SPAN = rf"(?:about |at least |at most |up to |no more than |less than |more than )?{_NUMBER}(?: to {_NUMBER})? {_UNIT}"
 _CLOCK = r"\d{1,2}[:.]\d{2}(?: (?:to|and|until) \d{1,2}[:.]\d{2})?"
 _KEPT = r"(?:kept|stored|placed|located|found|held|left|hung|displayed|parked|locked|posted|filed|put|collected|returned|sent|taken)"
-
-
-class Pair(NamedTuple):
-    """A question with its answer and the words of the chunk that support it."""
-
-    question: str
-    answer: str
-    kind: str
-    quote: str
 
 
 # ---------------------------------------------------------------- sentences
@@ -39,8 +33,11 @@ def _definition(text: str, rng: random.Random) -> Iterator[Pair]:
         text,
     )
     if not match or (
-        match.group(1) is None
-        and match.group(2).split()[0].casefold() in ("it", "this", "that", "which", "he", "she", "they")
+        match.group(2).split()[0] in ("If", "When", "Once", "Unless", "Where", "As")
+        or (
+            match.group(1) is None
+            and match.group(2).split()[0].casefold() in ("it", "this", "that", "which", "he", "she", "they")
+        )
     ):
         return
     subject, verb, meaning = (match.group(1) or "") + match.group(2), match.group(3), match.group(4)
@@ -66,12 +63,13 @@ def _condition(text: str, rng: random.Random) -> Iterator[Pair]:
     if match and match.group(2).casefold().startswith("in doubt"):
         return
     if match:
-        word, clause, main = match.group(1).lower(), match.group(2), match.group(3)
+        word, clause, main, is_behind = match.group(1).lower(), match.group(2), match.group(3), False
     else:
         match = re.match(r"^([A-Z][^,]{8,120}?),? (if|when|unless|once) ([^,]{6,100})$", text)
         if not match:
             return
         main, word, clause = match.group(1), match.group(2), match.group(3)
+        is_behind = True
     if (
         re.match(r"(?:it|they|this|that|he|she|there)\b", clause, re.I)
         or ";" in clause
@@ -88,7 +86,26 @@ def _condition(text: str, rng: random.Random) -> Iterator[Pair]:
         if acts
         else rng.choice((f"What happens {word} {clause}?", f"What applies {word} {clause}?"))
     )
-    yield Pair(form, main, "condition", text)
+    if not is_behind or acts or word == "unless":
+        yield Pair(form, main, "condition", text)
+    elif not match.group(1).endswith(","):
+        yield from _converse(text, main, word, clause)
+
+
+def _converse(text: str, main: str, word: str, clause: str) -> Iterator[Pair]:
+    """A condition behind its main clause tells when that holds, rather than what holds then."""
+    only = " only" if main.endswith(" only") else ""
+    main = main.removesuffix(only)
+    stated = None if _NOT_PLAIN.search(main) or ENDS_OPEN.search(main) else parse(main)
+    if stated is not None and not is_vague(lower_first(stated.subject), person_counts=False):
+        form = question("In which case" if word == "if" else "When", stated, stated.rest)
+        yield Pair(form, f"{only} {word} {clause}".strip(), "condition", text)
+
+
+_NOT_PLAIN = re.compile(
+    r"[;:]|\b(?:so that|that|which|who|when|if|because|before|after|until|while|where|whether|including|even|especially|particularly|or|and|than|to see|to find out|to know|to tell)\b$|"
+    r"\b(?:so that|that|which|who|when|if|because|before|after|until|while|whether|than)\b"
+)
 
 
 def _reason(text: str, rng: random.Random) -> Iterator[Pair]:
@@ -153,8 +170,20 @@ def _agent(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
     if match and clause.helper in ("is", "are", "must", "should", "may", "can", "was", "were"):
         agent = match.group(2)
         if not re.search(r"\d|\b(?:hand|post|phone|lift|stairs|e-mail|then)\b", agent):
-            form = question("By whom", clause, ("be " if clause.rest.startswith("be ") else "") + match.group(1))
-            yield Pair(form, agent, "agent", text)
+            done = ("be " if clause.rest.startswith("be ") else "") + match.group(1)
+            is_cause = match.group(1) in _CAUSED
+            yield Pair(
+                f"{question('What', clause, done)[:-1]} by?" if is_cause else question("By whom", clause, done),
+                agent,
+                "cause" if is_cause else "agent",
+                text,
+            )
+
+
+_CAUSED = frozenset(
+    "caused triggered followed characterized characterised marked affected determined influenced driven offset measured "
+    "produced replaced covered controlled explained defined reduced increased diagnosed treated prevented".split()
+)
 
 
 def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
@@ -191,9 +220,13 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
 
 
 def _is_person(subject: str) -> bool:
-    return bool(
+    if re.search(r"\b(?:of|for|to|in) .*\b(?:with|without)\b", subject):
+        return False  # "the outlook for people with gout" is no person
+    return bool(re.match(r"(?:People|Persons|Someone|Anyone|Everyone)\b", subject, re.I)) or bool(
         re.search(
-            r"\b(?:nurse|doctor|officer|manager|pharmacist|coordinator|lead|registrar|consultant|porter|clerk|secretary|director|technician|team|midwife|sister|matron|physician|surgeon|staff|supervisor|assistant|head|chair|attorney|counsel|judge|clerk|employee|customer|tenant|landlord|supplier|client|auditor|trustee|committee|board|patient|visitor|relative|parent|volunteer|user|member|people|person|applicant|witness|contractor|driver|cashier|teller|trader)s?(?: in charge| on duty| on call| on take)?$",
+            r"\b(?:nurse|doctor|officer|manager|pharmacist|coordinator|lead|registrar|consultant|porter|clerk|secretary|director|technician|team|midwife|sister|matron|physician|surgeon|staff|supervisor|assistant|head|chair|attorney|counsel|judge|clerk|employee|customer|tenant|landlord|supplier|client|auditor|trustee|committee|board|patient|visitor|relative|parent|volunteer|user|member|people|person|applicant|witness|contractor|driver|cashier|teller|trader|"
+            r"\w+ologist|\w+iatrist|\w+etrician|dietitian|worker|travell?er|caregiver|carer|provider|professional|specialist|therapist|dentist|individual|woman|women|man|men|child|children|adult|student|interpreter|"
+            r"famil(?:y|ie)|infant|bab(?:y|ie)|newborn|girl|boy|teen|teenager|male|female|relative|scientist|researcher|expert|investor|shareholder|holder|lender|borrower)s?(?: in charge| on duty| on call| on take| without .+| with .+)?$",
             subject,
             re.I,
         )
@@ -245,10 +278,18 @@ def _gap(text: str, rng: random.Random) -> Iterator[Pair]:
     yield Pair(f"Fill the gap: {text[: match.start()]}____{text[match.end() :]}", match.group(1), "gap", text)
 
 
-def from_sentence(text: str, rng: random.Random) -> Iterator[Pair]:
-    """Yield the pairs of one sentence."""
+def _statement(text: str) -> str | None:
+    """Return a sentence without its full stop, or None for what is no statement."""
     body = text.rstrip(".!").strip()
     if not 12 <= len(body) <= 260 or body.endswith(("?", ":")) or body.startswith("*") or body.count('"') % 2:
+        return None
+    return body
+
+
+def from_sentence(text: str, rng: random.Random) -> Iterator[Pair]:
+    """Yield the pairs of one sentence."""
+    body = _statement(text)
+    if body is None:
         return
     makers: tuple[Callable[[str, random.Random], Iterator[Pair]], ...] = (
         _definition,
@@ -281,11 +322,16 @@ def from_table(text: str, title: str, rng: random.Random) -> Iterator[Pair]:
         return
     header = rows[0]
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("|")]
+    if any(len(row) != len(header) for row in rows):
+        return
+    if is_figure_table([header, *rows[2:]]):
+        yield from from_figures([header, *rows[2:]], [lines[0], *lines[2:]])
+        return
     for row, line in zip(rows[2:], lines[2:], strict=True):
-        if len(row) != len(header) or not row[0] or not re.search(r"[A-Za-z]", row[0]):
+        if not row[0] or not re.search(r"[A-Za-z]", row[0]):
             continue
         for name, cell in list(zip(header, row, strict=True))[1:]:
-            if cell and cell not in ("-", "—", "n/a") and name:
+            if cell and cell not in ("-", "–", "—", "n/a") and name:
                 yield Pair(_table_question(row[0], name, header[0], rng), cell, "table", line)
 
 
@@ -295,7 +341,11 @@ def _table_question(row: str, column: str, first: str, rng: random.Random) -> st
         return f"What does {row} mean?"
     subject = (
         f"the {row} {first.casefold()}"
-        if len(first.split()) == 1 and row[:1].isupper() and len(row.split()) < 4 and rng.random() < 0.3
+        if len(first.split()) == 1
+        and row[:1].isupper()
+        and len(row.split()) < 4
+        and rng.random() < 0.3
+        and first.casefold() != "name"
         else row
     )
     if asked in ("where", "place", "location", "room", "kept in", "kept at"):
@@ -340,7 +390,9 @@ def from_lists(text: str, rng: random.Random) -> Iterator[Pair]:
                 for number, item in enumerate(items, 1):
                     yield Pair(f"What is step {number} {when}?", item.rstrip("."), "step", item)
             elif len("; ".join(items)) <= 160 and 3 <= len(head.split()) <= 16:
-                yield Pair(f"{upper_first(head)}: what is on the list?", items[0].rstrip(".;,"), "list", items[0])
+                yield Pair(
+                    f'Name one thing that stands under "{upper_first(head)}".', items[0].rstrip(".;,"), "list", items[0]
+                )
             n = m
             continue
         n += 1
@@ -349,26 +401,38 @@ def from_lists(text: str, rng: random.Random) -> Iterator[Pair]:
 # ---------------------------------------------------------------- a chunk
 
 
-def pairs_of_chunk(chunk: Chunk, rng: random.Random) -> list[Pair]:
+def pairs_of_chunk(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> list[Pair]:
     """Return the pairs of one chunk that pass the checks, without repeats."""
+    kept: dict[str, Pair] = {}
+    for pair, fault in judged_pairs(chunk, rng, wide=wide):
+        if fault is None:
+            kept.setdefault(pair.question.casefold(), pair)
+    gaps = [p for p in kept.values() if p.kind == "gap"]
+    others = [p for p in kept.values() if p.kind != "gap"]
+    return (
+        others + gaps[: max(2, len(others) // 2)]
+    )  # gaps are easy to make and narrow: they must not crowd out questions
+
+
+def judged_pairs(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> Iterator[tuple[Pair, str | None]]:
+    """Yield every pair that the rules make of a chunk, with the check that it fails, or None."""
+    for pair in _written(chunk, rng, wide=wide):
+        yield pair, problem(pair, chunk.text) or doubt(pair)
+
+
+def _written(chunk: Chunk, rng: random.Random, *, wide: bool) -> list[Pair]:
+    """Return what the rules make of one chunk, before any check."""
     made: list[Pair] = []
     if chunk.kind == "table" or "\n|" in chunk.text or chunk.text.startswith("|"):
         made += from_table(chunk.text, chunk.title, rng)
     made += from_lists(chunk.text, rng)
     for sentence in sentences(chunk.text):
         if not sentence.text.startswith(("|", "#")):
-            body = _ITEM.match(sentence.text)
-            made += from_sentence(body.group(1) if body else sentence.text, rng)
-    kept: dict[str, Pair] = {}
-    for pair in made:
-        tidy = Pair(re.sub(r"\s+", " ", pair.question).strip(), pair.answer.strip(" ,;"), pair.kind, pair.quote.strip())
-        if problem(tidy, chunk.text) is None:
-            kept.setdefault(tidy.question.casefold(), tidy)
-    gaps = [p for p in kept.values() if p.kind == "gap"]
-    others = [p for p in kept.values() if p.kind != "gap"]
-    return (
-        others + gaps[: max(2, len(others) // 2)]
-    )  # gaps are easy to make and narrow: they must not crowd out questions
+            item = _ITEM.match(sentence.text)
+            made += from_sentence(item.group(1) if item else sentence.text, rng)
+            if wide and (body := _statement(item.group(1) if item else sentence.text)):
+                made += wide_pairs(body)
+    return [Pair(re.sub(r"\s+", " ", p.question).strip(), p.answer.strip(" ,;"), p.kind, p.quote.strip()) for p in made]
 
 
 def problem(pair: Pair, text: str) -> str | None:

@@ -138,6 +138,10 @@ class GenerateSettings(Settings):
         description="who writes questions and answers: rules needs no model, openai is any OpenAI-compatible endpoint, fake stands in for one in tests",
     )
     endpoint: EndpointSettings = EndpointSettings()
+    wide_questions: bool = Field(
+        False,
+        description="the rules also ask what something includes, causes or is used for, why and how it is done, how things compare, and for amounts, changes and dates",
+    )
     max_per_chunk: int = Field(10, ge=1, description="most question-answer pairs from one chunk")
     grounded_share: float = Field(
         0.6, ge=0, le=1, description="share of examples that show passages, as retrieval will"

@@ -226,7 +226,7 @@ def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: Genera
     asked: list[Asked] = []
     rejected: list[Rejection] = []
     for chunk in track(chunks, "questions"):
-        pairs = pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"))
+        pairs = pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)
         if not pairs:
             rejected.append(
                 Rejection(
