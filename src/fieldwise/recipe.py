@@ -36,6 +36,7 @@ from fieldwise.train.settings import TrainSettings
 _MAX_RECIPE_BYTES = 1_000_000
 _MAX_VALUES = 10_000  # a few anchors that name each other can stand for billions of values
 _COMMAND_LINE = "command line"
+_RETRIEVE_PLACES = ("embedding_model", "rerank_model", "rerank_cross_encoder")
 
 
 class BaseSettings(Settings):
@@ -116,7 +117,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         ("generate.votes", recipe.generate.votes or ""),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
-        ("retrieve.rerank_model", recipe.retrieve.rerank_model or ""),
+        *((f"retrieve.{name}", getattr(recipe.retrieve, name) or "") for name in _RETRIEVE_PLACES),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
     ]
     return [
@@ -545,9 +546,12 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         if (place := getattr(recipe.evaluate, name)) is not None
     }
     update["evaluate"] = recipe.evaluate.model_copy(update=files)
-    if recipe.retrieve.rerank_model is not None:
-        at = absolute("retrieve.rerank_model", recipe.retrieve.rerank_model)
-        update["retrieve"] = recipe.retrieve.model_copy(update={"rerank_model": at})
+    models = {
+        name: absolute(f"retrieve.{name}", place)
+        for name in _RETRIEVE_PLACES
+        if (place := getattr(recipe.retrieve, name)) is not None
+    }
+    update["retrieve"] = recipe.retrieve.model_copy(update=models)
     model = recipe.base.model
     weights = Path(absolute("base.model", model))
     if model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.is_dir()):

@@ -13,7 +13,7 @@ from fieldwise.files import atomic
 from fieldwise.hashing import content_id
 from fieldwise.progress import track
 from fieldwise.records import Chunk
-from fieldwise.retrieve.embed import MiniLmEmbedder
+from fieldwise.retrieve.embed import MiniLmEmbedder, open_embedder
 from fieldwise.retrieve.index import passage_text
 from fieldwise.retrieve.lexical import LexicalIndex
 from fieldwise.retrieve.rerank import open_reranker
@@ -28,7 +28,7 @@ def open_corpus(chunks: Sequence[Chunk], settings: RetrieveSettings, cache: Path
     lexical = LexicalIndex(chunks, settings.stemmer)
     if settings.embedding == "none":
         return HybridRetriever(chunks, lexical, None, None, settings, open_reranker(settings, None))
-    embedder = MiniLmEmbedder()
+    embedder = open_embedder(settings)
     vectors = embed_blocks([passage_text(c) for c in chunks], embedder, cache)
     return HybridRetriever(chunks, lexical, embedder, vectors, settings, open_reranker(settings, embedder))
 

@@ -16,7 +16,8 @@ from fieldwise.ranking.figures import ndcg
 from fieldwise.ranking.judged import JudgedQuery, JudgedSet
 from fieldwise.ranking.measure import difference, summarise
 from fieldwise.records import Difference, Interval, Record, RetrievedPassage
-from fieldwise.retrieve.features import FEATURES, FeatureMaker, FeatureReranker, LinearModel
+from fieldwise.retrieve.features import CROSS_ENCODER, FEATURES, FeatureReranker, LinearModel
+from fieldwise.retrieve.rerank import open_cross_encoder
 from fieldwise.retrieve.search import HybridRetriever, reranked
 
 _RIDGE = 0.01
@@ -51,24 +52,7 @@ def learn(
 ) -> Learnt:
     """Learn on `fit`, prove on `held`; `notes` go into the model as its card in short. Raises DatasetError if too few."""
     settings = retriever.settings
-    maker = FeatureMaker(settings.stemmer)
-    searched = _lists(fit, retriever, "searching, to learn")
-    lists = [found for found in searched if found.relevant.any() and not found.relevant.all()]
-    if len(lists) < LEAST_LISTS:
-        raise DatasetError(
-            "too few questions to learn from",
-            where=fit.name,
-            found=f"{len(lists)} of {len(fit.queries)} whose relevant passage is among the first {settings.rerank_candidates}",
-            fix=f"Give at least {LEAST_LISTS}, or raise retrieve.rerank_candidates.",
-        )
-    weights = fit_pairs([(maker.rows(found.query.text, found.passages), found.relevant) for found in lists])
-    model = LinearModel(
-        features=FEATURES,
-        weights=tuple(float(f"{w:.6g}") for w in weights),
-        learnt_from={**notes, "questions": len(lists), "passages": len(retriever.chunks), "fieldwise": __version__},
-    )
-    reranker = FeatureReranker(model, retriever.embedder, settings.stemmer)
-    reranker.maker = maker  # it has read these passages
+    reranker, count = learn_model(fit, retriever, notes=notes)
     after, before = [], []
     for found in _lists(held, retriever, "searching, to prove"):
         if not found.query.relevant:
@@ -79,14 +63,38 @@ def learn(
     change = difference(after, before, clusters, samples, seed, baseline="without reranker")
     return Learnt(
         name=fit.name,
-        learnt_from=len(lists),
+        learnt_from=count,
         held_out=len(after),
-        model=model,
+        model=reranker.model,
         held_out_current=summarise(before, clusters, samples, seed),
         held_out_learnt=summarise(after, clusters, samples, seed),
         difference=change,
         is_better=change.low is not None and change.low > 0,
     )
+
+
+def learn_model(fit: JudgedSet, retriever: HybridRetriever, *, notes: dict[str, str]) -> tuple[FeatureReranker, int]:
+    """Return a reranker learnt on `fit`, and from how many questions; nothing proves it yet."""
+    settings = retriever.settings
+    cross_encoder = open_cross_encoder(settings.rerank_cross_encoder)
+    names = FEATURES if cross_encoder is None else (*FEATURES, CROSS_ENCODER)
+    reader = FeatureReranker(LinearModel(features=(), weights=()), retriever.embedder, settings.stemmer, cross_encoder)
+    searched = _lists(fit, retriever, "searching, to learn")
+    lists = [found for found in searched if found.relevant.any() and not found.relevant.all()]
+    if len(lists) < LEAST_LISTS:
+        raise DatasetError(
+            "too few questions to learn from",
+            where=fit.name,
+            found=f"{len(lists)} of {len(fit.queries)} whose relevant passage is among the first {settings.rerank_candidates}",
+            fix=f"Give at least {LEAST_LISTS}, or raise retrieve.rerank_candidates.",
+        )
+    weights = fit_pairs([(reader.rows(found.query.text, found.passages), found.relevant) for found in lists])
+    reader.model = LinearModel(
+        features=names,
+        weights=tuple(float(f"{w:.6g}") for w in weights),
+        learnt_from={**notes, "questions": len(lists), "passages": len(retriever.chunks), "fieldwise": __version__},
+    )
+    return reader, len(lists)
 
 
 def _lists(judged: JudgedSet, retriever: HybridRetriever, label: str) -> Iterator[_List]:

@@ -8,6 +8,7 @@ from fieldwise.evaluate.table import need
 from fieldwise.ranking.gates import shown
 from fieldwise.ranking.learn import Learnt
 from fieldwise.ranking.measure import HEADLINE, RetrievalReport
+from fieldwise.ranking.proof import Proof
 from fieldwise.ranking.tune import Tuned
 
 
@@ -66,6 +67,29 @@ def plain_tuning(tuned: Tuned) -> str:
     same = tuned.chosen == tuned.current
     reason = "the current settings are the best" if same else "the interval of the difference reaches 0"
     return "\n".join([*lines, f"Nothing to change: {reason}."])
+
+
+def plain_training(proof: Proof, place: Path) -> str:
+    """How a training went, its proof, and how to use the model."""
+    training = proof.training
+    lines = [
+        f"{training.kind} from {training.base}: {training.questions} questions of {training.questions_of}, "
+        f"{training.pairs} pairs, {training.steps} steps in {training.seconds:.0f} s",
+        f"loss by tenths: {', '.join(f'{loss:.3f}' for loss in training.losses)}",
+        *([f"left out as likely to be relevant: {training.false_negatives}"] if training.false_negatives else []),
+        "",
+        f"held out ({proof.held_out}): as it is    {shown(proof.held_out_current)}",
+        f"              with model  {shown(proof.held_out_trained)}",
+        f"              difference  {shown(proof.difference)}",
+        *([f"elsewhere, vectors alone: difference {shown(proof.elsewhere)}"] if proof.elsewhere is not None else []),
+        "",
+    ]
+    if not proof.is_better:
+        return "\n".join([*lines, f"Not kept: {proof.reason}."])
+    keys = ["rerank: cross-encoder", f"rerank_model: {place}"]
+    if training.kind == "embedder":
+        keys = [f"embedding_model: {place}"]
+    return "\n".join([*lines, "Write into the recipe:", "", "retrieve:", *(f"  {key}" for key in keys)])
 
 
 def plain_learning(learnt: Learnt, place: Path | None) -> str:

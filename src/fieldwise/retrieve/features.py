@@ -1,8 +1,8 @@
 """Learning to rank on features: how a passage stands in both legs, and which of the query's words it holds and where.
 
-The model is linear and learnt from pairs (a relevant passage should score above another of the same list); 18 numbers
-in a JSON file that a person can read. All features are free of scale: they compare a passage with the others of its
-list, so a model learnt on one collection can be used on another.
+The model is linear and learnt from pairs (a relevant passage should score above another of the same list); some twenty
+numbers in a JSON file that a person can read. All features are free of scale: they compare a passage with the others of
+its list, so a model learnt on one collection can be used on another. The score of a cross-encoder may be one of them.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ FEATURES = (
     "length",  # logarithm of the number of words
     "density",  # share of the passage's words that are the query's
 )
+CROSS_ENCODER = "cross_encoder"  # its score, as z-score of the list; the last column, where a cross-encoder is named
 _SHIPPED = "models/rerank-features.json"
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _CACHED_TEXTS = 20_000
@@ -91,7 +92,7 @@ class LinearModel(Record):
                 where=where,
                 fix="Make the model anew with fieldwise retrieval learn.",
             ) from error
-        unknown = sorted(set(model.features) - set(FEATURES))
+        unknown = sorted(set(model.features) - {*FEATURES, CROSS_ENCODER})
         if unknown or model.version != 1 or len(model.features) != len(model.weights):
             raise ModelError(
                 "the model was made by another version of Fieldwise",
@@ -102,21 +103,45 @@ class LinearModel(Record):
         return model
 
     def scores(self, rows: NDArray[np.float64]) -> list[float]:
-        """Return the score of each row of features, as `FEATURES` orders them."""
-        columns = [FEATURES.index(name) for name in self.features]
+        """Return the score of each row of features, as `FEATURES` orders them, that of a cross-encoder last."""
+        order = (*FEATURES, CROSS_ENCODER)
+        columns = [order.index(name) for name in self.features]
         return [float(s) for s in rows[:, columns] @ np.array(self.weights)]
 
 
 class FeatureReranker(Reranker):
-    """Scores passages by a linear model over features; without an embedder those of meaning are 0."""
+    """Scores passages by a linear model over features; without an embedder those of meaning are 0.
 
-    def __init__(self, model: LinearModel, embedder: MiniLmEmbedder | None, stemmer: str = "english") -> None:
+    Raises ModelError for a model that was learnt with a cross-encoder where none is given.
+    """
+
+    def __init__(
+        self,
+        model: LinearModel,
+        embedder: MiniLmEmbedder | None,
+        stemmer: str = "english",
+        cross_encoder: Reranker | None = None,
+    ) -> None:
+        if CROSS_ENCODER in model.features and cross_encoder is None:
+            raise ModelError(
+                "the model of the reranker was learnt with a cross-encoder",
+                where="retrieve.rerank_model",
+                found="no cross-encoder",
+                fix="Name its folder as retrieve.rerank_cross_encoder, or learn a model without one.",
+            )
         self.name, self.model, self.embedder = "features", model, embedder
-        self.stemmer, self.maker = stemmer, FeatureMaker(stemmer)
+        self.stemmer, self.maker, self.cross_encoder = stemmer, FeatureMaker(stemmer), cross_encoder
 
     def score_passages(self, query: str, passages: Sequence[RetrievedPassage]) -> list[float]:
         """Return a score for each passage, from its words and from how the search has scored it."""
-        return self.model.scores(self.maker.rows(query, passages)) if passages else []
+        return self.model.scores(self.rows(query, passages)) if passages else []
+
+    def rows(self, query: str, passages: Sequence[RetrievedPassage]) -> NDArray[np.float64]:
+        """Return one row a passage, with the column of the cross-encoder if there is one."""
+        rows = self.maker.rows(query, passages)
+        if self.cross_encoder is None:
+            return rows
+        return np.column_stack([rows, _z(np.array(self.cross_encoder.score_passages(query, passages), float))])
 
     def predict(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Return a score for each pair; the texts of one query are searched as a small collection of their own."""

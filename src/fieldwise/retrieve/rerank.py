@@ -93,10 +93,17 @@ def open_reranker(settings: RetrieveSettings, embedder: MiniLmEmbedder | None) -
         from fieldwise.retrieve.features import FeatureReranker, LinearModel
 
         model = LinearModel.read(Path(settings.rerank_model)) if settings.rerank_model else LinearModel.shipped()
-        return FeatureReranker(model, embedder, settings.stemmer)
+        return FeatureReranker(model, embedder, settings.stemmer, open_cross_encoder(settings.rerank_cross_encoder))
+    return open_cross_encoder(settings.rerank_model)
+
+
+def open_cross_encoder(folder: str | None) -> Reranker | None:
+    """Return the cross-encoder in a folder, None where none is named."""
+    if folder is None:
+        return None
     from fieldwise.retrieve.cross_encoder import CrossEncoderReranker
 
-    return CrossEncoderReranker(Path(str(settings.rerank_model)))
+    return CrossEncoderReranker(Path(folder))
 
 
 def blend(first: Sequence[float], second: Sequence[float], weight: float) -> list[float]:
