@@ -28,7 +28,7 @@ from .pools import Pools
 
 READING = Path(__file__).resolve().parents[1] / "reading"
 PACKAGE = Path(fieldwise.__file__).parent
-EVERYDAY, EVERYDAY_QUESTIONS = 300, 2
+EVERYDAY, EVERYDAY_QUESTIONS = 200, 2
 _WORDS: dict[str, list[str]] = {
     "name": "Alder Brandt Corvin Dellow Erwick Farrow Gantry Hollis Ingram Jessop Kessler Lowther Marlow Norwell".split(),
     "word": "harbour lantern meadow copper willow summit orchard anchor marble falcon ember cedar granite".split(),

@@ -34,12 +34,12 @@ def test_one_pair_by_hand() -> None:
 
 
 def test_what_is_learnt_is_proven_on_others(tmp_path: Path) -> None:
-    fit, held = halves(read_beir(make_beir(tmp_path), "train"), seed=1)
+    fit, held = halves(read_beir(make_beir(tmp_path, queries=96), "train"), seed=1)
     assert fit.corpus is not None
     settings = RetrieveSettings(embedding="none")
     retriever = HybridRetriever(fit.corpus, LexicalIndex(fit.corpus), None, None, settings)
     learnt = learn(fit, held, retriever, samples=200, seed=1, notes={"questions_of": "sentences"})
-    assert learnt.held_out == 24 and learnt.learnt_from >= 20
+    assert learnt.held_out == 48 and learnt.learnt_from >= 20
     assert learnt.model.learnt_from["questions_of"] == "sentences"
     assert not learnt.is_better or (learnt.difference.low or 0) > 0
     again = learn(fit, held, retriever, samples=200, seed=1, notes={"questions_of": "sentences"})
@@ -60,7 +60,7 @@ def test_the_command_keeps_a_model_only_if_it_is_better(tmp_path: Path, capsys: 
     from test_retrieval_command import call
 
     run, out = make_run(tmp_path), tmp_path / "model.json"
-    assert call("learn", make_beir(tmp_path), "--run", run, "--out", out) == 0
+    assert call("learn", make_beir(tmp_path, queries=96), "--run", run, "--out", out) == 0
     told = capsys.readouterr().out
     assert out.exists() == ("rerank_model" in told) != ("Not kept" in told)
     if out.exists():

@@ -60,6 +60,7 @@ def add(commands: Any, parents: Parents) -> None:
     )
     embedder = add_command(kinds, "train-embedder", _train_embedder, about, parents.common, parents.place)
     _add_training(embedder, "DIR/retrieval/embedder", 5e-5)
+    embedder.add_argument("--epochs", type=_count, default=1, metavar="N", help="passes over them (default 1)")
 
 
 def _add_training(parser: argparse.ArgumentParser, default: str, rate: float) -> None:
@@ -274,6 +275,7 @@ def _train_embedder(options: argparse.Namespace) -> int:
             work,
             bench.run.path / "work" / "retrieval",
             questions=options.questions,
+            epochs=options.epochs,
             rate=options.learning_rate,
             samples=recipe.evaluate.bootstrap_samples,
             seed=recipe.seed,

@@ -107,7 +107,7 @@ def prove(
 def elsewhere(current: MiniLmEmbedder, trained: MiniLmEmbedder, *, samples: int, seed: int) -> Difference:
     """Return what an embedder gains on passages of everyday work, which no training of a user has seen.
 
-    300 passages and their questions, hand-written for the project; docs/retrieval.md says where they come from.
+    200 passages and their questions, hand-written for the project; docs/retrieval.md says where they come from.
     """
     kept = json.loads(resources.files(__package__).joinpath(_EVERYDAY).read_text("utf-8"))
     passages: list[str] = kept["passages"]

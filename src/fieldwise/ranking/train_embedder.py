@@ -1,6 +1,6 @@
 """The embedding model trained on judged questions, so that questions lie near the passages that answer them.
 
-One epoch of multiple negatives ranking: of the passages of a batch each question must find its own (van den Oord et al.,
+Multiple negatives ranking: of the passages of a batch each question must find its own (van den Oord et al.,
 arXiv 1807.03748, over cosines times 20, as sentence-transformers' MultipleNegativesRankingLoss). Another passage of the
 batch that answers the question too, or repeats one that does, counts neither way.
 """
@@ -55,6 +55,7 @@ def train_embedder(
     cache: Path,
     *,
     questions: int,
+    epochs: int,
     rate: float,
     samples: int,
     seed: int,
@@ -67,7 +68,7 @@ def train_embedder(
     if current is None:
         raise DatasetError("there is no embedding model to train", where="retrieve.embedding", found="none")
     asked = pairs_of(teach, retriever, questions, seed)
-    trained = train_on(asked, current.folder, work, rate=rate, seed=seed)
+    trained = train_on(asked, current.folder, work, epochs=epochs, rate=rate, seed=seed)
     model = MiniLmEmbedder(folder=work)
     vectors = embed_blocks([passage_text(c) for c in retriever.chunks], model, cache)
     after = HybridRetriever(retriever.chunks, retriever.lexical, model, vectors, retriever.settings, retriever.reranker)
@@ -100,7 +101,7 @@ def pairs_of(teach: JudgedSet, retriever: HybridRetriever, most: int, seed: int)
     return asked[:most]
 
 
-def train_on(asked: Sequence[Asked], start: Path, work: Path, *, rate: float, seed: int) -> Training:
+def train_on(asked: Sequence[Asked], start: Path, work: Path, *, rate: float, seed: int, epochs: int = 1) -> Training:
     """Train the model in `start` on the pairs and write it into `work`, readable by sentence-transformers too."""
     torch = require("torch", extra="train", to="train an embedding model")
     torch.manual_seed(seed)
@@ -120,9 +121,7 @@ def train_on(asked: Sequence[Asked], start: Path, work: Path, *, rate: float, se
         cosines = cosines.masked_fill(torch.tensor(ignored(batch), device=device), float("-inf"))
         return torch.nn.functional.cross_entropy(cosines, torch.arange(len(batch), device=device))
 
-    batches = [asked[n : n + _BATCH] for n in range(0, len(asked), _BATCH)]
-    if len(batches) > 1 and len(batches[-1]) < 2:
-        batches.pop()  # one pair alone has nothing to be told from
+    batches = batched(asked, epochs, seed)
     trained = fit(model, batches, loss_of, rate=rate, label="training the embedding model")
     model.to("cpu").save_pretrained(work)
     for name in _KEPT_FILES:
@@ -142,6 +141,17 @@ def train_on(asked: Sequence[Asked], start: Path, work: Path, *, rate: float, se
         losses=trained.losses,
         seconds=trained.seconds,
     )
+
+
+def batched(asked: Sequence[Asked], epochs: int, seed: int) -> list[list[Asked]]:
+    """Return the batches of all epochs, shuffled anew in each; a last pair alone has nothing to be told from."""
+    rng = random.Random(f"{seed}/epochs")
+    made: list[list[Asked]] = []
+    order = list(asked)
+    for _ in range(epochs):
+        made += [order[n : n + _BATCH] for n in range(0, len(order), _BATCH) if n == 0 or len(order) - n > 1]
+        rng.shuffle(order)
+    return made
 
 
 def ignored(batch: Sequence[Asked]) -> list[list[bool]]:
