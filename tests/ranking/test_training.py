@@ -158,11 +158,17 @@ def test_the_command_trains_an_embedder_that_finds_what_words_do_not(
     monkeypatch.setattr(proof_module, "WORST_ELSEWHERE", -0.2)  # weights of chance find everyday passages by chance
     run, out = make_run(tmp_path), tmp_path / "embedder"
     own = ("retrieve.embedding=all-MiniLM-L6-v2", f"retrieve.embedding_model={encoder}", "retrieve.dense_weight=0.9")
-    assert call("train-embedder", topics, *own, "--run", run, "--out", out, "--learning-rate", 0.005, "--epochs", 12) == 0
+    assert (
+        call("train-embedder", topics, *own, "--run", run, "--out", out, "--learning-rate", 0.005, "--epochs", 12) == 0
+    )
     told = capsys.readouterr().out
     assert f"embedding_model: {out}" in told, told
     card = json.loads((out / "fieldwise.json").read_text())
-    assert card["is_better"] and card["elsewhere"]["n"] == 400 and card["training"]["losses"][-1] < card["training"]["losses"][0]
+    assert (
+        card["is_better"]
+        and card["elsewhere"]["n"] == 400
+        and card["training"]["losses"][-1] < card["training"]["losses"][0]
+    )
     assert MiniLmEmbedder(folder=out).fingerprint != MiniLmEmbedder(folder=encoder).fingerprint
     assert call("train-embedder", topics, "--run", run, "--out", out) == 2  # the recipe has no embeddings
     assert "no embedding model to train" in capsys.readouterr().err

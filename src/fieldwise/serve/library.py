@@ -10,6 +10,7 @@ from fieldwise.errors import DatasetError
 from fieldwise.hashing import sha256_file
 from fieldwise.records import Chunk, Document, RetrievedPassage
 from fieldwise.retrieve.embed import MiniLmEmbedder
+from fieldwise.retrieve.features import FeatureReranker, LinearModel
 from fieldwise.retrieve.index import open_index
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
@@ -55,6 +56,27 @@ class Library:
         with self._lock:
             vectors = embedder.encode([query, *texts])
         return [float(score) for score in vectors[1:] @ vectors[0]]
+
+    def rerank_method(self, method: str | None) -> str:
+        """Return the name of what orders texts: that of the run, or mixed, where no method is asked for."""
+        return method or (self._index.reranker.name if self._index.reranker is not None else "mixed")
+
+    def rerank_scores(self, query: str, texts: list[str], method: str | None) -> list[float] | None:
+        """Return what a reranker says of each text; None where method and run ask for none."""
+        if method == "mixed":
+            return None
+        reranker = self._index.reranker
+        if method == "features" and not isinstance(reranker, FeatureReranker):
+            reranker = self._features
+        if reranker is None:
+            return None
+        with self._lock:
+            return reranker.predict([(query, text) for text in texts])
+
+    @cached_property
+    def _features(self) -> FeatureReranker:
+        """The features model that is shipped, where the run has none of its own."""
+        return FeatureReranker(LinearModel.shipped(), self._index.embedder, self._index.settings.stemmer)
 
     def stems(self, text: str) -> list[str]:
         """Return the words of a text as the lexical index counts them."""
