@@ -221,3 +221,26 @@ def test_settings_without_a_reranker_keep_their_key_and_a_model_counts_by_its_co
 def test_a_cross_encoder_needs_its_place() -> None:
     with pytest.raises(ValidationError, match="needs rerank_model"):
         RetrieveSettings(rerank="cross-encoder")
+
+
+def test_the_score_of_a_cross_encoder_is_one_more_feature() -> None:
+    model = LinearModel(features=("body_overlap", "cross_encoder"), weights=(0.0, 1.0))
+    reranker = FeatureReranker(model, None, cross_encoder=Longest())
+    assert reranker.get_top_documents("grey tag", TEXTS) == sorted(TEXTS, key=len, reverse=True)
+    with pytest.raises(ModelError, match=r"learnt with a cross-encoder.*rerank_cross_encoder"):
+        FeatureReranker(model, None)
+    with pytest.raises(ValidationError, match="needs rerank features"):
+        RetrieveSettings(rerank_cross_encoder="folder")
+
+
+def test_another_embedding_model_counts_by_its_content_and_only_where_it_is_named(tmp_path: Path) -> None:
+    assert RetrieveSettings().embedded() == {"embedding": "all-MiniLM-L6-v2"}
+    assert "embedding_model" not in RetrieveSettings().keyed()
+    (tmp_path / "model.safetensors").write_text("1")
+    settings = RetrieveSettings(embedding_model=str(tmp_path))
+    before = settings.embedded()
+    assert str(tmp_path) not in json.dumps(before) and settings.keyed()["embedding_model"] == before["embedding_model"]
+    (tmp_path / "model.safetensors").write_text("2")
+    assert settings.embedded() != before
+    with pytest.raises(ValidationError, match="embedding is none"):
+        RetrieveSettings(embedding="none", embedding_model=str(tmp_path))

@@ -45,6 +45,8 @@ def add(commands: Any, parents: Parents) -> None:
         "--out", type=Path, metavar="FILE", help="file of the model (default DIR/5_reports/reranker.json)"
     )
     _add_synthetic(learn)
+    about = "learn from the votes of the run too: passages that only the preferred answer quotes"
+    learn.add_argument("--votes", action="store_true", help=about)
 
     about = (
         "train a cross-encoder, from random to hard negatives; it is kept only if it finds better on other questions"
@@ -219,6 +221,8 @@ def _learn(options: argparse.Namespace) -> int:
 
     recipe, bench, asked = _opened(options)
     fit, held, retriever = _to_train(options, recipe, bench, asked)
+    if options.votes:
+        fit = _with_votes(recipe, bench.run, fit)
     notes = {"questions_of": fit.name, "split": fit.split}
     learnt = learn(fit, held, retriever, samples=recipe.evaluate.bootstrap_samples, seed=recipe.seed, notes=notes)
     place = (options.out or bench.run.path / "5_reports/reranker.json") if learnt.is_better else None
@@ -236,6 +240,25 @@ def _to_train(options: argparse.Namespace, recipe: Any, bench: Any, asked: Any) 
     fit, held = bench.to_tune(asked, recipe.seed)
     retriever = bench.retriever(fit)
     return (*(instead(fit, held, retriever.chunks, recipe.seed) if options.synthetic else (fit, held)), retriever)
+
+
+def _with_votes(recipe: Any, run: Any, fit: Any) -> Any:
+    from fieldwise.compare.comparison import open_comparison
+    from fieldwise.compare.votes import LEDGER, read_votes, standing
+    from fieldwise.evaluate.questions import read_questions
+    from fieldwise.ranking.voted import VotedAnswer, with_votes
+
+    comparison = open_comparison(run)
+    counted = standing(read_votes(run.path / LEDGER).votes, comparison).counted
+    voted = []
+    for vote in counted:
+        if vote.winner is not None:
+            loser = vote.right.system if vote.winner == vote.left.system else vote.left.system
+            won, lost = (comparison.systems[name].entries[vote.question_id] for name in (vote.winner, loser))
+            voted.append(VotedAnswer(vote.question_id, won.question, won.answer, lost.answer))
+    questions = recipe.evaluate.questions
+    measured = [q.question for q in read_questions(Path(questions))] if questions is not None else []
+    return with_votes(fit, voted, measured)
 
 
 def _train_reranker(options: argparse.Namespace) -> int:
