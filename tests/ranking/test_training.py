@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from judged_run import make_run
-from tiny_models import make_encoder, make_topics
+from tiny_encoders import make_encoder, make_topics
 
 from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.ranking import proof as proof_module

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,33 @@ def test_a_run_without_answers_to_vote_on_is_told(tmp_path: Path) -> None:
     write_jsonl(more, [row for n in range(4) for row in question_rows(f"m{n}-", "so " * (n + 1))])  # type: ignore[list-item]
     with pytest.raises(DatasetError, match="there are not two systems to compare"):
         call("learn", more, "--run", run, "--votes")
+
+
+def test_the_command_learns_from_what_people_voted_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from test_retrieval_command import call
+
+    from fieldwise.compare.comparison import open_comparison
+    from fieldwise.compare.votes import LEDGER, BallotBox
+    from fieldwise.run import RunFolder
+
+    run, more = make_run(tmp_path), tmp_path / "more.jsonl"
+    write_jsonl(more, [row for n in range(12) for row in question_rows(f"m{n}-", "so " * (n + 1))])  # type: ignore[list-item]
+    right, wrong = chunks()[0].id, chunks()[-1].id
+    for system, chunk in (("left", right), ("right", wrong)):
+        said = answer(chunk).model_copy(update={"text": f"{system} [1]", "answer": system})
+        row = {
+            "id": "v1",
+            "question": "Until when may visitors stay, and where do staff park on level 3?",
+            "answer": said.model_dump(mode="json"),
+        }
+        write_jsonl(run / f"5_reports/predictions/{system}.jsonl", [row])
+    comparison = open_comparison(RunFolder(run))
+    box = BallotBox(run / LEDGER, comparison)
+    showing, _ = box.next("v1")
+    assert showing is not None
+    assert box.vote("v1", showing.token, "left" if showing.left == "left" else "right", 9.0, "terminal") is not None
+    learnt_from = []
+    for extra in ((), ("--votes",)):
+        assert call("learn", more, "--run", run, "--json", "--out", tmp_path / "model.json", *extra) == 0
+        learnt_from.append(json.loads(capsys.readouterr().out)["learnt_from"])
+    assert learnt_from[1] == learnt_from[0] + 1
