@@ -25,21 +25,27 @@ WIDE = {"hidden_size": 512, "intermediate_size": 1280, "num_hidden_layers": 6, "
 SMOL = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
         "num_key_value_heads": 3, "vocab_size": 49152}  # fmt: skip
 CASES: dict[str, dict[str, Any]] = {
-    "nano-10m sft 1 x 1024": {"shape": None, "method": "sft", "micro": 1, "length": 1024},
-    "nano-10m sft 4 x 1024": {"shape": None, "method": "sft", "micro": 4, "length": 1024},
+    "nano-10m sft 1 x 1024": {"shape": None, "training": "sft", "micro": 1, "length": 1024},
+    "nano-10m sft 4 x 1024": {"shape": None, "training": "sft", "micro": 4, "length": 1024},
     "nano-10m sft 4 x 1024 float32": {
         "shape": None,
-        "method": "sft",
+        "training": "sft",
         "micro": 4,
         "length": 1024,
         "precision": "float32",
     },
-    "nano-10m sft 4 x 1024 checkpointing": {"shape": None, "method": "sft", "micro": 4, "length": 1024, "again": True},
-    "nano-10m dpo 4 pairs": {"shape": None, "method": "dpo", "micro": 4, "length": 768},
-    "21m, 32000 words, sft 2 x 1024": {"shape": WIDE, "method": "sft", "micro": 2, "length": 1024},
-    "21m, 32000 words, dpo 8 pairs": {"shape": WIDE, "method": "dpo", "micro": 8, "length": 768},
-    "135m sft 1 x 1024": {"shape": SMOL, "method": "sft", "micro": 1, "length": 1024},
-    "135m sft 1 x 1024 checkpointing": {"shape": SMOL, "method": "sft", "micro": 1, "length": 1024, "again": True},
+    "nano-10m sft 4 x 1024 checkpointing": {
+        "shape": None,
+        "training": "sft",
+        "micro": 4,
+        "length": 1024,
+        "again": True,
+    },
+    "nano-10m dpo 4 pairs": {"shape": None, "training": "preference", "micro": 4, "length": 768},
+    "21m, 32000 words, sft 2 x 1024": {"shape": WIDE, "training": "sft", "micro": 2, "length": 1024},
+    "21m, 32000 words, dpo 8 pairs": {"shape": WIDE, "training": "preference", "micro": 8, "length": 768},
+    "135m sft 1 x 1024": {"shape": SMOL, "training": "sft", "micro": 1, "length": 1024},
+    "135m sft 1 x 1024 checkpointing": {"shape": SMOL, "training": "sft", "micro": 1, "length": 1024, "again": True},
 }
 
 
@@ -68,14 +74,14 @@ def train(base: Path, case: dict[str, Any]) -> dict[str, float]:
     from fieldwise.train import trl_trainer
     from fieldwise.train.hardware import PRESETS, device_for, this_machine
     from fieldwise.train.plan import fit
-    from fieldwise.train.settings import DpoSettings, SftSettings, TrainSettings
+    from fieldwise.train.settings import PreferenceSettings, SftSettings, TrainSettings
     from fieldwise.train.shape import read_shape
 
     own = {"max_steps": 2, "batch_size": case["micro"], "micro_batch_size": case["micro"], "max_length": case["length"]}
-    settings = TrainSettings(sft=SftSettings(**own), dpo=DpoSettings(**own), precision=case.get("precision", "auto"),
+    settings = TrainSettings(sft=SftSettings(**own), preference=PreferenceSettings(**own), precision=case.get("precision", "auto"),
                              activation_checkpointing=case.get("again", False))  # fmt: skip
     device = device_for(PRESETS["cpu"], settings.precision, 0, this_machine())
-    method = case["method"]
+    method = case["training"]
     fitter = partial(fit, method, settings, PRESETS["cpu"], device, this_machine(), read_shape(base))
     rows = examples(max(48, 28 * case["micro"]))
     with tempfile.TemporaryDirectory() as name:
@@ -96,7 +102,7 @@ def train(base: Path, case: dict[str, Any]) -> dict[str, float]:
                                     judge="rules", reason="declines")
                 for e in rows
             ]  # fmt: skip
-            outcome = trl_trainer.train_dpo(base, pairs, settings.dpo, device, **places)
+            outcome = trl_trainer.train_preference(base, pairs, settings.preference, device, **places)
     peak = next(
         int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
     )

@@ -14,6 +14,8 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import pytest
 
+from fieldwise.progress import set_quiet
+
 _LOOPBACK_ROOMS = (
     "tests/serve/",
     "tests/ui/",
@@ -47,6 +49,12 @@ def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     yield
+
+
+@pytest.fixture(autouse=True)
+def progress_shown() -> None:
+    """Switch progress on: a command of an earlier test may have been called with `--quiet` in this process."""
+    set_quiet(False)
 
 
 @pytest.fixture(scope="module")

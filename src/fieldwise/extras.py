@@ -12,7 +12,7 @@ from fieldwise.errors import MissingExtra
 EXTRAS: dict[str, str] = {
     "documents": "read PDF, Office and HTML files; chunk, find duplicates, detect the language",
     "rag": "search the documents: lexical index, embeddings, citations",
-    "train": "fine-tune: SFT and DPO with LoRA",
+    "train": "fine-tune: SFT and preferences with LoRA",
     "gpu": "train over 4-bit and 8-bit weights, 8-bit optimizers",
     "eval": "overlap metrics and statistics, JSON schemas of suites",
     "gguf": "convert, quantise and run GGUF files",

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from fieldwise.adapters.registry import MERGES, MergedAdapter
 from fieldwise.errors import DatasetError
 from fieldwise.files import read_json, read_ledger
-from fieldwise.records import Adapter, Chunk, Document, Example, ModelBuild, PreferencePair
+from fieldwise.records import Adapter, Chunk, Document, Example, ModelBuild, PreferencePair, RatedReply
 from fieldwise.run import RunFolder
 from fieldwise.tables import read_records
 
@@ -84,6 +84,10 @@ class Lineage:
             places = tuple(d for d in pair.document_ids if ":" in d)  # of rows, and of votes beside their documents
             parents = (*pair.chunk_ids, *self._rows(places))
             self._add("preference", pair.id, f"{pair.reason}: {pair.chosen[:40]}", parents)
+        path = run.path / "3_examples/ratings.parquet"
+        for rating in read_records(path, RatedReply) if path.exists() else ():
+            thumb = "wanted" if rating.is_wanted else "unwanted"
+            self._add("preference", rating.id, f"{thumb}: {rating.reply[:40]}", self._rows(rating.document_ids))
 
     def _review(self, row: dict[str, JsonValue]) -> str:
         """The line of a review sheet that shaped an example, with what it changed."""
@@ -105,12 +109,12 @@ class Lineage:
         return places
 
     def _models(self, run: RunFolder) -> None:
-        for method in ("sft", "dpo"):
-            path = run.path / f"4_adapters/{method}/adapter.json"
+        for training in ("sft", "preference"):
+            path = run.path / f"4_adapters/{training}/adapter.json"
             if path.exists():
                 adapter = Adapter.model_validate(read_json(path))
                 parents = (*adapter.example_ids, *((adapter.parent,) if adapter.parent else ()))
-                self._add("adapter", adapter.id, f"{method}, {len(adapter.example_ids)} examples", parents)
+                self._add("adapter", adapter.id, f"{adapter.method}, {len(adapter.example_ids)} examples", parents)
         for path in sorted((run.path / MERGES).glob("*/adapter.json")):
             self._merge(MergedAdapter.model_validate(read_json(path)))
         for path in sorted((run.path / "6_builds").glob("*.build.json")):

@@ -37,6 +37,7 @@ _MAX_RECIPE_BYTES = 1_000_000
 _MAX_VALUES = 10_000  # a few anchors that name each other can stand for billions of values
 _COMMAND_LINE = "command line"
 _RETRIEVE_PLACES = ("embedding_model", "rerank_model", "rerank_cross_encoder")
+_RENAMED = {"train.dpo": "train.preference, with method: dpo"}
 
 
 class BaseSettings(Settings):
@@ -349,6 +350,8 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _suggest(key: str, model: type[BaseModel], prefix: str) -> str:
+    if f"{prefix}{key}" in _RENAMED:
+        return f"Call it {_RENAMED[f'{prefix}{key}']}."
     near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.6)
     if near:
         return f"Did you mean {prefix}{near[0]}?"

@@ -305,6 +305,41 @@ class PreferencePair(Record):
         )
 
 
+class RatedReply(Record):
+    """One reply to a prompt with a thumb up or down: no other reply stands beside it."""
+
+    id: str
+    prompt: Conversation
+    reply: str
+    is_wanted: bool
+    judge: str = Field(description="data, or human")
+    document_ids: tuple[str, ...] = ()
+    split: Literal["train", "validation", "test"] = "train"
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        prompt: Conversation,
+        reply: str,
+        is_wanted: bool,
+        judge: str,
+        document_ids: tuple[str, ...] = (),
+        split: Literal["train", "validation", "test"] = "train",
+    ) -> Self:
+        """Build a rating with its id: the hash of prompt, reply and label."""
+        identifier = content_id("rat", [m.model_dump(mode="json") for m in prompt], reply, is_wanted)
+        return cls(
+            id=identifier,
+            prompt=prompt,
+            reply=reply,
+            is_wanted=is_wanted,
+            judge=judge,
+            document_ids=document_ids,
+            split=split,
+        )
+
+
 class Question(Record):
     """A question with its known answer, for measuring; None means the documents do not say."""
 
@@ -392,11 +427,14 @@ class BaseWeights(Record):
     licence: str | None = None
 
 
+TrainingMethod = Literal["sft", "dpo", "orpo", "kto", "simpo", "cpo"]
+
+
 class Adapter(Record):
     """LoRA weights and how they were made."""
 
     id: str
-    method: Literal["sft", "dpo"]
+    method: TrainingMethod = Field(description="how it was trained; its folder is named after the step")
     base_sha256: str
     parent: str | None = Field(None, description="the adapter that was merged into the base first")
     recipe_hash: str

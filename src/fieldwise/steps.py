@@ -109,12 +109,12 @@ def _built_outside(recipe: Recipe) -> dict[str, JsonValue]:
 
 
 def _served_outside(recipe: Recipe) -> dict[str, JsonValue]:
-    if "rag_sft_dpo" not in recipe.evaluate.systems:
+    if "rag_tuned" not in recipe.evaluate.systems:
         raise FieldwiseError(
-            "the served file is compared with rag_sft_dpo, which is not measured",
+            "the served file is compared with rag_tuned, which is not measured",
             where="evaluate.systems",
             found=", ".join(recipe.evaluate.systems) or "none",
-            fix="Add rag_sft_dpo, or stop before the release with --end 4.",
+            fix="Add rag_tuned, or stop before the release with --end 4.",
         )
     return _questions_hash(recipe)
 
@@ -194,6 +194,18 @@ def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.train import stage
 
     return stage.run(recipe.train, _base(recipe), step)
+
+
+def _require_trainable(recipe: Recipe) -> None:
+    from fieldwise.train.forecast import require_trainable
+
+    require_trainable(recipe.train, Path(_base(recipe).path))
+
+
+def _estimate_training(recipe: Recipe, run: RunFolder) -> str | None:
+    from fieldwise.train.forecast import told_before
+
+    return told_before(recipe.train, Path(_base(recipe).path), run.path)
 
 
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -290,13 +302,15 @@ STEPS: tuple[Step, ...] = (
     Step(
         "4b",
         "train",
-        "fine-tune: SFT, then DPO",
+        "fine-tune: SFT, then preferences",
         ("3_generate",),
         ("train", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
         lambda r: {"train": r.train.keyed()},
         _train,
         _weights_hash,
+        require=_require_trainable,
+        estimate=_estimate_training,
     ),
     Step(
         "4c",

@@ -82,16 +82,16 @@ class Home:
             self.publish("3", made, {"version": content_id("dat", list(words))})
         self.words = words
 
-    def train(self, folder: Path, *, rank: int = 4, seed: int = 1, dpo: bool = True) -> tuple[str, str | None]:
-        """Publish a training of random adapters; returns the ids of SFT and DPO."""
+    def train(self, folder: Path, *, rank: int = 4, seed: int = 1, preference: bool = True) -> tuple[str, str | None]:
+        """Publish a training of random adapters; returns the ids of SFT and preference."""
         made: dict[str, Any] = {}
         sft = self._adapter(
             made, folder / "sft", "sft", self.base, None, rank, seed, [example(w).id for w in self.words]
         )
         other = None
-        if dpo:
+        if preference:
             merged = folder / "sft/merged"
-            other = self._adapter(made, folder / "dpo", "dpo", merged, sft, rank, seed + 50, ["prf_1"])
+            other = self._adapter(made, folder / "preference", "preference", merged, sft, rank, seed + 50, ["prf_1"])
         with self.run.locked("test"):
             self.publish("4b", made, {"sft": {"eval_loss": 1.5}}, rank=rank, seed=seed)
         return sft, other
@@ -129,7 +129,7 @@ class Home:
         inside = sorted(p for p in base.iterdir() if p.is_file())
         record = {
             "id": identifier,
-            "method": name,
+            "method": "dpo" if name == "preference" else name,
             "base_sha256": resolve(str(base)).sha256 if parent is None else sha256_of_files(inside, base),
             "parent": parent,
             "recipe_hash": "0" * 64,
@@ -153,7 +153,7 @@ class Home:
             for q, a in zip(QUESTIONS, given, strict=True)
         ]
         figure = {"value": right / len(QUESTIONS), "low": 0.1, "high": 0.9, "n": len(QUESTIONS)}
-        systems = [{"system": s, "figures": {"overall_f1": figure}} for s in ("sft", "sft_dpo", "rag_sft_dpo")]
+        systems = [{"system": s, "figures": {"overall_f1": figure}} for s in ("sft", "preference", "rag_tuned")]
         report = {"questions": len(QUESTIONS), "systems": systems, "verdict": verdict, "seed": 1}
         with self.run.locked("test"):
             self.publish("4a", {"5_reports/predictions/base.jsonl": rows})

@@ -42,34 +42,34 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 def test_it_says_of_each_adapter_what_it_stands_on_and_what_was_measured(
     home: Home, base: Path, tmp_path: Path
 ) -> None:
-    sft, dpo = home.train(tmp_path / "made")
+    sft, preferred = home.train(tmp_path / "made")
     assert [e.status for e in open_registry([home.run.path]).entries] == [("not chosen yet",)] * 2
-    home.measure("dpo", right=12, verdict="FAIL")
+    home.measure("preference", right=12, verdict="FAIL")
     entries = {e.name: e for e in open_registry([home.run.path]).entries}
-    assert {n: e.id for n, e in entries.items()} == {"sft": sft, "dpo": dpo}
-    tuned, preferred = entries["sft"], entries["dpo"]
+    assert {n: e.id for n, e in entries.items()} == {"sft": sft, "preference": preferred}
+    tuned, preferred = entries["sft"], entries["preference"]
     assert tuned.status == ("not selected",) and preferred.status == ("selected", "gates FAIL")
     assert tuned.base == str(base) and preferred.parents == (sft,) and preferred.root_sha256 == tuned.base_sha256
     assert tuned.lora is not None and tuned.lora.rank == 4 and "q_proj" in tuned.lora.targets
     assert tuned.data is not None and tuned.data.startswith("dat_") and tuned.examples == 2
-    assert set(tuned.metrics) == {"sft"} and set(preferred.metrics) == {"sft_dpo", "rag_sft_dpo"}
-    assert preferred.metrics["rag_sft_dpo"]["overall_f1"].value == 0.5
+    assert set(tuned.metrics) == {"sft"} and set(preferred.metrics) == {"preference", "rag_tuned"}
+    assert preferred.metrics["rag_tuned"]["overall_f1"].value == 0.5
     assert tuned.training == {"loss": 1.25} and tuned.verdict is None and preferred.verdict == "FAIL"
 
 
 def test_a_later_training_supersedes_and_keeps_what_was_measured_of_the_earlier(home: Home, tmp_path: Path) -> None:
-    first, _ = home.train(tmp_path / "one", dpo=False)
+    first, _ = home.train(tmp_path / "one", preference=False)
     home.measure("sft", right=6)
-    second, _ = home.train(tmp_path / "two", seed=2, dpo=False)
+    second, _ = home.train(tmp_path / "two", seed=2, preference=False)
     entries = {e.id: e for e in open_registry([home.run.path]).entries}
     assert entries[first].status == ("superseded", "gates PASS") and not entries[first].is_standing
-    assert entries[first].metrics["rag_sft_dpo"]["overall_f1"].value == 0.25
+    assert entries[first].metrics["rag_tuned"]["overall_f1"].value == 0.25
     # the choice and the report that still stand were made from the other weights
     assert entries[second].status == ("not chosen yet",) and entries[second].metrics == {}
 
 
 def test_a_release_is_seen(home: Home, tmp_path: Path) -> None:
-    sft, _ = home.train(tmp_path / "made", dpo=False)
+    sft, _ = home.train(tmp_path / "made", preference=False)
     home.measure("sft", right=6)
     write_json(home.run.path / "6_builds/release.json", {"builds": [{"adapter_id": sft}]})
     registry = open_registry([home.run.path])
@@ -95,7 +95,7 @@ def test_it_finds_runs_below_a_folder_and_adapters_by_id_or_place(home: Home, ot
 def test_what_it_was_taught_is_found_by_ids(home: Home, tmp_path: Path) -> None:
     home.train(tmp_path / "made")
     registry = open_registry([home.run.path])
-    seen = taught(registry, registry.find("dpo"))
+    seen = taught(registry, registry.find("preference"))
     assert seen.examples == 3 and seen.found == 2  # the pair's id is made up
     assert seen.kinds == {"fact": 2} and seen.documents == ("linen.md", "rota.md")
     assert "What is linen?" in seen.sample
@@ -110,24 +110,24 @@ def order(*wanted: tuple[str, float | None], **more: object) -> Order:
 
 
 def test_a_chain_merged_in_full_is_the_tuned_weights(home: Home, tmp_path: Path) -> None:
-    _, dpo = home.train(tmp_path / "made")
+    _, preferred = home.train(tmp_path / "made")
     registry = open_registry([home.run.path])
-    made, was_there = make(registry, order((str(dpo), 1.0), chain=True, full=True), home.run)
+    made, was_there = make(registry, order((str(preferred), 1.0), chain=True, full=True), home.run)
     assert not was_there and made.error < 1e-6 and made.rank == 8 and made.parts[0].chain != ()
     ours = weights_of(home.run.path / str(made.weights))
-    tuned = weights_of(home.run.path / "4_adapters/dpo/merged")
+    tuned = weights_of(home.run.path / "4_adapters/preference/merged")
     assert set(ours) == set(tuned)
     assert max(float((ours[n] - tuned[n]).abs().max()) for n in ours) < 1e-5
     ids = torch.arange(40, 80).unsqueeze(0)
     loaded = AutoModelForCausalLM.from_pretrained(home.run.path / str(made.weights))
-    wanted = AutoModelForCausalLM.from_pretrained(home.run.path / "4_adapters/dpo/merged")
+    wanted = AutoModelForCausalLM.from_pretrained(home.run.path / "4_adapters/preference/merged")
     with torch.no_grad():
         assert torch.allclose(loaded(ids).logits, wanted(ids).logits, atol=1e-3)
 
 
 def test_a_merge_is_a_step_of_its_run_that_registry_and_trace_see(home: Home, other: Home, tmp_path: Path) -> None:
-    one, _ = home.train(tmp_path / "one", dpo=False)
-    two, _ = other.train(tmp_path / "two", seed=3, rank=2, dpo=False)
+    one, _ = home.train(tmp_path / "one", preference=False)
+    two, _ = other.train(tmp_path / "two", seed=3, rank=2, preference=False)
     registry = open_registry([tmp_path / "runs"])
     wanted = order((one, 0.5), (two, -0.25))
     made, _ = make(registry, wanted, home.run)
@@ -147,8 +147,8 @@ def test_a_merge_is_a_step_of_its_run_that_registry_and_trace_see(home: Home, ot
 
 
 def test_the_same_merge_has_the_same_bytes_in_any_order_of_its_parts(home: Home, other: Home, tmp_path: Path) -> None:
-    one, _ = home.train(tmp_path / "one", dpo=False)
-    two, _ = other.train(tmp_path / "two", seed=3, dpo=False)
+    one, _ = home.train(tmp_path / "one", preference=False)
+    two, _ = other.train(tmp_path / "two", seed=3, preference=False)
     registry = open_registry([tmp_path / "runs"])
     plan = Plan("dare", rank=3, density=0.5, seed=7)
     make(registry, order((one, 0.5), (two, 0.5), plan=plan, name="x"), home.run)
@@ -161,8 +161,8 @@ def test_the_same_merge_has_the_same_bytes_in_any_order_of_its_parts(home: Home,
 
 
 def test_every_method_is_compared_with_the_exact_sum(home: Home, other: Home, tmp_path: Path) -> None:
-    one, _ = home.train(tmp_path / "one", dpo=False)
-    two, _ = other.train(tmp_path / "two", seed=3, dpo=False)
+    one, _ = home.train(tmp_path / "one", preference=False)
+    two, _ = other.train(tmp_path / "two", seed=3, preference=False)
     registry = open_registry([tmp_path / "runs"])
     found = compare_methods(gather(registry, order((one, None), (two, None))), Plan())
     assert float(found["cat"]) < 1e-6 < float(found["svd"]) < float(found["ties"])
@@ -172,23 +172,23 @@ def test_every_method_is_compared_with_the_exact_sum(home: Home, other: Home, tm
 def test_adapters_of_different_bases_are_refused_with_the_way_out(
     home: Home, other: Home, base: Path, tmp_path: Path
 ) -> None:
-    sft, dpo = home.train(tmp_path / "one")
+    sft, preferred = home.train(tmp_path / "one")
     registry = open_registry([home.run.path])
     with pytest.raises(FieldwiseError, match=r"different bases.*--chain"):
-        gather(registry, order((sft, None), (str(dpo), None)))
-    assert gather(registry, order((sft, None), (str(dpo), None), chain=True)).base == str(base)
+        gather(registry, order((sft, None), (str(preferred), None)))
+    assert gather(registry, order((sft, None), (str(preferred), None), chain=True)).base == str(base)
     shutil.copytree(base, tmp_path / "base")
     edit_json(tmp_path / "base/config.json", max_position_embeddings=512)
     strange = make_home(tmp_path / "runs/third", tmp_path / "base")
-    third, _ = strange.train(tmp_path / "three", seed=3, dpo=False)
+    third, _ = strange.train(tmp_path / "three", seed=3, preference=False)
     with pytest.raises(FieldwiseError, match=r"different bases.*Train them on one base"):
         gather(open_registry([tmp_path / "runs"]), order((sft, None), (third, None)))
     with pytest.raises(FieldwiseError, match="some adapters have a weight"):
-        gather(registry, order((sft, 1.0), (str(dpo), None), chain=True))
+        gather(registry, order((sft, 1.0), (str(preferred), None), chain=True))
 
 
 def test_full_weights_need_the_base_itself_in_16_or_32_bits(home: Home, base: Path, tmp_path: Path) -> None:
-    sft, _ = home.train(tmp_path / "made", dpo=False)
+    sft, _ = home.train(tmp_path / "made", preference=False)
     registry = open_registry([home.run.path])
     shutil.copytree(base, tmp_path / "other")
     edit_json(tmp_path / "other/config.json", max_position_embeddings=512)
@@ -212,7 +212,7 @@ def test_full_weights_need_the_base_itself_in_16_or_32_bits(home: Home, base: Pa
 
 
 def test_rounding_to_16_bits_is_told(home: Home, tmp_path: Path) -> None:
-    sft, _ = home.train(tmp_path / "made", dpo=False)
+    sft, _ = home.train(tmp_path / "made", preference=False)
     registry = open_registry([home.run.path])
     lost = {}
     for dtype in ("float32", "bfloat16", "float16"):
@@ -229,7 +229,7 @@ def test_modules_that_only_one_adapter_updates_count_as_zero_in_the_other(
 ) -> None:
     from peft import PeftModel
 
-    one, _ = home.train(tmp_path / "one", dpo=False)
+    one, _ = home.train(tmp_path / "one", preference=False)
     narrow = make_home(tmp_path / "runs/narrow", base)
     two = narrow.train_on_plain(tmp_path / "two", base, targets=["q_proj"])
     registry = open_registry([tmp_path / "runs"])
@@ -259,7 +259,7 @@ def test_a_difference_tells_settings_data_figures_and_weights(home: Home, other:
     found = difference(registry, first, second)
     assert {c.key: (c.first, c.second) for c in found.settings} == {"rank": (4, 2), "seed": (1, 9)}
     assert (found.data.common, found.data.only_first, found.data.only_second) == (1, 1, 2)
-    change = next(c for c in found.metrics if c.metric == "overall_f1" and c.first_system == "rag_sft_dpo").difference
+    change = next(c for c in found.metrics if c.metric == "overall_f1" and c.first_system == "rag_tuned").difference
     assert change.value is not None and change.value > 0.3 and change.low is not None and change.low > 0
     assert change.p_adjusted is not None and change.p_adjusted < 0.05
     module = found.weights[0]
@@ -271,44 +271,44 @@ def test_a_difference_tells_settings_data_figures_and_weights(home: Home, other:
     assert all(m.cosine == pytest.approx(1) for m in same.weights)
 
 
-def test_the_difference_of_dpo_to_its_sft_is_what_dpo_added(home: Home, tmp_path: Path) -> None:
+def test_the_difference_of_preference_to_its_sft_is_what_it_added(home: Home, tmp_path: Path) -> None:
     home.train(tmp_path / "made")
     registry = open_registry([home.run.path])
-    found = difference(registry, registry.find("sft"), registry.find("dpo"))
+    found = difference(registry, registry.find("sft"), registry.find("preference"))
     assert found.is_chained and found.no_weights is None
     from fieldwise.adapters.factors import read_updates
 
-    added = read_updates(registry.find("dpo").files)
+    added = read_updates(registry.find("preference").files)
     for module in found.weights:
         assert module.difference == pytest.approx(added[module.module].norm(), rel=1e-6)
 
 
 def test_what_is_needed_is_not_removed(home: Home, tmp_path: Path) -> None:
-    sft, dpo = home.train(tmp_path / "one")
-    home.measure("dpo", right=3)
+    sft, preferred = home.train(tmp_path / "one")
+    home.measure("preference", right=3)
     registry = open_registry([home.run.path])
-    make(registry, order((str(dpo), 1.0), chain=True), home.run)
+    make(registry, order((str(preferred), 1.0), chain=True), home.run)
     registry = open_registry([home.run.path])
     before = sha256_of_files([p for p in home.run.path.rglob("*") if p.is_file() and p.name != "lock"], home.run.path)
     with pytest.raises(FieldwiseError, match=r"both \(merge cat.*4b_train made, and 4c_select, 4d_evaluate read it"):
-        remove(registry, registry.find(str(dpo)))
-    with pytest.raises(FieldwiseError, match=f"{dpo}.* was made on it"):
+        remove(registry, registry.find(str(preferred)))
+    with pytest.raises(FieldwiseError, match=f"{preferred}.* was made on it"):
         remove(registry, registry.find(sft))
     after = sha256_of_files([p for p in home.run.path.rglob("*") if p.is_file() and p.name != "lock"], home.run.path)
     assert before == after
 
 
 def test_a_superseded_training_goes_and_what_others_share_stays(home: Home, tmp_path: Path) -> None:
-    sft, dpo = home.train(tmp_path / "one")
+    sft, preferred = home.train(tmp_path / "one")
     home.train(tmp_path / "two", seed=2)
     standing = {p: p.read_bytes() for p in (home.run.path / "4_adapters").rglob("*") if p.is_file()}
     registry = open_registry([home.run.path])
     with pytest.raises(FieldwiseError, match="was made on it"):
         remove(registry, registry.find(sft))
     keys = len(list((home.run.store / "keys").glob("*.json")))
-    assert remove(registry, registry.find(str(dpo))).bytes > 100_000
+    assert remove(registry, registry.find(str(preferred))).bytes > 100_000
     registry = open_registry([home.run.path])
-    assert registry.by_id(str(dpo)) is None and registry.by_id(sft) is not None
+    assert registry.by_id(str(preferred)) is None and registry.by_id(sft) is not None
     remove(registry, registry.find(sft))
     assert len(list((home.run.store / "keys").glob("*.json"))) == keys - 1
     assert standing == {p: p.read_bytes() for p in (home.run.path / "4_adapters").rglob("*") if p.is_file()}
@@ -318,7 +318,7 @@ def test_a_superseded_training_goes_and_what_others_share_stays(home: Home, tmp_
 
 
 def test_a_merge_goes_whole(home: Home, tmp_path: Path) -> None:
-    sft, _ = home.train(tmp_path / "one", dpo=False)
+    sft, _ = home.train(tmp_path / "one", preference=False)
     make(open_registry([home.run.path]), order((sft, 1.0), full=True), home.run)
     registry = open_registry([home.run.path])
     gone = remove(registry, registry.find("both", one_place=True))
@@ -345,16 +345,16 @@ def test_the_command_prints_tables_and_json(home: Home, tmp_path: Path, capsys: 
         assert options.command(options) == 0
         return capsys.readouterr().out
 
-    sft, dpo = home.train(tmp_path / "one")
-    home.measure("dpo", right=12, verdict="FAIL")
+    sft, preferred = home.train(tmp_path / "one")
+    home.measure("preference", right=12, verdict="FAIL")
     place = str(home.run.path)
-    assert f"{dpo}" in (listed := call("list", "--run", place)) and "selected, gates FAIL" in listed
-    assert [e["id"] for e in json.loads(call("list", "--run", place, "--json"))] == [dpo, sft]
-    shown = call("show", "dpo", "--run", place)
+    assert f"{preferred}" in (listed := call("list", "--run", place)) and "selected, gates FAIL" in listed
+    assert [e["id"] for e in json.loads(call("list", "--run", place, "--json"))] == [preferred, sft]
+    shown = call("show", "preference", "--run", place)
     assert f"stands on  {sft}" in shown and "0.50 [0.10, 0.90]" in shown and "linen" in shown
-    assert "Frobenius norms of the updates, with what was merged" in call("diff", "sft", "dpo", "--run", place)
-    assert "svd" in call("merge", "--run", place, "--chain", "--compare", f"{dpo}=1", f"{sft}=-0.5")
-    told = call("merge", "--run", place, "--chain", "--name", "both", f"{dpo}=1", f"{sft}=-0.5")
+    assert "Frobenius norms of the updates, with what was merged" in call("diff", "sft", "preference", "--run", place)
+    assert "svd" in call("merge", "--run", place, "--chain", "--compare", f"{preferred}=1", f"{sft}=-0.5")
+    told = call("merge", "--run", place, "--chain", "--name", "both", f"{preferred}=1", f"{sft}=-0.5")
     assert "cat of 2, rank 12" in told and f"{place}/4_adapters/merges/both/adapter" in told and "up_proj" in told
     assert json.loads(call("show", "both", "--run", place, "--json"))["merge"]["rank"] == 12
     assert "removed" in call("remove", "both", "--run", place)

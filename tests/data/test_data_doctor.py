@@ -158,8 +158,8 @@ def test_rows_longer_than_the_limit_are_counted_with_the_key_to_raise(tmp_path: 
 def test_a_pair_is_as_long_as_its_longer_side(tmp_path: Path, base: Base) -> None:
     pair = {"prompt": "Why?", "chosen": "so", "rejected": "because of this " * 300}
     report = examine(write(tmp_path / "rows.jsonl", [pair]), base, {})
-    assert report.max_length == preset_for("auto", this_machine()).max_length["dpo"]
-    assert "train.dpo.max_length" in found(report, "too_long").what
+    assert report.max_length == preset_for("auto", this_machine()).max_length["preference"]
+    assert "train.preference.max_length" in found(report, "too_long").what
 
 
 def test_rows_without_a_reply_carry_no_loss(tmp_path: Path, base: Base) -> None:

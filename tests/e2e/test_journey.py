@@ -59,7 +59,7 @@ def test_what_could_not_be_read_is_listed_with_its_reason(finished) -> None:
 
 def test_every_figure_has_its_n_its_interval_and_a_paired_difference(finished) -> None:
     report = json.loads((finished.run / "5_reports/report.json").read_text())
-    assert [s["system"] for s in report["systems"]] == ["base", "rag_base", "sft", "sft_dpo", "rag_sft_dpo"]
+    assert [s["system"] for s in report["systems"]] == ["base", "rag_base", "sft", "preference", "rag_tuned"]
     assert (report["questions"], report["unanswerable"]) == (48, 22)
     for system in report["systems"]:
         figure = system["figures"]["token_f1"]
@@ -154,7 +154,7 @@ def test_status_says_done_everywhere(finished, capsys: pytest.CaptureFixture[str
 def test_a_gate_that_says_no_stops_the_release_with_exit_code_3(finished, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(finished.folder, folder, symlinks=True)
-    impossible = "evaluate.gates=[{metric: exact_match, system: rag_sft_dpo, baseline: null, at_least: 0.999}]"
+    impossible = "evaluate.gates=[{metric: exact_match, system: rag_tuned, baseline: null, at_least: 0.999}]"
     arguments = [*journey.command(folder / "recipe.yaml", folder / "run", impossible), "--start", "4d"]
     done = subprocess.run(
         arguments, capture_output=True, text=True, check=False, env=journey.environment(), timeout=300
@@ -180,8 +180,8 @@ def test_a_gate_that_says_no_stops_the_release_with_exit_code_3(finished, tmp_pa
 def test_no_file_of_the_adapters_names_a_folder_of_this_machine(finished) -> None:
     configs = {
         m: json.loads((finished.run / f"4_adapters/{m}/adapter/adapter_config.json").read_text())
-        for m in ("sft", "dpo")
+        for m in ("sft", "preference")
     }
     assert configs["sft"]["base_model_name_or_path"] == "fieldwise-nano"
-    assert configs["dpo"]["base_model_name_or_path"] == "4_adapters/sft/merged"
+    assert configs["preference"]["base_model_name_or_path"] == "4_adapters/sft/merged"
     assert configs["sft"]["target_modules"] == sorted(configs["sft"]["target_modules"])

@@ -41,7 +41,7 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepRun:
     run = RunFolder(tmp_path / "run")
     (run.path / "4_adapters/sft/merged").mkdir(parents=True)
     write_json(run.path / "4_adapters/sft/merged/config.json", {})
-    (run.path / "4_adapters/dpo/merged").mkdir(parents=True)  # left behind, empty, by a run with preferences
+    (run.path / "4_adapters/preference/merged").mkdir(parents=True)  # left behind, empty, by a run with preferences
     write_json(run.path / "4_adapters/selected.json", {"selected": "sft"})
     monkeypatch.setattr(stage, "LlamaCppEngine", Echo)
     for module in (select, stage):
@@ -66,12 +66,12 @@ def test_without_validation_examples_the_first_weights_are_taken_and_no_score_is
     }
 
 
-def test_without_preferences_the_report_does_not_call_sft_a_dpo(step: StepRun) -> None:
-    settings = EvaluateSettings(systems=("base", "sft_dpo"), gates=(), bootstrap_samples=100)
+def test_without_preferences_the_report_does_not_call_sft_a_preference_step(step: StepRun) -> None:
+    settings = EvaluateSettings(systems=("base", "preference"), gates=(), bootstrap_samples=100)
     keep(step.run, "base")
     stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)
     page = (step.staging / "5_reports/report.md").read_text()
-    assert "SFT again (no DPO)" in page and "SFT+DPO" not in page
+    assert "SFT again (no preference step)" in page and "SFT+DPO" not in page
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [([9.0] * 30, "FAIL"), ([0.1] * 30, "PASS"), (None, "INCONCLUSIVE")])
@@ -90,13 +90,13 @@ def test_the_served_file_is_found_by_its_record_and_judged_with_and_without_its_
     for name, adapter in (("finance-base", "ada_1"), ("finance-base-base", None)):
         record = {"path": f"6_builds/{name}-q8_0.gguf", "adapter_id": adapter}
         write_json(step.run.path / f"6_builds/{name}-q8_0.build.json", record)
-    keep(step.run, "rag_sft_dpo", "14 days [1]")
+    keep(step.run, "rag_tuned", "14 days [1]")
     settings = EvaluateSettings(bootstrap_samples=100)
     facts = stage.run_served(settings, RetrieveSettings(), step, serve="q8_0", max_score_loss=0.05)
     served = json.loads((step.staging / "5_reports/served.json").read_text())
     assert (served["file"], facts["verdict"]) == ("finance-base-q8_0.gguf", "PASS")
     assert [g["requirement"] for g in served["gates"]] == [
-        f"served: {metric} not worse than rag_sft_dpo by more than 0.05" for metric in ("token_f1", "overall_f1")
+        f"served: {metric} not worse than rag_tuned by more than 0.05" for metric in ("token_f1", "overall_f1")
     ]
 
 
@@ -113,24 +113,24 @@ def development(path: Path, answerable: int = 20, unanswerable: int = 20) -> Pat
 def test_development_questions_choose_the_weights_and_fit_when_to_decline(
     step: StepRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_json(step.run.path / "4_adapters/dpo/merged/config.json", {})
+    write_json(step.run.path / "4_adapters/preference/merged/config.json", {})
 
     class Knowing(GroundedAnswerer):
-        """Says the same to everything; after DPO it finds declining probable where it is right."""
+        """Says the same to everything; after preferences it finds declining probable where it is right."""
 
         def __init__(self, name: str) -> None:
             self.name = name
 
         def rated_answers(self, conversations: Any, known: Any = ()) -> Any:
             for n, (message,) in enumerate(conversations):
-                says = "14 days" if self.name == "rag_dpo" else "a week"
+                says = "14 days" if self.name == "rag_preference" else "a week"
                 doubtful = message.content.startswith("Unknown")
                 yield Answer(text=says, answer=says, model="m"), -1.0 - n / 100 if doubtful else -6.0 - n / 100
 
     monkeypatch.setattr(select, "make_answerer", lambda name, *_: Knowing(name))
     settings = EvaluateSettings(development=str(development(tmp_path / "d.jsonl")), false_declines=0.1)
     facts = select.run_select(settings, RetrieveSettings(), step)
-    assert (facts["selected"], facts["scores"], facts["items"]) == ("dpo", {"sft": 0.0, "dpo": 0.5}, 40)
+    assert (facts["selected"], facts["scores"], facts["items"]) == ("preference", {"sft": 0.0, "preference": 0.5}, 40)
     written = json.loads((step.staging / "4_adapters/selected.json").read_text())
     rule = DeclineRule.model_validate(written["decline"])
     assert (rule.right_declines, rule.false_declines) == (1.0, 0.1)

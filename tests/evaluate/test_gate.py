@@ -22,7 +22,7 @@ def answer(text: str) -> dict[str, Any]:
     return {"text": text, "answer": text, "model": "m", "is_declined": text == NOT_STATED}
 
 
-def keep(folder: Path, said: list[str], system: str = "rag_sft_dpo", **changes: Any) -> Path:
+def keep(folder: Path, said: list[str], system: str = "rag_tuned", **changes: Any) -> Path:
     """A run folder with predictions; every sixth question has no answer."""
     rows = [
         {
@@ -79,7 +79,7 @@ def test_a_run_made_worse_fails_and_names_the_questions(tmp_path: Path, capsys: 
     assert main([*gate(keep(tmp_path / "new", WORSE), keep(tmp_path / "old", GOOD)), *GATES]) == 3
     text = capsys.readouterr().out
     assert "Gate: FAIL" in text and "30 questions lost, 0 won; most lost: q10, " in text
-    assert "FAIL         rag_sft_dpo: token_f1 not worse than the baseline by more than 0.05: -0.3" in text
+    assert "FAIL         rag_tuned: token_f1 not worse than the baseline by more than 0.05: -0.3" in text
 
 
 def test_too_few_questions_are_inconclusive_and_say_how_many_it_takes(
@@ -93,7 +93,7 @@ def test_too_few_questions_are_inconclusive_and_say_how_many_it_takes(
 
 def test_other_questions_are_refused_with_the_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new, old = keep(tmp_path / "new", GOOD), keep(tmp_path / "old", GOOD)
-    path = old / "5_reports/predictions/rag_sft_dpo.jsonl"
+    path = old / "5_reports/predictions/rag_tuned.jsonl"
     rows = list(read_jsonl(path))
     rows[3]["expected"] = "another answer"
     rows[4]["question"] = "Reworded?"
@@ -105,7 +105,7 @@ def test_other_questions_are_refused_with_the_difference(tmp_path: Path, capsys:
 
 def test_renumbered_questions_in_another_order_are_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new, old = keep(tmp_path / "new", WORSE), keep(tmp_path / "old", GOOD)
-    path = old / "5_reports/predictions/rag_sft_dpo.jsonl"
+    path = old / "5_reports/predictions/rag_tuned.jsonl"
     rows = [{**row, "id": f"other{n}"} for n, row in enumerate(read_jsonl(path))]
     write_jsonl(path, rows[::-1])
     assert main([*gate(new, old), "--json", *GATES]) == 3
@@ -161,10 +161,10 @@ def test_the_served_file_is_compared_where_both_have_one(tmp_path: Path, capsys:
     new, old = (keep(keep(tmp_path / n, GOOD), GOOD, "served") for n in ("new", "old"))
     main([*gate(new, old), "--json", *GATES])
     assert found(capsys)["system"] == "served"
-    main([*gate(new, old), "--json", "--system", "rag_sft_dpo", *GATES])
-    assert found(capsys)["system"] == "rag_sft_dpo"
+    main([*gate(new, old), "--json", "--system", "rag_tuned", *GATES])
+    assert found(capsys)["system"] == "rag_tuned"
     assert main([*gate(new, old), "--system", "base"]) == 2
-    assert "the run has served, rag_sft_dpo; the baseline has served, rag_sft_dpo" in capsys.readouterr().err
+    assert "the run has served, rag_tuned; the baseline has served, rag_tuned" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_predictions_that_cannot_be_read_are_told(
     tmp_path: Path, rows: list[dict[str, Any]], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, old = keep(tmp_path / "new", GOOD), keep(tmp_path / "old", GOOD)
-    write_jsonl(old / "5_reports/predictions/rag_sft_dpo.jsonl", rows)
+    write_jsonl(old / "5_reports/predictions/rag_tuned.jsonl", rows)
     assert main(gate(run, old)) == 2
     assert message in capsys.readouterr().err
 

@@ -140,7 +140,7 @@ def test_a_gate_says_from_which_difference_on_it_would_pass() -> None:
 
 
 def test_differences_of_a_report_are_one_family() -> None:
-    found = report().system("sft_dpo").differences
+    found = report().system("preference").differences
     shown = [d for m, d in found.items() if m in table.SHOWN and d.p is not None]
     assert all(d.p_adjusted >= d.p for d in shown) and len(shown) >= 5
     assert found["exact_match"].changed == 60 and 0 < found["exact_match"].detectable < 0.2
@@ -163,9 +163,15 @@ def report() -> EvalReport:
         for q in questions
     ]
     wrong = [Answer(text="red", answer="red", model="m") for _ in questions]
-    scores = {"base": score_system("base", wrong, questions), "sft_dpo": score_system("sft_dpo", right, questions)}
+    scores = {
+        "base": score_system("base", wrong, questions),
+        "preference": score_system("preference", right, questions),
+    }
     settings = EvaluateSettings(
-        gates=(GateSettings(metric="token_f1", system="sft_dpo"), GateSettings(metric="abstention", system="sft_dpo")),
+        gates=(
+            GateSettings(metric="token_f1", system="preference"),
+            GateSettings(metric="abstention", system="preference"),
+        ),
         bootstrap_samples=200,
     )
     assert cluster_names(questions)[1] == "d1"
@@ -175,7 +181,7 @@ def report() -> EvalReport:
 def test_a_report_counts_compares_and_judges() -> None:
     made = report()
     assert (made.questions, made.unanswerable, made.verdict) == (80, 20, "PASS")
-    tuned = made.system("sft_dpo")
+    tuned = made.system("preference")
     assert tuned.figures["exact_match"].value == 1.0
     assert tuned.figures["exact_match"].n == 60
     assert tuned.differences["abstention"].value == 1.0
@@ -185,7 +191,7 @@ def test_a_report_counts_compares_and_judges() -> None:
 def test_the_printed_tables_show_figure_interval_and_verdict() -> None:
     text = plain(report())
     assert "SFT+DPO, closed book" in text and "1.00 [" in text and "Gates: PASS" in text
-    assert "1.00 [0.79, 1.00] n=20" in cell(report().system("sft_dpo").figures["abstention"], 60)
+    assert "1.00 [0.79, 1.00] n=20" in cell(report().system("preference").figures["abstention"], 60)
     page = markdown(report())
     assert "Seconds" not in page and "| Exact match (n=60) | 0.00 [" in page
 
@@ -194,9 +200,9 @@ def test_what_was_selected_is_named_as_it_is() -> None:
     from fieldwise.evaluate.table import title
 
     made = report()
-    assert title(made, "rag_sft_dpo") == "RAG over SFT+DPO"
-    assert title(made.model_copy(update={"selected": "sft"}), "rag_sft_dpo") == "RAG over SFT (selected)"
-    assert title(made.model_copy(update={"has_dpo": False}), "sft_dpo") == "SFT again (no DPO)"
+    assert title(made, "rag_tuned") == "RAG over SFT+DPO"
+    assert title(made.model_copy(update={"selected": "sft"}), "rag_tuned") == "RAG over SFT (selected)"
+    assert title(made.model_copy(update={"preference_method": None}), "preference") == "SFT again (no preference step)"
 
 
 def test_a_metric_that_no_system_was_scored_on_is_not_shown() -> None:

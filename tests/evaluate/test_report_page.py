@@ -26,7 +26,7 @@ from fieldwise.records import NOT_STATED, Answer, BaseWeights, Citation, Differe
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder, StepRun
 
-SYSTEMS = ("base", "rag_base", "sft", "sft_dpo", "rag_sft_dpo")
+SYSTEMS = ("base", "rag_base", "sft", "preference", "rag_tuned")
 HOSTILE = "<script>document.title='owned'</script></textarea></style><img src=x onerror=alert(1)>\x00"
 ARABIC = "كم من الوقت يجب أن أغسل يدي؟ \u202eevil"
 LONG = "w" * 3000
@@ -74,7 +74,7 @@ def measured(count: int = 40, systems: tuple[str, ...] = SYSTEMS, **settings: An
     answers[systems[-1]][:3] = [said(HOSTILE, cites=True), said(ARABIC), said(LONG)]
     given = EvaluateSettings(bootstrap_samples=100, systems=systems, **settings)  # type: ignore[arg-type]
     scores = {s: score_system(s, a, questions) for s, a in answers.items()}
-    report = stage.build_report(scores, questions, given, 7, selected="dpo")
+    report = stage.build_report(scores, questions, given, 7, selected="preference")
     return Measured("ward <handbook> & co", report, questions, answers, scores, 100)  # type: ignore[arg-type]
 
 
@@ -246,7 +246,11 @@ def test_each_gate_stands_in_words_with_its_figures() -> None:
             "sft: token_f1 at least 0.5 and better than base",
             "Token F1 of SFT, closed book: at least 0.5 and better than that of base, closed book",
         ),
-        ("mine", "sft: mine better than sft_dpo", "mine of SFT, closed book: better than that of SFT+DPO, closed book"),
+        (
+            "mine",
+            "sft: mine better than preference",
+            "mine of SFT, closed book: better than that of SFT+DPO, closed book",
+        ),
         ("mine", "something else", "something else"),
     ],
 )
@@ -314,12 +318,12 @@ def test_declines_are_right_wrong_and_missed() -> None:
 def test_flips_and_declines_stand_on_the_page_as_counted() -> None:
     given = measured()
     root = html.document_fromstring(page(given))
-    found = flips(given.scores["rag_sft_dpo"]["overall_f1"], given.scores["rag_base"]["overall_f1"], given.questions)
+    found = flips(given.scores["rag_tuned"]["overall_f1"], given.scores["rag_base"]["overall_f1"], given.questions)
     kinds = [e.get("data-flip") for e in root.xpath("//*[@data-flip]")]
     assert kinds == ["lost"] * len(found.lost) + ["won"] * len(found.won) and found.lost and found.won
     counts = [e.text_content() for e in root.xpath("//section[@id='flips']//ul[@class='counts']/li")]
     assert counts == [f"{len(found.lost)} lost", f"{len(found.won)} won", f"{found.same} same score"]
-    sorted_out = declines(given.answers["rag_sft_dpo"], given.questions)
+    sorted_out = declines(given.answers["rag_tuned"], given.questions)
     captions = root.xpath("//section[@id='declines']//caption/text()")
     assert captions[0] == f"Declined although the documents answer ({len(sorted_out.wrong)})"
 
@@ -327,13 +331,13 @@ def test_flips_and_declines_stand_on_the_page_as_counted() -> None:
 def test_of_many_flips_the_first_are_shown_and_the_rest_is_counted() -> None:
     given = measured(900)
     root = html.document_fromstring(page(given))
-    found = flips(given.scores["rag_sft_dpo"]["overall_f1"], given.scores["rag_base"]["overall_f1"], given.questions)
+    found = flips(given.scores["rag_tuned"]["overall_f1"], given.scores["rag_base"]["overall_f1"], given.questions)
     rest = len(found.lost) + len(found.won) - MOST_SHOWN
     assert rest > 0 and len(root.xpath("//*[@data-flip]")) == MOST_SHOWN
     assert f"{rest} more are in the files" in root.xpath("//section[@id='flips']")[0].text_content()
 
 
-@pytest.mark.parametrize("systems", [("base",), ("base", "sft"), ("rag_sft_dpo",), ("rag_base", "rag_sft_dpo")])
+@pytest.mark.parametrize("systems", [("base",), ("base", "sft"), ("rag_tuned",), ("rag_base", "rag_tuned")])
 def test_fewer_systems_make_a_page_as_well(systems: tuple[str, ...]) -> None:
     reader = read(page(measured(systems=systems, gates=())))
     assert reader.open == [] and reader.faults == []

@@ -1,7 +1,7 @@
 import pytest
 
 from fieldwise.generate.checks import Dropped, checked_pairs, checked_unanswerable
-from fieldwise.generate.rules import Pair
+from fieldwise.generate.pairs import Pair
 from fieldwise.records import Chunk, Document, Source
 from fieldwise.support import loses_negation, may_answer, unsupported, words_in
 

@@ -3,8 +3,8 @@ import random
 import pytest
 
 from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous, invent
+from fieldwise.generate.pairs import Pair
 from fieldwise.generate.preferences import preference_pairs
-from fieldwise.generate.rules import Pair
 from fieldwise.generate.settings import GenerateSettings, SplitSettings
 from fieldwise.generate.split import leakage, split_documents
 from fieldwise.records import NOT_STATED, Chunk, Document, Example, RetrievedPassage, Source

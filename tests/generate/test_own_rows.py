@@ -173,11 +173,14 @@ def test_a_set_of_which_nothing_is_left_says_why_and_shows_rows(tmp_path: Path) 
     assert str(e.value).count("answer is empty") == 5
 
 
-def test_labels_are_refused_with_what_to_do(tmp_path: Path) -> None:
-    path = write(tmp_path / "kto.jsonl", [{"prompt": "Why?", "completion": "So", "label": True}])
-    for look in (read, lambda p: fingerprint({"kto.jsonl": DataSettings(path=str(p))})):
-        with pytest.raises(DatasetError, match=r"KTO labels cannot be trained on yet.*data convert .* --to preference"):
-            look(path)
+def test_labelled_rows_become_rated_replies_and_no_examples(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Why {n}, and what of it?", "completion": f"So {n}", "label": n % 2 == 0} for n in range(4)]
+    own = read(write(tmp_path / "kto.jsonl", rows))
+    found = placed(own)
+    assert own.examples == 0 and not found.examples and not found.pairs
+    assert sorted((r.reply, r.is_wanted) for r in found.ratings) == [(f"So {n}", n % 2 == 0) for n in range(4)]
+    first = next(r for r in found.ratings if r.reply == "So 0")
+    assert first.prompt[-1].content == "Why 0, and what of it?" and first.document_ids == ("kto.jsonl:1",)
 
 
 def test_a_chat_is_cut_after_its_last_reply_and_one_without_is_kept_aside(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fieldwise.errors import DatasetError
-from fieldwise.generate.review import Reviewed, apply, guarded, read_sheet, unguarded
+from fieldwise.generate.review import Reviewed, apply, guarded, read_sheet, unguarded, write_sheet
 from fieldwise.prompts import closed_prompt, grounded_prompt
 from fieldwise.records import NOT_STATED, Chunk, Evidence, Example, Message
 
@@ -154,3 +154,12 @@ def test_a_file_without_ids_is_no_sheet(tmp_path: Path) -> None:
 def test_cells_survive_the_guard_against_formulas(cell: str) -> None:
     assert unguarded(guarded(cell)) == cell
     assert not guarded(cell).startswith(("=", "+", "-", "@"))
+
+
+def test_a_sheet_of_a_run_runs_nothing_in_a_spreadsheet_and_comes_back_as_it_was(tmp_path: Path) -> None:
+    danger = example("=HYPERLINK(1)", "-14 days")
+    write_sheet(tmp_path / "review.csv", [CLOSED, danger])
+    written = (tmp_path / "review.csv").read_text(encoding="utf-8")
+    assert "'=HYPERLINK(1)" in written and ",'-14 days," in written
+    read = read_sheet(tmp_path / "review.csv", {e.id: e for e in (CLOSED, danger)})
+    assert read.untouched == 2 and not read.aside

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fieldwise.generate.rules import Pair, from_lists, from_sentence, from_table, pairs_of_chunk, problem
+from fieldwise.generate.pairs import Pair
+from fieldwise.generate.rules import from_lists, from_sentence, from_table, pairs_of_chunk, problem
 from fieldwise.records import Chunk, Document, Source
 
 

@@ -57,7 +57,7 @@ def test_force_does_not_take_over_the_work_of_the_last_time(tmp_path: Path) -> N
 
 def test_a_release_needs_the_system_it_is_compared_with(tmp_path: Path) -> None:
     recipe = load_recipe(None, ["evaluate.systems=[base]", "evaluate.gates=[]"])
-    with pytest.raises(FieldwiseError, match=r"evaluate\.systems: the served file is compared with rag_sft_dpo"):
+    with pytest.raises(FieldwiseError, match=r"evaluate\.systems: the served file is compared with rag_tuned"):
         require_outside(recipe, RunFolder(tmp_path), choose("5b"))
 
 

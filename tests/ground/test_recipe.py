@@ -116,9 +116,9 @@ def test_one_entry_of_a_list_can_be_overridden(tmp_path: Path, text: str) -> Non
 
 
 def test_an_override_of_what_an_anchor_shares_leaves_the_other_place_alone(tmp_path: Path) -> None:
-    path = write(tmp_path, "train: {sft: {lora: &l {rank: 4}}, dpo: {lora: *l}}\n")
+    path = write(tmp_path, "train: {sft: {lora: &l {rank: 4}}, preference: {lora: *l}}\n")
     train = load_recipe(path, ["train.sft.lora.rank=8"]).train
-    assert (train.sft.lora.rank, train.dpo.lora.rank) == (8, 4)
+    assert (train.sft.lora.rank, train.preference.lora.rank) == (8, 4)
 
 
 def test_an_override_below_a_value_is_told(tmp_path: Path) -> None:

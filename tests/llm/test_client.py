@@ -372,6 +372,7 @@ def test_an_estimate_leaves_out_what_is_answered(server: ChatServer, journal: Pa
     list(client.ask_all(requests[:4]))
     count, usual, most = client.estimate(requests, 50)
     assert count == 6
+    assert client.estimate([*requests, *requests], 50) == (count, usual, most)  # equal ones are asked once
     assert 6 * (100 + 50) < usual.tokens < 6 * (200 + 50) < most.tokens
     assert usual.money == pytest.approx((usual.tokens - 300) / 1e6 + 300 * 2 / 1e6)
     assert server.count == 4

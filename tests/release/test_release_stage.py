@@ -62,7 +62,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def release(run: RunFolder, report: str, served: str, base: BaseWeights = BASE, **settings: str) -> tuple[dict, str]:
     if not (run.path / "4_adapters/selected.json").exists():
-        write_json(run.path / "4_adapters/selected.json", {"selected": "dpo", "decline": None})
+        write_json(run.path / "4_adapters/selected.json", {"selected": "preference", "decline": None})
     write_json(run.path / "5_reports/report.json", {"verdict": report, "gates": [gate(report)]})
     write_json(
         run.path / "5_reports/served.json",
@@ -127,7 +127,9 @@ def test_record_and_card_carry_when_the_service_declines(run: RunFolder) -> None
     record, card = release(run, "PASS", "PASS")
     assert record["decline"] is None and "When it declines" not in card
     rule = decline_rule(similarity_weight=-2.0, threshold=0.625, answerable=40, unanswerable=41, right_declines=0.7)
-    write_json(run.path / "4_adapters/selected.json", {"selected": "dpo", "decline": rule.model_dump(mode="json")})
+    write_json(
+        run.path / "4_adapters/selected.json", {"selected": "preference", "decline": rule.model_dump(mode="json")}
+    )
     record, card = release(run, "PASS", "PASS")
     assert DeclineRule.model_validate(record["decline"]) == rule
     assert "40 answerable and 41 unanswerable development questions" in card and "0.625" in card

@@ -38,7 +38,7 @@ def write(folder: Path) -> Path:
         "collect: {sources: [documents], ocr: off}\n"
         "retrieve: {embedding: none}\n"
         "generate: {max_per_chunk: 1}\n"
-        "train: {sft: {max_steps: 2, max_length: 768, learning_rate: 0.01, lora: {rank: 8}}, dpo: {enabled: false}}\n"
-        "evaluate: {questions: questions.jsonl, gates: [], bootstrap_samples: 200, max_new_tokens: 4, systems: [rag_base, rag_sft_dpo]}\n"
+        "train: {sft: {max_steps: 2, max_length: 768, learning_rate: 0.01, lora: {rank: 8}}, preference: {enabled: false}}\n"
+        "evaluate: {questions: questions.jsonl, gates: [], bootstrap_samples: 200, max_new_tokens: 4, systems: [rag_base, rag_tuned]}\n"
     )
     return recipe

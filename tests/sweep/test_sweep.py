@@ -143,7 +143,7 @@ def measured(run: RunFolder, right: int) -> None:
         rows.append(
             {"id": f"q{n}", "question": f"Q{n}?", "expected": "14 days", "document": f"d{n}.md", "answer": answer}
         )
-    write_jsonl(run.path / "5_reports/predictions/rag_sft_dpo.jsonl", rows)
+    write_jsonl(run.path / "5_reports/predictions/rag_tuned.jsonl", rows)
     write_json(run.path / "5_reports/report.json", {"seed": 1, "questions_sha256": "x"})
 
 
@@ -207,7 +207,9 @@ def test_a_rank_study_over_the_smallest_recipe(tmp_path: Path) -> None:
 
     found, told = run()
     assert told.count("read the sources into documents") == 1  # made once, for the first point
-    assert told.count("measure the base before training (") == 1 and told.count("fine-tune: SFT, then DPO (") == 3
+    assert (
+        told.count("measure the base before training (") == 1 and told.count("fine-tune: SFT, then preferences (") == 3
+    )
     assert [(r["values"][RANK], r["is_own"]) for r in found["rows"]] == [(2, False), (4, False), (8, True)]
     assert {r["figures"]["overall_f1"]["n"] for r in found["rows"]} == {24}
     losses = [r["training"]["sft eval_loss"] for r in found["rows"]]

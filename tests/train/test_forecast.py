@@ -7,6 +7,7 @@ import pytest
 from tiny_models import edit_json
 from transformers import AutoTokenizer
 
+from fieldwise.cli import main
 from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.tables import write_records
 from fieldwise.train import hardware
@@ -23,9 +24,9 @@ def run(tmp_path: Path, examples, pairs) -> Path:
 
 
 def test_the_forecast_names_both_trainings_and_what_they_take(base: Path, run: Path) -> None:
-    sft, dpo = told_before(TrainSettings(), base, run).splitlines()
+    sft, preference = told_before(TrainSettings(), base, run).splitlines()
     assert sft.startswith("sft: 1 x 16 packed rows of 512 tokens a step, float32 weights") and "GB at the peak" in sft
-    assert dpo.startswith("dpo: 4 x 4 pairs of 768 tokens a step") and "on an idle machine" in dpo
+    assert preference.startswith("preference: 4 x 4 pairs of 768 tokens a step") and "on an idle machine" in preference
     before_stage_3, _ = told_before(TrainSettings(), base, run / "empty").splitlines()
     assert "GB at the peak" in before_stage_3 and "idle machine" not in before_stage_3
 
@@ -78,3 +79,22 @@ def test_weights_that_are_quantised_already(base: Path, tmp_path: Path) -> None:
 def test_rows_longer_than_the_model_reads_are_refused_before_any_stage(base: Path) -> None:
     with pytest.raises(ModelError, match=r"train\.sft\.max_length.*context is 1024"):
         require_trainable(TrainSettings(sft=SftSettings(max_length=2048)), base)
+
+
+def test_the_journey_asks_before_its_first_stage(base: Path, tmp_path: Path, capsys) -> None:
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "visits.md").write_text("# Visits\n\nVisitors leave the ward at 20:00.\n")
+    quantised = Path(shutil.copytree(base, tmp_path / "q"))
+    edit_json(quantised / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
+    run = tmp_path / "run"
+    recipe = tmp_path / "recipe.yaml"
+    command = ["run", "--config", str(recipe), "--run", str(run), "--end", "4b", "--quiet"]
+    recipe.write_text(f"base: {{model: {base}}}\ncollect: {{sources: [{documents}]}}\n")
+    assert main([*command, "--dry-run"]) == 0
+    assert "sft: 1 x 16 packed rows" in capsys.readouterr().out
+    recipe.write_text(f"base: {{model: {quantised}}}\ncollect: {{sources: [{documents}]}}\n")
+    for extra in (["--dry-run"], []):
+        assert main([*command, *extra]) == 2
+        assert "quantised already" in capsys.readouterr().err
+    assert not list(run.glob("1_*"))

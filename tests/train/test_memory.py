@@ -11,9 +11,10 @@ from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.machine import Gpu
 from fieldwise.train.hardware import PRESETS, Device, Machine, device_for, preset_for
 from fieldwise.train.memory import MemoryPlan, Work, estimate, seconds, token_bytes, trained_parameters
-from fieldwise.train.plan import fit, smaller, told, within
-from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings, TrainSettings
+from fieldwise.train.plan import Fitted, first_plan, fit, smaller, told, within
+from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.shape import Linear, Shape, read_shape
+from fieldwise.train.workload import Extent, preference_work
 
 PLAN = MemoryPlan(4, 4, 512, True, False, "float32", False, "none", "adamw", 16)
 LAPTOP = Machine(2, 16_000_000_000, 12_000_000_000, ("AVX2",), (), False)
@@ -191,9 +192,14 @@ def test_the_cpu_preset_is_what_was_trained_with_before_there_were_presets() -> 
     shape = llama_shape(hidden=256, ffn=768, layers=10, heads=4, kv=2, vocabulary=8192, context=1024)
     sft = fit("sft", TrainSettings(), PRESETS["cpu"], CPU, LAPTOP, shape, works).plan
     assert (sft.micro_batch, sft.accumulation, sft.max_length, sft.packing) == (1, 16, 512, True)
-    dpo = fit("dpo", TrainSettings(), PRESETS["cpu"], CPU, LAPTOP, shape, works).plan
-    assert (dpo.micro_batch, dpo.accumulation, dpo.max_length, dpo.packing) == (4, 4, 768, False)
-    for plan in (sft, dpo):
+    preference = fit("preference", TrainSettings(), PRESETS["cpu"], CPU, LAPTOP, shape, works).plan
+    assert (preference.micro_batch, preference.accumulation, preference.max_length, preference.packing) == (
+        4,
+        4,
+        768,
+        False,
+    )
+    for plan in (sft, preference):
         assert not plan.activation_checkpointing
         assert (plan.weights, plan.quantisation, plan.optimizer) == ("float32", "none", "adamw")
 
@@ -224,9 +230,9 @@ def test_a_large_model_on_a_small_gpu_gets_checkpointing_and_4_bit_weights_by_it
 
 def test_pairs_at_once_are_fewer_where_memory_is_short_and_the_batch_stays() -> None:
     shape = llama_shape(hidden=1024, ffn=4096, layers=24, heads=16, kv=8, vocabulary=32000)
-    settings = TrainSettings(dpo=DpoSettings(batch_size=12))
-    roomy = fit("dpo", settings, PRESETS["cpu"], CPU, LAPTOP._replace(memory=200_000_000_000), shape, works).plan
-    tight = fit("dpo", settings, PRESETS["cpu"], CPU, LAPTOP._replace(memory=9_000_000_000), shape, works).plan
+    settings = TrainSettings(preference=PreferenceSettings(batch_size=12))
+    roomy = fit("preference", settings, PRESETS["cpu"], CPU, LAPTOP._replace(memory=200_000_000_000), shape, works).plan
+    tight = fit("preference", settings, PRESETS["cpu"], CPU, LAPTOP._replace(memory=9_000_000_000), shape, works).plan
     assert (roomy.micro_batch, roomy.effective_batch) == (4, 12)
     assert tight.micro_batch < 4 and tight.effective_batch == 12
 
@@ -329,3 +335,51 @@ def test_a_file_that_is_no_safetensors_is_named(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{not json")
     with pytest.raises(ModelError, match=r"not a whole safetensors file.*"):
         read_shape(folder)
+
+
+# ---------------------------------------------------------------- methods of the preference step
+
+
+def preferring(preset: str, machine: Machine, **own) -> Fitted:
+    shape = llama_shape(hidden=1024, ffn=4096, layers=24, heads=16, kv=8, vocabulary=32000)
+    device = CPU if preset == "cpu" else CUDA
+    settings = TrainSettings(preference=PreferenceSettings(**own))
+    extent = Extent(1024, 100, 2000.0)
+    works = lambda plan: preference_work(extent, 640, settings.preference, plan)  # noqa: E731
+    return fit("preference", settings, PRESETS[preset], device, machine, shape, works)
+
+
+def test_a_reference_is_scored_beforehand_but_on_a_large_gpu_and_there_too_where_it_does_not_fit() -> None:
+    assert preferring("cpu", LAPTOP._replace(memory=200_000_000_000)).plan.reference == "precomputed"
+    assert preferring("24gb", gpu(24)).plan.reference == "precomputed"
+    roomy = preferring("80gb", gpu(85))
+    assert roomy.plan.reference == "beside" and "reference scored in every step" in told(roomy, "preference")
+    # a memory in which all fits but the second forward pass
+    peaks = {beside: preferring("80gb", gpu(85), precompute_reference=not beside).estimate for beside in (True, False)}
+    assert peaks[True] is not None and peaks[False] is not None and peaks[True].peak > peaks[False].peak
+    tight = preferring("80gb", gpu((peaks[True].peak + peaks[False].peak) / 2 / 0.95e9))
+    assert tight.plan.reference == "precomputed" and "reference scored beforehand to fit" in tight.reasons
+    assert tight.plan.micro_batch == roomy.plan.micro_batch
+    for method in ("orpo", "simpo", "cpo"):
+        assert preferring("80gb", gpu(85), method=method).plan.reference == "none"
+
+
+def test_kto_takes_single_replies_and_keeps_two_of_them_in_memory() -> None:
+    pairs, replies = preferring("24gb", gpu(24)), preferring("24gb", gpu(24), method="kto")
+    assert "replies of 2048 tokens a step" in told(replies, "preference") and replies.estimate is not None
+    assert pairs.estimate is not None and replies.estimate.activations == pairs.estimate.activations / 2
+    assert preferring("8gb", gpu(85), method="kto").plan.micro_batch == 2
+    assert preferring("8gb", gpu(85), method="kto", batch_size=9).plan.micro_batch == 3
+    once_more = smaller(replies.plan)
+    assert once_more is not None and (once_more.micro_batch, once_more.activation_checkpointing) == (2, True)
+
+
+def test_a_method_without_a_reference_reads_no_pair_twice() -> None:
+    extent = Extent(500, 60, 900.0)
+    read = {}
+    for method in ("dpo", "orpo", "kto"):
+        settings = PreferenceSettings(method=method, batch_size=8, epochs=2)
+        plan = first_plan("preference", TrainSettings(preference=settings), settings, PRESETS["cpu"], CPU)
+        read[method] = preference_work(extent, 80, settings, plan).tokens
+    # 2 epochs of 80: trained 160 times; DPO scores 80 by the reference, KTO 80 twice and 160 for its KL, at a third
+    assert read == {"orpo": 144000, "dpo": int((160 + 80 / 3) * 900), "kto": int((160 + 320 / 3) * 900)}

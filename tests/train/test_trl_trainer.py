@@ -11,10 +11,12 @@ from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import trl_trainer
-from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings
+from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings
 
 SFT = SftSettings(max_steps=6, learning_rate=5e-3, batch_size=2, max_length=256, lora=LoraSettings(rank=8, alpha=16))
-DPO = DpoSettings(max_steps=4, learning_rate=1e-3, batch_size=4, max_length=256, lora=LoraSettings(rank=8, alpha=16))
+DPO = PreferenceSettings(
+    max_steps=4, learning_rate=1e-3, batch_size=4, max_length=256, lora=LoraSettings(rank=8, alpha=16)
+)
 
 
 def sft(base: Path, examples, device, folder: Path, settings=SFT, tracker=None):
@@ -33,7 +35,7 @@ def sft(base: Path, examples, device, folder: Path, settings=SFT, tracker=None):
 
 
 def dpo(base: Path, pairs, device, folder: Path, settings=DPO):
-    return trl_trainer.train_dpo(
+    return trl_trainer.train_preference(
         base,
         pairs,
         settings,
@@ -185,7 +187,7 @@ def test_examples_that_all_are_too_long_stop_with_the_setting_to_change(
 ) -> None:
     with pytest.raises(DatasetError, match=r"train\.sft\.max_length"):
         sft(base, examples, device, tmp_path, SFT.model_copy(update={"max_length": 64}))
-    with pytest.raises(DatasetError, match=r"train\.dpo\.enabled=false"):
+    with pytest.raises(DatasetError, match=r"train\.preference\.enabled=false"):
         dpo(base, pairs, device, tmp_path, DPO.model_copy(update={"max_length": 64}))
 
 

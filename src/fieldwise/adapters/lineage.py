@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from fieldwise.adapters.registry import Held, Registry, Shelf
-from fieldwise.records import Document, Example, PreferencePair, Record
+from fieldwise.records import Document, Example, PreferencePair, RatedReply, Record
 from fieldwise.tables import read_records
 
 
@@ -41,6 +41,11 @@ def taught(registry: Registry, held: Held) -> Taught:
                 found.add(pair.id)
                 kinds["preference pair"] = kinds.get("preference pair", 0) + 1
                 documents.update(pair.document_ids)
+        for path in _files(shelf, "3_examples/ratings.parquet"):
+            for rating in (r for r in read_records(path, RatedReply) if r.id in ids and r.id not in found):
+                found.add(rating.id)
+                kinds["rated reply"] = kinds.get("rated reply", 0) + 1
+                documents.update(rating.document_ids)
     return Taught(
         examples=len(ids),
         found=len(found),

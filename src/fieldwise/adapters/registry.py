@@ -22,8 +22,7 @@ from fieldwise.records import Interval, Record
 from fieldwise.run import Manifest, RunFolder
 
 MERGES = "4_adapters/merges"
-_SYSTEMS = {"sft": ("sft",), "dpo": ("sft_dpo",)}
-_OF_SELECTED = "rag_sft_dpo"  # retrieval runs over whichever weights were chosen
+_OF_SELECTED = "rag_tuned"  # retrieval runs over whichever weights were chosen
 
 
 class Share(Record):
@@ -253,7 +252,7 @@ class Registry:
             "several adapters fit" if matches else "no adapter fits",
             where="adapters",
             found=f"{wanted!r}; there are: {known or 'none'}"[:600],
-            fix="Give an id or its beginning, or RUN:NAME such as runs/first:dpo.",
+            fix="Give an id or its beginning, or RUN:NAME such as runs/first:preference.",
         )
 
     def chain(self, held: Held) -> list[Held]:
@@ -380,7 +379,7 @@ def _measured(shelf: Shelf, manifest: Manifest, entry: Entry) -> Entry:
     selected = _first(shelf, "4c_select", manifest, "4_adapters/selected.json")
     report = _first(shelf, "4d_evaluate", manifest, "5_reports/report.json")
     is_selected = selected is not None and selected.get("selected") == entry.name
-    systems = (*_SYSTEMS.get(entry.name, (entry.name,)), *((_OF_SELECTED,) if is_selected else ()))
+    systems = (entry.name, *((_OF_SELECTED,) if is_selected else ()))
     metrics: dict[str, dict[str, Interval]] = {}
     listed: Any = report.get("systems") if report is not None else None
     for measured in listed if isinstance(listed, list) else ():

@@ -273,7 +273,7 @@ class _Source:
             root,
             path,
             "symlink_outside",
-            f"The link leads out of the source, to {shown(str(target))}. Name that folder as a source of its own, or copy it.",
+            f"The link leads out of the source, to {shown(str(path.readlink()))}. Name that folder as a source of its own, or copy it.",
         )
 
     def _entry(self, root: Path, path: Path, *, named: bool = False) -> Entry:
@@ -286,7 +286,7 @@ class _Source:
                     root,
                     path,
                     "symlink_outside",
-                    f"The link leads out of the source, to {shown(str(path.resolve()))}. Copy the file, or name it as a source of its own.",
+                    f"The link leads out of the source, to {shown(str(path.readlink()))}. Copy the file, or name it as a source of its own.",
                 )
             status = path.stat()
         except (OSError, RuntimeError) as error:

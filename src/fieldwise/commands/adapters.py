@@ -35,7 +35,9 @@ def add(commands: Any, parents: Parents) -> None:
     add_command(kinds, "list", _list, "list the adapters with base, data, figures and status", *common)
 
     shown = add_command(kinds, "show", _show, "show one adapter, what it was taught and what depends on it", *common)
-    shown.add_argument("adapter", metavar="ADAPTER", help="id or its beginning, or RUN:NAME such as runs/first:dpo")
+    shown.add_argument(
+        "adapter", metavar="ADAPTER", help="id or its beginning, or RUN:NAME such as runs/first:preference"
+    )
 
     diff = add_command(kinds, "diff", _diff, "compare two adapters: settings, data, figures, weights", *common)
     diff.add_argument("first", metavar="FIRST", help="id or its beginning, or RUN:NAME")
@@ -65,7 +67,7 @@ def _add_merge(merge: argparse.ArgumentParser) -> None:
     about = "share of the entries that ties and dare keep (default 0.5)"
     merge.add_argument("--density", type=_density, default=0.5, metavar="SHARE", help=about)
     merge.add_argument("--seed", type=int, default=0, help="draws what dare drops (default 0)")
-    about = "take each adapter together with those that were merged into its base before it, as SFT before DPO"
+    about = "take each adapter together with those that were merged into its base before it, as SFT before preference"
     merge.add_argument("--chain", action="store_true", help=about)
     merge.add_argument("--full", action="store_true", help="write base plus merge as full weights too")
     about = (

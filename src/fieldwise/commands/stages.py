@@ -81,8 +81,8 @@ def _run(options: argparse.Namespace) -> int:
         else:
             for p, cost in zip(plans, costs, strict=True):
                 print(f"{p.step.number:>3}  {p.step.name:10} {p.action:8} {p.reason}")
-                if cost:
-                    print(f"{'':24}{cost}")
+                for line in (cost or "").splitlines():
+                    print(f"{'':24}{line}")
         return 2 if any(p.action == "blocked" for p in plans) else 0
     return _run_steps(options, recipe, run, steps, "run")
 

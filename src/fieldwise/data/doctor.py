@@ -112,7 +112,7 @@ class _Doctor:
         self.path, self.base, self.mapped, self.settings = path, base, mapped, settings
         preset = PRESETS.get(settings.hardware) or preset_for("auto", this_machine())
         self.sft_length = settings.sft.max_length or preset.max_length["sft"]
-        self.dpo_length = settings.dpo.max_length or preset.max_length["dpo"]
+        self.pair_length = settings.preference.max_length or preset.max_length["preference"]
         self.splits = find_splits(path)
         self.schemas: dict[str, Schema] = {}
         self.counts: dict[str, Counter[str]] = {}
@@ -182,11 +182,11 @@ class _Doctor:
     @property
     def max_length(self) -> int:
         """The limit on tokens for the kind of training that these rows are for."""
-        return self.dpo_length if self._is_preference else self.sft_length
+        return self.pair_length if self._is_preference else self.sft_length
 
     @property
     def _is_preference(self) -> bool:
-        return any(s.format.name == "preference" for s in self.schemas.values())
+        return any(s.format.name in ("preference", "kto") for s in self.schemas.values())
 
     # ------------------------------------------------------------ reading
 
@@ -349,7 +349,7 @@ class _Doctor:
     def _about_lengths(self, total: int) -> Iterator[Finding]:
         if not self.too_long.count:
             return
-        key = "train.dpo.max_length" if self._is_preference else "train.sft.max_length"
+        key = "train.preference.max_length" if self._is_preference else "train.sft.max_length"
         what = (
             f"{rows(self.too_long.count)} longer than {key} ({self.max_length} tokens), which would be left out whole"
         )

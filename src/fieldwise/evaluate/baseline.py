@@ -20,7 +20,7 @@ from fieldwise.hashing import canonical_json, sha256_file, sha256_text
 from fieldwise.records import Answer, Question, Record
 from fieldwise.run import RunFolder
 
-PREFERRED = ("served", "rag_sft_dpo")  # what is released comes first
+PREFERRED = ("served", "rag_tuned")  # what is released comes first
 _SHOWN = 10
 
 

@@ -15,13 +15,13 @@ from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
-from fieldwise.evaluate.table import cell, detectable, need, scored, title
+from fieldwise.evaluate.table import cell, detectable, need, scored, title, trained_by
 from fieldwise.page.frame import contents, whole
 from fieldwise.page.look import STYLE
 from fieldwise.page.markup import escape, label, section, table
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question
 
-RELEASED, REFERENCE = "rag_sft_dpo", "rag_base"
+RELEASED, REFERENCE = "rag_tuned", "rag_base"
 _ABOUT = {
     "exact_match": "the answer is the known one, apart from case and punctuation",
     "token_f1": "words shared with the known answer",
@@ -107,9 +107,10 @@ def _head(measured: Measured, body: str) -> str:
 
 
 def _selected(report: EvalReport) -> str:
-    if not report.has_dpo:
-        return "SFT (no DPO was run)"
-    return "SFT+DPO" if report.selected == "dpo" else "SFT, better than SFT+DPO on the validation split"
+    if report.preference_method is None:
+        return "SFT (no preference step was run)"
+    preferred = trained_by(report)
+    return preferred if report.selected == "preference" else f"SFT, better than {preferred} on the validation split"
 
 
 # ---------------------------------------------------------------- gates

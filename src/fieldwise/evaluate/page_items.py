@@ -12,7 +12,7 @@ from fieldwise.page.markup import escape, foreign, label, section, table
 from fieldwise.records import Answer, Question
 
 MOST_SHOWN = 200
-_BEFORE, _AFTER, _SCORE = "rag_base", "rag_sft_dpo", "overall_f1"
+_BEFORE, _AFTER, _SCORE = "rag_base", "rag_tuned", "overall_f1"
 _NO_ANSWER = "not in the documents: declining is right"
 
 

@@ -57,8 +57,12 @@ class EvalReport(Record):
     unanswerable: int
     questions_sha256: str
     baseline: str
-    selected: str = Field("dpo", description="the weights chosen on the validation split, sft or dpo: those released")
-    has_dpo: bool = Field(True, description="whether there are weights after DPO; without them sft_dpo is sft")
+    selected: str = Field(
+        "preference", description="the weights chosen on the validation split, sft or preference: those released"
+    )
+    preference_method: str | None = Field(
+        "dpo", description="how the preference step was trained; None: there was none, and system preference is sft"
+    )
     systems: tuple[SystemReport, ...]
     gates: tuple[GateResult, ...] = ()
     seed: int = 0

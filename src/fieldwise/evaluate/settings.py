@@ -9,15 +9,15 @@ from pydantic import Field, JsonValue
 from fieldwise.judge.settings import JudgeSettings
 from fieldwise.settings import Settings
 
-System = Literal["base", "rag_base", "sft", "sft_dpo", "rag_sft_dpo"]
-SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "sft_dpo", "rag_sft_dpo")
+System = Literal["base", "rag_base", "sft", "preference", "rag_tuned"]
+SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "preference", "rag_tuned")
 
 
 class GateSettings(Settings):
     """One requirement: the candidate against a baseline, or against a fixed level."""
 
     metric: str
-    system: System = "rag_sft_dpo"
+    system: System = "rag_tuned"
     baseline: System | None = Field("base", description="None compares with `at_least` alone")
     requires: Literal["better", "not_worse"] = Field(
         "better", description="better: the interval of the paired difference lies above 0; not_worse: above -margin"
@@ -46,7 +46,7 @@ class EvaluateSettings(Settings):
     )
     development: str | None = Field(
         None,
-        description="JSON Lines file of other questions, neither trained on nor measured on: they choose between SFT and DPO and tell when to decline; relative to the recipe file. At least 20 with an answer and 20 without",
+        description="JSON Lines file of other questions, neither trained on nor measured on: they choose between the weights before and after the preference step and tell when to decline; relative to the recipe file. At least 20 with an answer and 20 without",
     )
     false_declines: float = Field(
         0.2, ge=0, le=1, description="share of the answerable development questions that may be declined"
@@ -61,7 +61,7 @@ class EvaluateSettings(Settings):
     gates: tuple[GateSettings, ...] = Field(
         (
             GateSettings(metric="token_f1"),
-            GateSettings(metric="token_f1", baseline="sft_dpo"),
+            GateSettings(metric="token_f1", baseline="preference"),
             GateSettings(metric="token_f1", baseline="rag_base", requires="not_worse", margin=0.05),
             GateSettings(metric="overall_f1", requires="not_worse", margin=0.05),
         ),

@@ -57,7 +57,7 @@ def _measure(
     engine = TransformersEngine(weights, dtype="auto")
     try:
         # the rule belongs to the weights it was fitted with: a baseline is measured as it comes
-        rule = decline_rule(step.run) if system == "rag_sft_dpo" else None
+        rule = decline_rule(step.run) if system == "rag_tuned" else None
         sampling = Sampling(max_tokens=settings.max_new_tokens)
         answerer = make_answerer(system, engine, step.run, retrieve, sampling, rule)
         return answer_questions(answerer, questions, step.work / f"{system}.jsonl")
@@ -90,13 +90,19 @@ def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
         return Path(base.path)
     if system == "sft":
         return run.require("4_adapters/sft/merged", "train")
-    if system == "sft_dpo" and "dpo" in tuned(run):
-        return run.path / "4_adapters/dpo/merged"
+    if system == "preference" and "preference" in tuned(run):
+        return run.path / "4_adapters/preference/merged"
     return run.require(f"4_adapters/{_selected(run)}/merged", "train")
 
 
 def _selected(run: RunFolder) -> str:
     return str(read_json(run.require("4_adapters/selected.json", "train"))["selected"])
+
+
+def _preference_method(run: RunFolder) -> str | None:
+    if "preference" not in tuned(run):
+        return None
+    return str(read_json(run.require("4_adapters/preference/adapter.json", "train"))["method"])
 
 
 # ---------------------------------------------------------------- 4a
@@ -160,7 +166,7 @@ def run_evaluate(
             scores[system]["seconds"] = _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
     report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run)).model_copy(
-        update={"has_dpo": "dpo" in tuned(step.run)}
+        update={"preference_method": _preference_method(step.run)}
     )
     report = with_whole_sets(report, given, questions)
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
@@ -199,7 +205,7 @@ def run_served(
         engine.close()
     _write_predictions(step, "served", answers, questions)
     _keep_times(step, {"served": [a.timings.total_seconds for a in answers]})
-    reference: System = "rag_sft_dpo"
+    reference: System = "rag_tuned"
     gates = [
         GateSettings(metric=m, system=reference, baseline=reference, requires="not_worse", margin=max_score_loss)
         for m in ("token_f1", "overall_f1")
@@ -280,7 +286,7 @@ def build_report(
     questions: Sequence[Question],
     settings: EvaluateSettings,
     seed: int,
-    selected: str = "dpo",
+    selected: str = "preference",
 ) -> EvalReport:
     """Put scores, intervals, differences to the first system, and gate verdicts together."""
     names, samples = cluster_names(questions), settings.bootstrap_samples

@@ -23,19 +23,27 @@ TITLES = {
     "base": "base, closed book",
     "rag_base": "RAG over base",
     "sft": "SFT, closed book",
-    "sft_dpo": "SFT+DPO, closed book",
-    "rag_sft_dpo": "RAG over SFT+DPO",
     "served": "served file",
 }
+METHODS = {"dpo": "DPO", "orpo": "ORPO", "kto": "KTO", "simpo": "SimPO", "cpo": "CPO"}
 
 
 def title(report: EvalReport, system: str) -> str:
-    """How a system is called; retrieval runs over the weights that were selected, which may be those before DPO."""
-    if system == "sft_dpo" and not report.has_dpo:
-        return "SFT again (no DPO)"
-    if system == "rag_sft_dpo" and report.selected == "sft":
-        return "RAG over SFT (selected)"
+    """How a system is called; retrieval runs over the weights that were selected, which may be those before preferences."""
+    if system == "preference":
+        return (
+            "SFT again (no preference step)"
+            if report.preference_method is None
+            else f"{trained_by(report)}, closed book"
+        )
+    if system == "rag_tuned":
+        return "RAG over SFT (selected)" if report.selected == "sft" else f"RAG over {trained_by(report)}"
     return TITLES.get(system, system)
+
+
+def trained_by(report: EvalReport) -> str:
+    """How the weights behind the preference step came about, such as `SFT+DPO`."""
+    return f"SFT+{METHODS.get(report.preference_method or '', 'preferences')}"
 
 
 def cell(figure: Interval | None, n: int | None = None) -> str:
@@ -91,7 +99,7 @@ def need(gate: GateResult) -> str:
 
 def detectable(report: EvalReport) -> str:
     """Which true difference to the baseline these questions would show, for what would be released."""
-    system = report.system("rag_sft_dpo") or report.systems[-1]
+    system = report.system("rag_tuned") or report.systems[-1]
     known = {m: d.detectable for m, d in system.differences.items() if d.detectable is not None}
     parts = [f"{METRICS[m].title} {known[m]:.2f}" for m in ("token_f1", "overall_f1", "abstention") if m in known]
     if not parts:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from fieldwise.generate.rules import Pair, problem
+from fieldwise.generate.pairs import Pair
+from fieldwise.generate.rules import problem
 from fieldwise.records import Chunk
 from fieldwise.support import content_stems, loses_negation, may_answer, unsupported, words_in
 

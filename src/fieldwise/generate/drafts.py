@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from fieldwise.generate.english import MODALS, Clause, lower_first, parse
 from fieldwise.generate.examples import Asked, ExampleMaker
-from fieldwise.generate.rules import Pair
+from fieldwise.generate.pairs import Pair
 from fieldwise.generate.sections import Section, is_value, is_whole, read_section
 from fieldwise.generate.settings import GenerateSettings, KindName
 from fieldwise.generate.split import Split

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fieldwise.generate.rules import Pair
+from fieldwise.generate.pairs import Pair
 from fieldwise.generate.settings import GenerateSettings
 from fieldwise.generate.split import Split
 from fieldwise.interfaces import Retriever

@@ -1,4 +1,4 @@
-"""How long chosen and rejected replies are: DPO learns length along with everything else that tells the two apart."""
+"""How long chosen and rejected replies are: a model learns length along with everything else that tells the two apart."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ put upon its example drops the example, since a person has found it wrong; nothi
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -110,6 +111,16 @@ def guarded(cell: str) -> str:
 def unguarded(cell: str) -> str:
     """Return what `guarded` was given."""
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA) else cell
+
+
+def write_sheet(path: Path, examples: Iterable[Example]) -> None:
+    """Write the sheet of a run: question, answer and evidence of every example, and an empty column for corrections."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "split", "kind", "style", "question", "answer", "quote", "correction"])
+        for e in examples:
+            words = (e.question, e.answer, e.evidence[0].quote if e.evidence else "")
+            writer.writerow([e.id, e.split, e.kind, e.style, *map(guarded, words), ""])
 
 
 def read_sheet(path: Path, known: dict[str, Example]) -> Sheet:

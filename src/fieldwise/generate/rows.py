@@ -20,7 +20,7 @@ from fieldwise.generate.settings import DataSettings, SplitSettings
 from fieldwise.generate.split import Split, split_documents
 from fieldwise.hashing import sha256_file, sha256_text
 from fieldwise.progress import say, track
-from fieldwise.records import Conversation, Example, Phase, PreferencePair, Rejection
+from fieldwise.records import Conversation, Example, Phase, PreferencePair, RatedReply, Rejection
 from fieldwise.rows.formats import FormatName, Item, RowFault
 from fieldwise.rows.items import Guessed, ItemReader, Unread
 from fieldwise.rows.near import NearGroups
@@ -61,8 +61,8 @@ class OwnRows:
 
     @property
     def examples(self) -> int:
-        """How many of the rows are examples; the others are preference pairs."""
-        return sum(row.item.rejected is None for row in self.rows)
+        """How many of the rows are examples; the others are preference pairs and rated replies."""
+        return sum(row.item.rejected is None and row.item.label is None for row in self.rows)
 
 
 # ---------------------------------------------------------------- reading
@@ -84,16 +84,9 @@ def fingerprint(sets: dict[str, DataSettings]) -> dict[str, JsonValue]:
 
 
 def _opened(files: Sequence[Path], entry: DataSettings) -> ItemReader:
-    """A reader whose format is known; raises DatasetError for one that cannot be trained on."""
+    """A reader whose format is known; raises DatasetError for one that is not clear."""
     reader = ItemReader(files, entry.column_mapping, _OPTION)
     next(iter(reader), None)
-    if reader.schema is not None and reader.schema.format.name == "kto":
-        raise DatasetError(
-            "rows with KTO labels cannot be trained on yet",
-            where=entry.path,
-            found=reader.schema.explain(),
-            fix=f"Make pairs of what has both labels: fieldwise data convert {entry.path} --to preference --out pairs.jsonl; or keep the replies labelled true: --to chat --out liked.jsonl.",
-        )
     return reader
 
 
@@ -104,7 +97,7 @@ def _name_of(name: str, root: Path, file: Path) -> str:
 def read_own(sets: dict[str, DataSettings]) -> OwnRows:
     """Read every set; rows that cannot be trained on are among `rejected`.
 
-    Raises DatasetError for a set that cannot be used at all: formats that are not clear, KTO labels, no usable row.
+    Raises DatasetError for a set that cannot be used at all: formats that are not clear, no usable row.
     """
     own = OwnRows()
     for name, entry in sets.items():
@@ -201,6 +194,7 @@ class Placed(NamedTuple):
 
     examples: list[Example]
     pairs: list[PreferencePair]
+    ratings: list[RatedReply]
     made: list[Example]
     rejected: list[Rejection]
 
@@ -282,19 +276,22 @@ def _records(rows: Sequence[OwnRow], sides: dict[str, Split], kept: list[Example
     seen = {e.id for e in kept}
     examples: list[Example] = []
     pairs: list[PreferencePair] = []
+    ratings: list[RatedReply] = []
     for row in rows:
         if (side := sides.get(row.place)) is None:
             continue
-        record = _example(row, side) if row.item.rejected is None else _pair(row, side)
+        record = _record(row, side)
         if record.id in seen:
             rejected.append(_rejection(row.place, "duplicate", "the same row stands before it"))
             continue
         seen.add(record.id)
         if isinstance(record, Example):
             examples.append(record)
-        else:
+        elif isinstance(record, PreferencePair):
             pairs.append(record)
-    return Placed(examples, pairs, kept, rejected)
+        else:
+            ratings.append(record)
+    return Placed(examples, pairs, ratings, kept, rejected)
 
 
 def _shares(settings: SplitSettings, allowed: tuple[Split, ...]) -> SplitSettings:
@@ -324,6 +321,12 @@ def _tell(own: OwnRows, rejected: Sequence[Rejection], gone: int) -> None:
 
 
 # ---------------------------------------------------------------- records
+
+
+def _record(row: OwnRow, side: Split) -> Example | PreferencePair | RatedReply:
+    if row.item.rejected is not None:
+        return _pair(row, side)
+    return _example(row, side) if row.item.label is None else _rating(row, side)
 
 
 def _example(row: OwnRow, side: Split) -> Example:
@@ -363,6 +366,19 @@ def _pair(row: OwnRow, side: Split) -> PreferencePair:
         rejected=row.item.rejected,
         judge="data",
         reason="the data set prefers the other answer",
+        document_ids=(row.place,),
+        split=side,
+    )
+
+
+def _rating(row: OwnRow, side: Split) -> RatedReply:
+    assert row.item.label is not None
+    conversation = _up_to_reply(row.item.conversations[0])
+    return RatedReply.make(
+        prompt=conversation[:-1],
+        reply=conversation[-1].content,
+        is_wanted=row.item.label,
+        judge="data",
         document_ids=(row.place,),
         split=side,
     )

@@ -193,7 +193,7 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
         return
     if clause.helper in ("must", "should", "shall", "may", "can", "will") and 3 <= len(rest.split()) <= 22:
         yield Pair(f"What {clause.helper} {lower_first(subject)} do?", rest, "duty", text)
-        yield Pair(f"{'Who' if _is_person(subject) else 'What'} {clause.helper} {rest}?", subject, "subject", text)
+        yield Pair(f"{'Who' if is_person(subject) else 'What'} {clause.helper} {rest}?", subject, "subject", text)
     if clause.helper in ("does", "do"):
         verb, _, object_ = rest.partition(" ")
         if (
@@ -202,7 +202,7 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
             and not re.search(r",|;| and \w+s\b|^the same|(?:second|minute|hour|day|week)s?\b", object_)
         ):
             yield Pair(f"What {clause.helper} {lower_first(subject)} {verb}?", object_, "object", text)
-        if _is_person(subject) and len(rest.split()) <= 16 and clause.helper == "does":
+        if is_person(subject) and len(rest.split()) <= 16 and clause.helper == "does":
             third = text[len(subject) + 1 :]
             yield Pair(f"Who {third}?", subject, "subject", text)
     if (
@@ -219,7 +219,8 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
         yield Pair(f"What {clause.helper} {lower_first(subject)}?", rest, "figure", text)
 
 
-def _is_person(subject: str) -> bool:
+def is_person(subject: str) -> bool:
+    """Whether a subject names people, by its last noun: asked for with "who"."""
     if re.search(r"\b(?:of|for|to|in) .*\b(?:with|without)\b", subject):
         return False  # "the outlook for people with gout" is no person
     return bool(re.match(r"(?:People|Persons|Someone|Anyone|Everyone)\b", subject, re.I)) or bool(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from fieldwise.hashing import content_id
 from fieldwise.interfaces import Retriever
 from fieldwise.llm.wire import require_key
 from fieldwise.progress import say, track
-from fieldwise.records import Chunk, Example, PreferencePair, Rejection
+from fieldwise.records import Chunk, Example, PreferencePair, RatedReply, Rejection
 from fieldwise.retrieve.index import open_index, passage_text
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import StepRun
@@ -69,7 +68,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
         examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
         if settings.asks_for_kinds:
             examples, further = _further(examples, chunks, sides, taught, maker, settings, step)
-    placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], examples, [])
+    placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], [], examples, [])
     placed, reviews = _reviewed(settings, placed, chunks)
     leaks = leakage(placed.made, groups)
     if leaks:
@@ -89,7 +88,13 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     ]
     left_out += [r for done in reviews for r in done.rejected]
     made = _Made(
-        [*placed.made, *placed.examples], [*preferred.pairs, *placed.pairs], left_out, taught, further, reviews
+        [*placed.made, *placed.examples],
+        [*preferred.pairs, *placed.pairs],
+        left_out,
+        taught,
+        further,
+        reviews,
+        placed.ratings,
     )
     if not settings.from_documents:
         _require_rows(made.examples, own)
@@ -156,6 +161,7 @@ class _Made(NamedTuple):
     taught: Taught
     further: Further | None
     reviews: Sequence[review.Reviewed]
+    ratings: Sequence[RatedReply]
 
 
 def _reviewed(
@@ -187,9 +193,9 @@ def _require_rows(examples: Sequence[Example], own: OwnRows) -> None:
     train = sum(e.split == "train" for e in examples)
     if not own.examples:
         raise DatasetError(
-            "the rows are preference pairs alone, and DPO begins where SFT ends",
+            "the rows are preference pairs or rated replies alone, and learning from preferences begins where SFT ends",
             where="generate.data",
-            found=f"{len(own.rows)} pairs",
+            found=f"{len(own.rows)} of them",
             fix="Add rows with answers, such as the chosen sides (fieldwise data convert PAIRS --to chat --out chosen.jsonl), or set generate.from_documents=true.",
         )
     if train < _LEAST_PAIRS:
@@ -331,7 +337,7 @@ def _write(
     own: OwnRows,
     preferred: dict[str, JsonValue],
 ) -> dict[str, JsonValue]:
-    examples, pairs, rejected, taught, further, reviews = made
+    examples, pairs, rejected, taught, further, reviews, ratings = made
     counts: dict[str, int] = {}
     has_more = further is not None or any(e.tools for e in examples)
     without = () if has_more else ("phase", "tools")  # a file without further kinds stays as it was
@@ -340,6 +346,8 @@ def _write(
         write_records(step.out(f"3_examples/{name}.parquet"), rows, Example, without=without)
         counts[name] = len(rows)
     write_records(step.out("3_examples/preferences.parquet"), pairs, PreferencePair)
+    if ratings:
+        write_records(step.out("3_examples/ratings.parquet"), ratings, RatedReply)
     write_jsonl(step.out("3_examples/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
     covered = {e.evidence[0].chunk_id for e in examples if e.evidence}
     facts: dict[str, JsonValue] = {
@@ -352,12 +360,16 @@ def _write(
         "chunks_covered": len(covered),
         "chunks": len(chunks),
         "rejected": len(rejected),
-        "version": content_id("dat", [e.id for e in examples], [p.id for p in pairs]),
+        "version": content_id("dat", [e.id for e in examples], [p.id for p in (*pairs, *ratings)]),
         "leakage": [],
     }
     facts |= preferred
     if own.sets:
         facts["data"] = _sets_used(own, made)
+    if ratings:
+        labels = Counter("wanted" if r.is_wanted else "unwanted" for r in ratings)
+        facts["rated_replies"] = dict(sorted(labels.items()))
+        say(f"  {len(ratings)} rated replies, {labels['wanted']} wanted: learnt from with train.preference.method=kto")
     if taught.facts or taught.judged:
         reasons = Counter(r.reason for r in taught.rejected).most_common()
         told = {k: v for k, v in (("teacher", taught.facts), ("judge", taught.judged)) if v}
@@ -370,7 +382,8 @@ def _write(
         corrections = (c.model_dump(mode="json") for done in reviews for c in done.corrections)
         write_jsonl(step.out("3_examples/corrections.jsonl"), corrections)
     write_json(step.out("3_examples/card.json"), facts)
-    _review_sheet(step, examples)
+    with atomic(step.out("3_examples/review.csv")) as path:
+        review.write_sheet(path, examples)
     say(
         f"  {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples, {len(pairs)} preference pairs; {len(covered)} of {len(chunks)} chunks covered"
     )
@@ -380,30 +393,10 @@ def _write(
 def _sets_used(own: OwnRows, made: _Made) -> dict[str, JsonValue]:
     """What each set of rows gave to each split."""
     used: dict[str, Counter[str]] = {name: Counter() for name in own.sets}
-    records: list[Example | PreferencePair] = [*made.examples, *made.pairs]
+    records: list[Example | PreferencePair | RatedReply] = [*made.examples, *made.pairs, *made.ratings]
     for record in records:
-        if not record.chunk_ids and record.document_ids:
+        if not getattr(record, "chunk_ids", ()) and record.document_ids:
             name = record.document_ids[0].rpartition(":")[0]
             if (of := next((n for n in own.sets if name == n or name.startswith(f"{n}/")), None)) is not None:
                 used[of][record.split] += 1
     return {name: {**told, "used": dict(sorted(used[name].items()))} for name, told in own.sets.items()}
-
-
-def _review_sheet(step: StepRun, examples: Sequence[Example]) -> None:
-    """A sheet for people: question, answer, evidence, and an empty column for corrections."""
-    with atomic(step.out("3_examples/review.csv")) as path, path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["id", "split", "kind", "style", "question", "answer", "quote", "correction"])
-        for example in examples:
-            writer.writerow(
-                [
-                    example.id,
-                    example.split,
-                    example.kind,
-                    example.style,
-                    example.question,
-                    example.answer,
-                    example.evidence[0].quote if example.evidence else "",
-                    "",
-                ]
-            )

@@ -17,7 +17,8 @@ from fieldwise.generate.checks import Dropped, checked_pairs, checked_unanswerab
 from fieldwise.generate.examples import Asked
 from fieldwise.generate.kind_teacher import TOKENS_A_KIND, requests_for, taught_kinds
 from fieldwise.generate.kinds import tools_of
-from fieldwise.generate.rules import Pair, pairs_of_chunk
+from fieldwise.generate.pairs import Pair
+from fieldwise.generate.rules import pairs_of_chunk
 from fieldwise.generate.settings import GenerateSettings
 from fieldwise.generate.split import Split
 from fieldwise.interfaces import LlmClient, LlmReply, LlmRequest, Retriever

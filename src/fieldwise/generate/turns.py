@@ -11,7 +11,8 @@ from fieldwise.generate.compare import reason_in
 from fieldwise.generate.drafts import Draft, Material, Quote, about, is_safe, mark, passages, section
 from fieldwise.generate.english import lower_first, parse
 from fieldwise.generate.examples import Asked
-from fieldwise.generate.rules import Pair, _is_person
+from fieldwise.generate.pairs import Pair
+from fieldwise.generate.rules import is_person
 from fieldwise.prompts import grounded_prompt
 from fieldwise.records import NOT_STATED, Chunk, Message
 from fieldwise.support import content_stems, may_answer
@@ -127,7 +128,7 @@ def _what_else(last: Pair, pair: Pair) -> str | None:
     subject = lower_first(clause.subject)
     if subject not in last.question or not before or before.subject.casefold() != clause.subject.casefold():
         return None
-    pronoun = "them" if _pronoun(clause.subject, clause.helper) == "they" else "him or her" if _is_person(clause.subject) else "it"  # fmt: skip
+    pronoun = "them" if _pronoun(clause.subject, clause.helper) == "they" else "him or her" if is_person(clause.subject) else "it"  # fmt: skip
     return f"What else is said about {pronoun}?"
 
 
@@ -200,7 +201,7 @@ def _second_thing(last: Pair, subject: str) -> bool:
 def _pronoun(subject: str, helper: str) -> str:
     if helper in ("do", "are", "were") or (_PLURAL.search(subject) and helper not in ("does", "is", "was")):
         return "they"
-    if _is_person(subject):
+    if is_person(subject):
         return "he or she" if helper in ("does", "is", "was") else "they"
     return "it"
 

@@ -73,8 +73,12 @@ class EndpointClient:
         )
 
     def estimate(self, requests: Sequence[LlmRequest], usual_reply_tokens: int) -> tuple[int, Cost, Cost]:
-        """Return how many requests are still to be paid, what they cost about, and at most; second rounds left out."""
-        left = [r for r in requests if not self.is_answered(r)]
+        """Return how many requests are still to be paid, what they cost about, and at most; second rounds left out.
+
+        Equal requests are paid once, so they count once.
+        """
+        by_key = {request_key(self._settings, _conversation(r), r.schema, r.sample): r for r in requests}
+        left = [r for key, r in by_key.items() if self.journal.get(key) is None]
         usual = most = Cost()
         for conversation in map(_conversation, left):
             reply = min(usual_reply_tokens, self._settings.max_tokens)

@@ -19,7 +19,7 @@ from fieldwise.sweep.grid import Grid
 from fieldwise.sweep.running import Ran
 
 DEFAULT_METRICS = ("overall_f1", "token_f1", "bits_per_byte")
-_PREFERRED = ("rag_sft_dpo", "sft_dpo", "sft")
+_PREFERRED = ("rag_tuned", "preference", "sft")
 
 
 class Row(Record):

@@ -1,4 +1,4 @@
-"""Tune the base weights: LoRA SFT, then DPO, by TRL; checkpoints resume exactly; merged weights are what is measured.
+"""Tune the base weights: LoRA SFT, then preferences, by TRL; checkpoints resume exactly; merged weights are what is measured.
 
 In: `3_examples/`, base weights. Out: `4_adapters/`. Imports ground, run, and the tool `engine`.
 """

@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
         return {"state": self.state, "about": self.about, "advice": self.advice, "best_step": self.best_step}
 
 
-def judge(history: Sequence[Mapping[str, float]], method: str) -> Verdict:
+def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
     """Read the curves of a training: rows with `step` and `loss` or `eval_loss`, in order.
 
     Overfitting: the held-out loss has risen by 2 % of its lowest value while the training loss fell further. Not
@@ -45,9 +45,9 @@ def judge(history: Sequence[Mapping[str, float]], method: str) -> Verdict:
                 "overfitting",
                 f"the held-out loss was lowest at step {best_step} ({best:.3f}) and is {held[-1][1]:.3f} at step "
                 f"{held[-1][0]}, while the training loss fell further",
-                f"Set train.{method}.early_stopping=1, fewer epochs, or more examples."
-                if method == "sft"
-                else f"Lower train.{method}.epochs or train.{method}.learning_rate.",
+                f"Set train.{training}.early_stopping=1, fewer epochs, or more examples."
+                if training == "sft"
+                else f"Lower train.{training}.epochs or train.{training}.learning_rate.",
                 best_step,
             )
     if len(losses) < _FEWEST:
@@ -61,7 +61,7 @@ def judge(history: Sequence[Mapping[str, float]], method: str) -> Verdict:
         return Verdict(
             "not_falling",
             f"the training loss went from {first:.3f} to {last:.3f}",
-            f"If the evaluation shows no gain either: raise train.{method}.learning_rate, or look at the data (fieldwise data doctor).",
+            f"If the evaluation shows no gain either: raise train.{training}.learning_rate, or look at the data (fieldwise data doctor).",
             best_step,
         )
     is_lowest = not held or held[-1][1] <= best
@@ -69,7 +69,7 @@ def judge(history: Sequence[Mapping[str, float]], method: str) -> Verdict:
         return Verdict(
             "still_falling",
             f"the training loss fell from {before:.3f} to {last:.3f} over the last half",
-            f"More train.{method}.epochs may help.",
+            f"More train.{training}.epochs may help.",
             best_step,
         )
     settled = (

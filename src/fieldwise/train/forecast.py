@@ -11,14 +11,14 @@ from pathlib import Path
 
 from fieldwise.errors import ModelError
 from fieldwise.prompts import joined, same_passages
-from fieldwise.records import Conversation, Example, PreferencePair
+from fieldwise.records import Conversation, Example, PreferencePair, RatedReply
 from fieldwise.tables import read_records
-from fieldwise.train.hardware import Method, device_for, preset_for, this_machine
+from fieldwise.train.hardware import Training, device_for, preset_for, this_machine
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.plan import fit, told
 from fieldwise.train.settings import TrainSettings
 from fieldwise.train.shape import Shape, read_shape
-from fieldwise.train.workload import Extent, dpo_work, sft_work
+from fieldwise.train.workload import Extent, preference_work, sft_work
 
 _SCORED_SHARE = 0.05  # of a row, before the examples are known: a short answer behind its passages
 _ANSWER_TOKENS = 64
@@ -27,11 +27,11 @@ _CHARACTERS_A_TOKEN = 4  # of English prose, where the tokenizer cannot be asked
 
 
 def told_before(settings: TrainSettings, base: Path, run: Path) -> str:
-    """Return what a training would take, a line for each method; raises ModelError for one that cannot work."""
+    """Return what a training would take, a line for each training; raises ModelError for one that cannot work."""
     require_base(base)
-    lines = [_of_method("sft", settings, base, run)]
-    if settings.dpo.enabled:
-        lines.append(_of_method("dpo", settings, base, run))
+    lines = [_of_training("sft", settings, base, run)]
+    if settings.preference.enabled:
+        lines.append(_of_training("preference", settings, base, run))
     return "\n".join(lines)
 
 
@@ -41,9 +41,9 @@ def require_trainable(settings: TrainSettings, base: Path) -> None:
     Examples are not known yet, so answers are taken to be short: what fails here would fail with any.
     """
     require_base(base)
-    _of_method("sft", settings, base, None)
-    if settings.dpo.enabled:
-        _of_method("dpo", settings, base, None)
+    _of_training("sft", settings, base, None)
+    if settings.preference.enabled:
+        _of_training("preference", settings, base, None)
 
 
 def require_base(base: Path) -> None:
@@ -66,14 +66,14 @@ def require_base(base: Path) -> None:
         )
 
 
-def _of_method(method: Method, settings: TrainSettings, base: Path, run: Path | None) -> str:
+def _of_training(training: Training, settings: TrainSettings, base: Path, run: Path | None) -> str:
     machine = this_machine()
     preset = preset_for(settings.hardware, machine)
     device = device_for(preset, settings.precision, settings.threads, machine)
     shape: Shape | None = read_shape(base)
     count = _counter(base)
-    measured = _sft_measured(settings, run, count) if method == "sft" else _dpo_measured(settings, run, count)
-    return told(fit(method, settings, preset, device, machine, shape, measured), method)
+    measured = _sft_measured(settings, run, count) if training == "sft" else _preference_measured(settings, run, count)
+    return told(fit(training, settings, preset, device, machine, shape, measured), training)
 
 
 def _sft_measured(
@@ -93,24 +93,32 @@ def _sft_measured(
     return lambda plan: sft_work(lengths, scored, settings.sft, plan)
 
 
-def _dpo_measured(
+def _preference_measured(
     settings: TrainSettings, run: Path | None, count: Callable[[Iterable[str]], list[int]]
 ) -> Callable[[MemoryPlan], Work]:
     path = run / "3_examples/preferences.parquet" if run is not None else None
     pairs = list(read_records(path, PreferencePair)) if path is not None and path.exists() else []
-    if not pairs:
-        return lambda p: Work(2 * p.micro_batch, p.max_length, 2 * p.micro_batch * _ANSWER_TOKENS)
-    prompts = [_size(p.prompt, count) for p in pairs]
-    answers = [count((p.chosen, p.rejected)) for p in pairs]
-    wholes = [[prompt + n + _TOKENS_A_MESSAGE for n in sides] for prompt, sides in zip(prompts, answers, strict=True)]
+    sides = 1 if settings.preference.method == "kto" else 2
+    ratings = _ratings(run) if sides == 1 else []
+    if not pairs and not ratings:
+        return lambda p: Work(sides * p.micro_batch, p.max_length, sides * p.micro_batch * _ANSWER_TOKENS)
+    prompts = [_size(said, count) for said in (*(p.prompt for p in pairs), *(r.prompt for r in ratings))]
+    answers = [count((p.chosen, p.rejected)) for p in pairs] + [count((r.reply,)) for r in ratings]
+    wholes = [[prompt + n + _TOKENS_A_MESSAGE for n in said] for prompt, said in zip(prompts, answers, strict=True)]
+    number = len(wholes) if sides == 2 else sum(map(len, wholes))
     extent = Extent(
-        max(max(sides) for sides in wholes),
-        max(max(sides) for sides in answers) + _TOKENS_A_MESSAGE,
-        sum(map(sum, wholes)) / len(wholes),
+        max(map(max, wholes)),
+        max(map(max, answers)) + _TOKENS_A_MESSAGE,
+        sum(map(sum, wholes)) / number,
     )
-    return lambda plan: dpo_work(
-        extent._replace(longest=min(extent.longest, plan.max_length)), len(pairs), settings.dpo, plan
+    return lambda plan: preference_work(
+        extent._replace(longest=min(extent.longest, plan.max_length)), number, settings.preference, plan
     )
+
+
+def _ratings(run: Path | None) -> list[RatedReply]:
+    path = run / "3_examples/ratings.parquet" if run is not None else None
+    return list(read_records(path, RatedReply)) if path is not None and path.exists() else []
 
 
 def _size(conversation: Conversation, count: Callable[[Iterable[str]], list[int]]) -> int:

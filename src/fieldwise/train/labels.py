@@ -36,6 +36,19 @@ def token_count(tokenizer: Any, said: list[dict[str, Any]]) -> int:
     return len(_render(tokenizer, said))
 
 
+def reply_ids(tokenizer: Any, prompt: list[dict[str, Any]], reply: str) -> tuple[list[int], list[int]]:
+    """Return the ids of a prompt as an engine asks it and of a reply to it, up to and with its end token.
+
+    Raises ModelError for a template whose prompt is no beginning of the reply.
+    """
+    asked = _render(tokenizer, prompt, prompt=True)
+    whole = _render(tokenizer, [*prompt, {"role": "assistant", "content": reply}])
+    if whole[: len(asked)] != asked:
+        raise _renders_otherwise()
+    said = whole[len(asked) :]
+    return asked, said[: said.index(tokenizer.eos_token_id) + 1] if tokenizer.eos_token_id in said else said
+
+
 def label(tokenizer: Any, said: list[dict[str, Any]], tools: Sequence[dict[str, JsonValue]] = ()) -> Labelled:
     """Return ids and labels: what the assistant says, its end token included, and the calls of tools.
 
@@ -124,11 +137,15 @@ def _mask_by_prefix(
         prompt = _render(tokenizer, said[:place], prompt=True, tools=tools)
         reply = _render(tokenizer, said[: place + 1], tools=tools)
         if ids[: len(prompt)] != prompt or ids[: len(reply)] != reply:
-            raise ModelError(
-                "the chat template renders a reply in another way than the prompt before it",
-                where="chat template",
-                fix="Put {% generation %} ... {% endgeneration %} around what the assistant says, its end token included.",
-            )
+            raise _renders_otherwise()
         end = next((n + 1 for n in range(len(prompt), len(reply)) if ids[n] == tokenizer.eos_token_id), len(reply))
         mask[len(prompt) : end] = [1] * (end - len(prompt))
     return mask
+
+
+def _renders_otherwise() -> ModelError:
+    return ModelError(
+        "the chat template renders a reply in another way than the prompt before it",
+        where="chat template",
+        fix="Put {% generation %} ... {% endgeneration %} around what the assistant says, its end token included.",
+    )

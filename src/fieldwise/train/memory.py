@@ -1,6 +1,6 @@
 """How much memory a training takes at its peak, and how long it takes, worked out before it begins.
 
-Activations follow the method of Korthikanti et al. 2022 (arXiv:2205.05198, section 4): what autograd keeps of one layer
+Activations follow the training of Korthikanti et al. 2022 (arXiv:2205.05198, section 4): what autograd keeps of one layer
 for the backward pass, added up operation by operation. Their 34 bytes per token and hidden unit are those of GPT-2 in
 16 bit; here the sums are of the Llama family (RMSNorm, rotary positions, grouped keys, gated SiLU) as transformers and
 PEFT run it. `tests/train/test_memory.py` compares them with what autograd really saves. Optimizer states follow ZeRO
@@ -47,6 +47,9 @@ class MemoryPlan:
     rank: int | None  # None trains all weights
     target_modules: str | tuple[str, ...] = "all-linear"
     device: Literal["cpu", "cuda"] = "cpu"
+    reference: Literal["none", "precomputed", "beside"] = "none"  # the weights at the start, where the loss knows them
+    unit: Literal["rows", "pairs", "replies"] = "rows"
+    least_micro: int = 1  # what the loss compares within must be in memory at once
 
     @property
     def effective_batch(self) -> int:
@@ -133,6 +136,8 @@ def activations(shape: Shape, plan: MemoryPlan, work: Work) -> float:
     transient = tokens * (4 * (4 if not plan.bfloat16 else 2) * shape.intermediate + 16 * shape.hidden)
     stream = 4.0 * shape.hidden * tokens
     slack = _SLACK if plan.packing else _SLACK_OF_PAIRS
+    if plan.reference == "beside":  # a forward pass of the same rows while those of the policy are kept
+        transient += tokens * (2 * (2 if plan.bfloat16 else 4) * shape.intermediate + 8 * shape.hidden)
     if plan.activation_checkpointing:
         return slack * (shape.layers * stream + layer + transient)
     return slack * (shape.layers * layer + 2 * stream + transient)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
 from fieldwise.errors import FieldwiseError, ModelError
-from fieldwise.train.hardware import Device, Machine, Method, Preset
+from fieldwise.train.hardware import Device, Machine, Preset, Training
 from fieldwise.train.memory import Estimate, MemoryPlan, Work, estimate, seconds
-from fieldwise.train.settings import DpoSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.shape import Shape
 
 _SHARE = 0.95  # of the memory may be planned for: the system and other programs need a little
 _SHORTEST = 256  # tokens; a shorter row holds no passage with its question
+_REFERENCES = {"precomputed": "reference scored beforehand", "beside": "reference scored in every step"}
 _NF4_BLOCK = 64  # bitsandbytes computes wrong shapes where the inputs of a layer are no multiple
 
 
@@ -41,27 +42,29 @@ class Fitted(NamedTuple):
             "arithmetic": "bfloat16" if plan.bfloat16 else "float32",
             "quantisation": plan.quantisation,
             "optimizer": plan.optimizer,
+            **({"reference": plan.reference} if plan.reference != "none" else {}),
             "estimated_peak_bytes": None if self.estimate is None else round(self.estimate.peak),
             "reasons": list(self.reasons),
         }
 
 
 def first_plan(
-    method: Method, settings: TrainSettings, own: SftSettings | DpoSettings, preset: Preset, device: Device
+    training: Training, settings: TrainSettings, own: SftSettings | PreferenceSettings, preset: Preset, device: Device
 ) -> MemoryPlan:
     """Return the plan of a preset with what the recipe fixes put in its place."""
-    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[method])
+    least = 2 if isinstance(own, PreferenceSettings) and own.method == "kto" else 1
+    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[training], least)
     if own.batch_size % micro:
         raise FieldwiseError(
             "the batch is no multiple of what is in memory at once",
-            where=f"train.{method}.micro_batch_size",
+            where=f"train.{training}.micro_batch_size",
             found=f"{micro} for a batch of {own.batch_size}",
-            fix=f"Give a divisor of train.{method}.batch_size, or leave the key out.",
+            fix=f"Give a divisor of train.{training}.batch_size, or leave the key out.",
         )
     return MemoryPlan(
         micro_batch=micro,
         accumulation=own.batch_size // micro,
-        max_length=own.max_length or preset.max_length[method],
+        max_length=own.max_length or preset.max_length[training],
         packing=isinstance(own, SftSettings) and own.packing,
         activation_checkpointing=bool(settings.activation_checkpointing),
         weights=settings.weights or preset.weights,
@@ -71,11 +74,21 @@ def first_plan(
         rank=own.lora.rank,
         target_modules=own.lora.target_modules,
         device="cuda" if device.name == "cuda" else "cpu",
+        reference=_reference(own, preset),
+        unit="rows" if isinstance(own, SftSettings) else "pairs" if least == 1 else "replies",
+        least_micro=least,
     )
 
 
+def _reference(own: SftSettings | PreferenceSettings, preset: Preset) -> Literal["none", "precomputed", "beside"]:
+    if isinstance(own, SftSettings) or not own.has_reference:
+        return "none"
+    wanted = own.precompute_reference
+    return "precomputed" if (preset.precomputes_reference if wanted is None else wanted) else "beside"
+
+
 def fit(
-    method: Method,
+    training: Training,
     settings: TrainSettings,
     preset: Preset,
     device: Device,
@@ -87,8 +100,8 @@ def fit(
 
     `measured` tells for a plan how much is trained on at once. Without a shape nothing is estimated.
     """
-    own = settings.sft if method == "sft" else settings.dpo
-    plan = first_plan(method, settings, own, preset, device)
+    own = settings.sft if training == "sft" else settings.preference
+    plan = first_plan(training, settings, own, preset, device)
     reasons = [f"{preset.name} preset"] if not own.max_length or not own.micro_batch_size else []
     if plan.optimizer != "adamw" and not machine.has_bitsandbytes and settings.optimizer is None:
         plan = replace(plan, optimizer="adamw")
@@ -96,7 +109,7 @@ def fit(
     if shape is not None:
         if own.max_length is None:
             plan = replace(plan, max_length=min(plan.max_length, shape.context))
-        require_possible(method, plan, shape, machine)
+        require_possible(training, plan, shape, machine)
     limit = memory_limit(plan, machine)
     if shape is None or limit is None:
         return Fitted(plan, None, limit, (*reasons, "memory not estimated"))
@@ -110,9 +123,9 @@ def fit(
     if found.peak > limit:
         raise ModelError(
             "the training does not fit into memory",
-            where=f"train.{method}",
+            where=f"train.{training}",
             found=f"about {_gb(found.peak)} needed ({_parts(found)}), {_gb(limit)} usable",
-            fix=_remedy(method, plan, shape, machine, measured, limit),
+            fix=_remedy(training, plan, shape, machine, measured, limit),
         )
     return Fitted(plan, found, limit, tuple(reasons), seconds(shape, plan, work, machine, device.threads))
 
@@ -124,21 +137,21 @@ def memory_limit(plan: MemoryPlan, machine: Machine) -> int | None:
     return None if machine.memory is None else int(_SHARE * machine.memory)
 
 
-def require_possible(method: Method, plan: MemoryPlan, shape: Shape, machine: Machine) -> None:
+def require_possible(training: Training, plan: MemoryPlan, shape: Shape, machine: Machine) -> None:
     """Raise for settings that these weights or this machine cannot take, whatever the memory."""
     if not shape.targets(plan.target_modules):
         wanted = plan.target_modules if isinstance(plan.target_modules, str) else ", ".join(plan.target_modules)
-        raise _no_such_modules(method, wanted, shape)
+        raise _no_such_modules(training, wanted, shape)
     if not isinstance(plan.target_modules, str):
         missing = [name for name in plan.target_modules if not shape.targets((name,))]
         if missing:
-            raise _no_such_modules(method, ", ".join(missing), shape)
+            raise _no_such_modules(training, ", ".join(missing), shape)
     if plan.max_length > shape.context:
         raise ModelError(
             "rows are longer than the base model reads",
-            where=f"train.{method}.max_length",
+            where=f"train.{training}.max_length",
             found=f"{plan.max_length} tokens, the model's context is {shape.context}",
-            fix=f"Set train.{method}.max_length={shape.context}, or leave the key out.",
+            fix=f"Set train.{training}.max_length={shape.context}, or leave the key out.",
         )
     needs = plan.quantisation != "none" or plan.optimizer != "adamw"
     if needs and not machine.has_bitsandbytes:
@@ -166,25 +179,26 @@ def within(plan: MemoryPlan, effective: int) -> MemoryPlan:
 
 def smaller(plan: MemoryPlan) -> MemoryPlan | None:
     """Return the plan to try once after memory ran out: half as much at once, the same effective batch; None if there is none."""
-    if plan.micro_batch > 1:
-        return _with_micro(plan, _divisor(plan.effective_batch, plan.micro_batch // 2))
+    if (micro := _fewer(plan, plan.micro_batch)) is not None:
+        return _with_micro(plan, micro)
     if not plan.activation_checkpointing:
         return replace(plan, activation_checkpointing=True)
     return None
 
 
-def told(fitted: Fitted, method: Method) -> str:
+def told(fitted: Fitted, training: Training) -> str:
     """Return the plan in one line for people."""
     plan = fitted.plan
-    rows = "packed rows" if plan.packing else "rows" if method == "sft" else "pairs"
+    rows = "packed rows" if plan.packing else plan.unit
     parts = [
         f"{plan.micro_batch} x {plan.accumulation} {rows} of {plan.max_length} tokens a step",
         f"{plan.quantisation if plan.quantisation != 'none' else plan.weights} weights",
         f"{'bfloat16' if plan.bfloat16 else 'float32'} arithmetic",
         plan.optimizer,
         *(["activation checkpointing"] if plan.activation_checkpointing else []),
+        *([_REFERENCES[plan.reference]] if plan.reference in _REFERENCES else []),
     ]
-    text = f"{method}: {', '.join(parts)}"
+    text = f"{training}: {', '.join(parts)}"
     if fitted.estimate is not None:
         text += f"; about {_gb(fitted.estimate.peak)} at the peak ({_parts(fitted.estimate)})"
     if fitted.seconds is not None:
@@ -193,13 +207,15 @@ def told(fitted: Fitted, method: Method) -> str:
 
 
 def _open_changes(
-    own: SftSettings | DpoSettings, settings: TrainSettings, plan: MemoryPlan, machine: Machine
+    own: SftSettings | PreferenceSettings, settings: TrainSettings, plan: MemoryPlan, machine: Machine
 ) -> Iterator[tuple[Callable[[MemoryPlan], MemoryPlan], str]]:
     """What may be changed without asking, the least costly first: each gives the same model but for rounding."""
+    if isinstance(own, PreferenceSettings) and own.precompute_reference is None and plan.reference == "beside":
+        yield lambda p: replace(p, reference="precomputed"), "reference scored beforehand to fit"
     if own.micro_batch_size is None:
         micro = plan.micro_batch
-        while micro > 1:
-            micro = _divisor(plan.effective_batch, micro // 2)
+        while (fewer := _fewer(plan, micro)) is not None:
+            micro = fewer
             yield lambda p, m=micro: _with_micro(p, m), f"{micro} at once to fit"  # type: ignore[misc]
     if settings.activation_checkpointing is None:
         yield lambda p: replace(p, activation_checkpointing=True), "activation checkpointing to fit"
@@ -208,7 +224,7 @@ def _open_changes(
 
 
 def _remedy(
-    method: Method,
+    training: Training,
     plan: MemoryPlan,
     shape: Shape,
     machine: Machine,
@@ -216,7 +232,7 @@ def _remedy(
     limit: int,
 ) -> str:
     """Name the nearest settings that fit: one change if one is enough, else as few as it takes, the mildest first."""
-    levers = list(_levers(method, plan, shape, machine))
+    levers = list(_levers(training, plan, shape, machine))
     for text, change in levers:
         if (peak := _peak(shape, change(plan), measured)) <= limit:
             return f"Set {text}: about {_gb(peak)}."
@@ -236,20 +252,22 @@ def _remedy(
 
 
 def _levers(
-    method: Method, plan: MemoryPlan, shape: Shape, machine: Machine
+    training: Training, plan: MemoryPlan, shape: Shape, machine: Machine
 ) -> Iterator[tuple[str, Callable[[MemoryPlan], MemoryPlan]]]:
+    if plan.reference == "beside":
+        yield f"train.{training}.precompute_reference=true", lambda p: replace(p, reference="precomputed")
     micro = plan.micro_batch
-    while micro > 1:
-        micro = _divisor(plan.effective_batch, micro // 2)
-        yield f"train.{method}.micro_batch_size={micro}", lambda p, m=micro: _with_micro(p, m)  # type: ignore[misc]
+    while (fewer := _fewer(plan, micro)) is not None:
+        micro = fewer
+        yield f"train.{training}.micro_batch_size={micro}", lambda p, m=micro: _with_micro(p, m)  # type: ignore[misc]
     if not plan.activation_checkpointing:
         yield "train.activation_checkpointing=true", lambda p: replace(p, activation_checkpointing=True)
     length = plan.max_length // 2
     while length >= _SHORTEST:
-        yield f"train.{method}.max_length={length}", lambda p, n=length: replace(p, max_length=n)  # type: ignore[misc]
+        yield f"train.{training}.max_length={length}", lambda p, n=length: replace(p, max_length=n)  # type: ignore[misc]
         length //= 2
     if plan.rank is None:
-        yield f"train.{method}.lora.rank=16", lambda p: replace(p, rank=16)
+        yield f"train.{training}.lora.rank=16", lambda p: replace(p, rank=16)
     if plan.weights == "float32" and plan.rank is not None:
         yield "train.weights=bfloat16", lambda p: replace(p, weights="bfloat16")
     if plan.quantisation != "4bit" and plan.rank is not None and machine.has_bitsandbytes:
@@ -267,15 +285,23 @@ def _with_micro(plan: MemoryPlan, micro: int) -> MemoryPlan:
     return replace(plan, micro_batch=micro, accumulation=plan.effective_batch // micro)
 
 
-def _divisor(number: int, most: int) -> int:
-    """Return the largest divisor of a number that is not above `most`, at least 1."""
-    return next(n for n in range(max(1, min(number, most)), 0, -1) if number % n == 0)
+def _fewer(plan: MemoryPlan, micro: int) -> int | None:
+    """Return about half as many at once as a micro-batch has, None if there is no fewer."""
+    found = _divisor(plan.effective_batch, micro // 2, plan.least_micro)
+    return found if found < micro else None
 
 
-def _no_such_modules(method: Method, wanted: str, shape: Shape) -> ModelError:
+def _divisor(number: int, most: int, least: int = 1) -> int:
+    """Return the largest divisor of a number from `least` to `most`, else the smallest one above."""
+    below, above = range(max(least, min(number, most)), least - 1, -1), range(least, number + 1)
+    found: int = next(n for n in (*below, *above) if number % n == 0)
+    return found
+
+
+def _no_such_modules(training: Training, wanted: str, shape: Shape) -> ModelError:
     return ModelError(
         "the base model has no such modules",
-        where=f"train.{method}.lora.target_modules",
+        where=f"train.{training}.lora.target_modules",
         found=wanted,
         fix=f"There are: {', '.join(sorted({layer.module for layer in shape.linear}))}; "
         "all-linear takes all but the output layer.",

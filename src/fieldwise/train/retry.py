@@ -10,7 +10,7 @@ from typing import TypeVar
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.progress import say
-from fieldwise.train.hardware import Method
+from fieldwise.train.hardware import Training
 from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.plan import smaller
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 _ALSO = ("could not create a memory object", "Cannot allocate memory", "std::bad_alloc")
 
 
-def with_one_retry(train: Callable[[MemoryPlan], T], plan: MemoryPlan, method: Method) -> tuple[T, MemoryPlan]:
+def with_one_retry(train: Callable[[MemoryPlan], T], plan: MemoryPlan, training: Training) -> tuple[T, MemoryPlan]:
     """Train by a plan; when memory runs out, once more by the smaller one. Returns the plan it ended with as well.
 
     The effective batch stays, so that the model is the same but for rounding; checkpoints that the first try saved are
@@ -35,9 +35,9 @@ def with_one_retry(train: Callable[[MemoryPlan], T], plan: MemoryPlan, method: M
     _let_go()
     again = smaller(plan)
     if again is None:
-        raise _out_of_memory(method, plan, first)
+        raise _out_of_memory(training, plan, first)
     say(
-        f"  {method}: memory ran out ({first}); once more with {_difference(plan, again)}, the effective batch as before"
+        f"  {training}: memory ran out ({first}); once more with {_difference(plan, again)}, the effective batch as before"
     )
     try:
         return train(again), again
@@ -46,7 +46,7 @@ def with_one_retry(train: Callable[[MemoryPlan], T], plan: MemoryPlan, method: M
             raise
         second = _line(error)
     _let_go()
-    raise _out_of_memory(method, again, second)
+    raise _out_of_memory(training, again, second)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -65,18 +65,18 @@ def _let_go() -> None:
     memory.clear_device_cache()
 
 
-def _out_of_memory(method: Method, plan: MemoryPlan, found: str) -> ModelError:
+def _out_of_memory(training: Training, plan: MemoryPlan, found: str) -> ModelError:
     settings = []
     if plan.micro_batch > 1:
-        settings.append(f"train.{method}.micro_batch_size=1")
+        settings.append(f"train.{training}.micro_batch_size=1")
     if not plan.activation_checkpointing:
         settings.append("train.activation_checkpointing=true")
-    settings.append(f"train.{method}.max_length={plan.max_length // 2}")
+    settings.append(f"train.{training}.max_length={plan.max_length // 2}")
     if plan.device == "cuda" and plan.quantisation == "none":
         settings.append("train.quantisation=4bit")
     return ModelError(
         "memory ran out, also with less at a time",
-        where=f"train.{method}",
+        where=f"train.{training}",
         found=found,
         fix=f"The last checkpoint is kept. Set {', then '.join(settings)}, take a smaller base, or end other programs.",
     )

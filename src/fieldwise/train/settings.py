@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from fieldwise.settings import Settings
 
@@ -41,27 +41,120 @@ class SftSettings(Settings):
     lora: LoraSettings = LoraSettings()
 
 
-class DpoSettings(Settings):
-    """Direct preference optimisation on top of the tuned weights."""
+PreferenceMethod = Literal["dpo", "orpo", "kto", "simpo", "cpo"]
+DpoLoss = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+_ONLY: dict[str, tuple[PreferenceMethod, ...]] = {  # settings that only some methods have
+    "loss": ("dpo",),
+    "loss_weights": ("dpo",),
+    "label_smoothing": ("dpo", "cpo"),
+    "ld_alpha": ("dpo",),
+    "margin": ("simpo",),
+    "nll_weight": ("cpo",),
+    "desirable_weight": ("kto",),
+    "undesirable_weight": ("kto",),
+    "precompute_reference": ("dpo", "kto"),
+}
+_SMOOTHED = ("robust", "exo_pair", "aot", "aot_unpaired")  # losses of DPO that know label smoothing
+
+
+class PreferenceSettings(Settings):
+    """Learning which of two replies is wanted, or which replies are, on top of the tuned weights."""
 
     enabled: bool = True
+    method: PreferenceMethod = Field(
+        "dpo",
+        description="dpo and kto (single replies, wanted or not) hold to a reference; orpo, simpo and cpo need none",
+    )
+    start: Literal["sft", "base"] = Field(
+        "sft", description="weights to begin with; base is for orpo, which can do without SFT"
+    )
     epochs: float = Field(1, gt=0)
     max_steps: int = Field(-1, ge=-1)
     learning_rate: float = Field(5e-5, gt=0)
-    beta: float = Field(0.1, gt=0, description="how closely to stay with the tuned weights")
-    batch_size: int = Field(16, ge=1)
+    beta: float | None = Field(
+        None,
+        gt=0,
+        description="dpo, kto: how closely to stay with the start; orpo: weight of the odds ratio; left out: 0.1, simpo 2",
+    )
+    loss: tuple[DpoLoss, ...] = Field(
+        ("sigmoid",),
+        min_length=1,
+        description="of dpo: TRL's loss types, added up; sft is the likelihood of the chosen",
+    )
+    loss_weights: tuple[float, ...] | None = Field(None, description="of dpo, one for each loss; left out: all 1")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="share of pairs taken to be labelled wrong (cpo; dpo: robust, exo_pair, aot)"
+    )
+    ld_alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of dpo: what tokens beyond the shorter reply's length count; below 1 length is learnt less (LD-DPO)",
+    )
+    margin: float = Field(1.0, ge=0, description="of simpo: reward by which the chosen reply is to lead (its gamma)")
+    nll_weight: float = Field(1.0, ge=0, description="of cpo: weight of the likelihood of the chosen reply")
+    desirable_weight: float | None = Field(
+        None, gt=0, description="of kto, for wanted replies; left out with the other: the rarer label is weighted up"
+    )
+    undesirable_weight: float | None = Field(None, gt=0, description="of kto, for unwanted replies")
+    precompute_reference: bool | None = Field(
+        None, description="score all replies once beforehand; left out: yes but on an 80 GB GPU where it fits else"
+    )
+    batch_size: int = Field(16, ge=1, description="pairs a step; kto: replies")
     micro_batch_size: int | None = Field(None, ge=1, description="pairs in memory at once; left out: as above")
     max_length: int | None = Field(
         None, ge=64, description="tokens of prompt and answer; left out: 768 on a CPU, else as above"
     )
     lora: LoraSettings = LoraSettings()
 
+    @model_validator(mode="after")
+    def _is_of_one_method(self) -> Self:
+        """Raise ValueError for a setting that the method would ignore, or cannot do without."""
+        for name, methods in _ONLY.items():
+            if self.method not in methods and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is a setting of {' and '.join(methods)}, the method is {self.method}")
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss):
+            raise ValueError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.loss)} losses")
+        if "exo_pair" in self.loss and not self.label_smoothing:
+            raise ValueError("the loss exo_pair needs label_smoothing above 0, such as 0.001")
+        if self.method == "dpo" and self.label_smoothing and not set(self.loss) & set(_SMOOTHED):
+            raise ValueError(f"label_smoothing is for the losses {', '.join(_SMOOTHED)}")
+        if self.method == "kto" and (self.batch_size < 2 or self.micro_batch_size == 1):
+            raise ValueError("kto compares the replies that are in memory at once: at least 2 of a batch of 2 or more")
+        return self
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the loss knows the weights that the step began with."""
+        return self.method in ("dpo", "kto")
+
+    @property
+    def strength(self) -> float:
+        """Beta, filled in."""
+        return self.beta or (2.0 if self.method == "simpo" else 0.1)
+
 
 class TrainSettings(Settings):
     """Settings of the train stage."""
 
     sft: SftSettings = SftSettings()
-    dpo: DpoSettings = DpoSettings()
+    preference: PreferenceSettings = PreferenceSettings()
     hardware: Literal["auto", "cpu", "8gb", "24gb", "80gb"] = Field(
         "auto", description="fills what is left out here for a CPU or a class of GPU; auto looks at the machine"
     )

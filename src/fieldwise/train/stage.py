@@ -1,4 +1,4 @@
-"""The train stage: SFT, then DPO on the merged weights."""
+"""The train stage: SFT, then learning from preferences on the merged weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Literal
 
 from pydantic import JsonValue
 
@@ -15,26 +14,28 @@ from fieldwise.extras import require
 from fieldwise.files import sync, write_json
 from fieldwise.hashing import content_id, sha256_of_files
 from fieldwise.progress import say
-from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair
+from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair, RatedReply, TrainingMethod
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
 from fieldwise.train.forecast import require_base
-from fieldwise.train.hardware import Device, Machine, Method, Preset, device_for, preset_for, this_machine
+from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
 from fieldwise.train.plan import fit
 from fieldwise.train.settings import TrainSettings
 from fieldwise.train.shape import read_shape
-from fieldwise.train.trl_trainer import Fitter, Outcome, train_dpo, train_sft
+from fieldwise.train.trl_trainer import Fitter, Outcome, train_preference, train_sft
 
 
 def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, JsonValue]:
     """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each."""
     train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
-    every = read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair)
-    pairs = [p for p in every if p.split == "train"]
+    every = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
+    pairs, held = ([p for p in every if (p.split == "train") is side] for side in (True, False))
+    ratings = _ratings(step, settings)
     require_base(Path(base.path))
     preset, device, machine = _prepare_machine(settings)
-    say(f"  {len(train)} examples, {len(pairs)} preference pairs; {device.name}, {device.threads} threads")
+    rated = f", {len(ratings)} rated replies" if ratings else ""
+    say(f"  {len(train)} examples, {len(pairs)} preference pairs{rated}; {device.name}, {device.threads} threads")
     say(f"  {machine.described()}")
     facts: dict[str, JsonValue] = {
         "device": device.name,
@@ -42,8 +43,8 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
         "hardware": {"preset": preset.name, "features": list(machine.features), "gpus": [g.name for g in machine.gpus]},
     }
 
-    def fitter(method: Method, weights: Path) -> Fitter:
-        return functools.partial(fit, method, settings, preset, device, machine, read_shape(weights))
+    def fitter(training: Training, weights: Path) -> Fitter:
+        return functools.partial(fit, training, settings, preset, device, machine, read_shape(weights))
 
     sft_out = step.out("4_adapters/sft")
     outcome = _finished(step, "sft") or train_sft(
@@ -59,26 +60,57 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
         tracker=step.tracker,
         fitter=fitter("sft", Path(base.path)),
     )
-    sft = _record(step, outcome, "sft", base, None, tuple(e.id for e in train), sft_out)
+    sft = _record(step, outcome, "sft", "sft", base, None, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)
-    if settings.dpo.enabled and pairs:
-        dpo_out = step.out("4_adapters/dpo")
-        outcome = _finished(step, "dpo") or train_dpo(
-            sft_out / "merged",
+    if settings.preference.enabled and (pairs or ratings):
+        start, under, parent = _start(settings, base, sft, sft_out)
+        preference_out = step.out("4_adapters/preference")
+        outcome = _finished(step, "preference") or train_preference(
+            start,
             pairs,
-            settings.dpo,
+            settings.preference,
             device,
-            work=step.work / "dpo",
-            out=step.work / "dpo-done",
+            work=step.work / "preference",
+            out=step.work / "preference-done",
             seed=step.seed,
             save_steps=settings.checkpoint_every_steps,
             tracker=step.tracker,
-            fitter=fitter("dpo", sft_out / "merged"),
+            fitter=fitter("preference", start),
+            ratings=ratings,
+            held=[p for p in held if p.split == "validation"],
         )
-        merged = BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out))
-        dpo = _record(step, outcome, "dpo", merged, sft.id, tuple(p.id for p in pairs), dpo_out)
-        facts["dpo"] = _facts(dpo, outcome)
+        preferred = _record(
+            step,
+            outcome,
+            "preference",
+            settings.preference.method,
+            under,
+            parent,
+            (*(p.id for p in pairs), *(r.id for r in ratings)),
+            preference_out,
+        )
+        facts["preference"] = _facts(preferred, outcome)
     return facts
+
+
+def _ratings(step: StepRun, settings: TrainSettings) -> list[RatedReply]:
+    """The rated replies of the training split; none for a method that learns from pairs, which is said."""
+    path = step.run.path / "3_examples/ratings.parquet"
+    found = [r for r in read_records(path, RatedReply) if r.split == "train"] if path.exists() else []
+    if found and settings.preference.enabled and settings.preference.method != "kto":
+        say(f"  {len(found)} rated replies are not learnt from: train.preference.method=kto does")
+        return []
+    return found
+
+
+def _start(
+    settings: TrainSettings, base: BaseWeights, sft: Adapter, sft_out: Path
+) -> tuple[Path, BaseWeights, str | None]:
+    """The weights that the preference step begins with, what its adapter states as its base, and the adapter below it."""
+    if settings.preference.start == "base":
+        return Path(base.path), base, None
+    merged = sft_out / "merged"
+    return merged, BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out)), sft.id
 
 
 def sft_of(folder: Path) -> str:
@@ -98,13 +130,13 @@ def _prepare_machine(settings: TrainSettings) -> tuple[Preset, Device, Machine]:
     return preset, device, machine
 
 
-def _finished(step: StepRun, method: str) -> Outcome | None:
-    """A method that an interrupted run has already finished is not trained again."""
-    folder = step.work / f"{method}-done"
+def _finished(step: StepRun, training: str) -> Outcome | None:
+    """A training that an interrupted run has already finished is not trained again."""
+    folder = step.work / f"{training}-done"
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)  # half-written: the checkpoints beside it are still good
         return None
-    say(f"  {method} was finished before the interruption")
+    say(f"  {training} was finished before the interruption")
     saved = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     return Outcome(
         folder / "adapter",
@@ -120,7 +152,8 @@ def _finished(step: StepRun, method: str) -> Outcome | None:
 def _record(
     step: StepRun,
     outcome: Outcome,
-    method: Literal["sft", "dpo"],
+    training: Training,
+    method: TrainingMethod,
     base: BaseWeights,
     parent: str | None,
     ids: tuple[str, ...],
@@ -155,7 +188,7 @@ def _record(
         recipe_hash=step.key,
         example_ids=ids,
         metrics=dict(outcome.figures),
-        path=f"4_adapters/{method}/adapter",
+        path=f"4_adapters/{training}/adapter",
     )
     write_json(out / "adapter.json", adapter.model_dump(mode="json"))
     return adapter

@@ -1,4 +1,4 @@
-"""The only file that talks to TRL, so that a renamed option is mended in one place.
+"""What talks to TRL, with `preference.py` for the methods of that step, so that a renamed option is mended in one place.
 
 What was measured for a CPU: pack rows and take one at a time with accumulation, no activation checkpointing,
 bfloat16 autocast over float32 weights where the processor has it (docs/decisions.md).
@@ -22,17 +22,28 @@ from pydantic import JsonValue
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.extras import require
 from fieldwise.progress import say
-from fieldwise.records import Example, PreferencePair
+from fieldwise.records import Example, PreferencePair, RatedReply
 from fieldwise.tracking import Tracker
 from fieldwise.train.curves import judge, since_best
-from fieldwise.train.hardware import PRESETS, Device, Method
-from fieldwise.train.labels import IGNORED, labelled_rows, messages, token_count
+from fieldwise.train.hardware import PRESETS, Device, Training
+from fieldwise.train.labels import IGNORED, labelled_rows
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.plan import Fitted, first_plan, told, within
+from fieldwise.train.preference import (
+    effect,
+    no_pair_fits,
+    options_of,
+    pair_rows,
+    prepare,
+    probes_of,
+    reply_rows,
+    told_effect,
+    trainer_of,
+)
 from fieldwise.train.retry import with_one_retry
-from fieldwise.train.settings import DpoSettings, LoraSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.shape import tensor_shapes
-from fieldwise.train.workload import Extent, dpo_work, sft_work
+from fieldwise.train.workload import preference_work, sft_work
 
 # Times and counters that restart after an interruption are left out: the record of a run must not depend on them.
 _KEPT_FIGURES = frozenset(
@@ -45,8 +56,14 @@ _KEPT_FIGURES = frozenset(
         "grad_norm",
         "mean_token_accuracy",
         "eval_mean_token_accuracy",
+        "rewards/chosen",
+        "rewards/rejected",
         "rewards/margins",
         "rewards/accuracies",
+        "kl",
+        "nll_loss",
+        "log_odds_ratio",
+        "log_odds_chosen",
     )
 )
 
@@ -163,10 +180,10 @@ def train_sft(
     return _with_account(outcome, fitted._replace(plan=plan), "sft")
 
 
-def train_dpo(
+def train_preference(
     base: Path,
     pairs: Sequence[PreferencePair],
-    settings: DpoSettings,
+    settings: PreferenceSettings,
     device: Device,
     *,
     work: Path,
@@ -175,52 +192,67 @@ def train_dpo(
     save_steps: int,
     tracker: Tracker,
     fitter: Fitter | None = None,
+    ratings: Sequence[RatedReply] = (),
+    held: Sequence[PreferencePair] = (),
 ) -> Outcome:
-    """Prefer the right answer over the faulty one, starting from merged weights; the reference is the same weights without the adapter."""
-    trl = require("trl", extra="train", to="fine-tune")
+    """Learn which replies are wanted, starting from merged weights; the reference is the same weights without the adapter.
+
+    `ratings` are single replies, for KTO alone; `held` are pairs that are not trained on, to measure the effect on.
+    """
+    require("trl", extra="train", to="fine-tune")
     _score_labelled_only()
     datasets = require("datasets", extra="train", to="fine-tune")
     tokenizer = _tokenizer(base)
-    fitter = fitter or _preset_alone("dpo", TrainSettings(dpo=settings), device)
+    fitter = fitter or _preset_alone("preference", TrainSettings(preference=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
-    rows, dropped, extent = _pair_rows(pairs, tokenizer, max_length)
-    if not rows:
-        raise DatasetError(
-            "no preference pair fits",
-            where="train.dpo.max_length",
-            found=f"{max_length} tokens",
-            fix="Raise train.dpo.max_length, or switch the step off with train.dpo.enabled=false.",
-        )
-    fitted = fitter(lambda plan: dpo_work(extent, len(rows), settings, plan))
-    say(f"  {told(fitted, 'dpo')}")
+    rows = (
+        reply_rows(pairs, ratings, tokenizer, max_length, seed)
+        if settings.method == "kto"
+        else pair_rows(pairs, settings, tokenizer, max_length)
+    )
+    if not rows.rows:
+        raise no_pair_fits(max_length)
+    probes, split = probes_of(held, pairs, tokenizer, max_length)
+    fitted = fitter(lambda plan: preference_work(rows.extent, len(rows.rows), settings, plan))
+    say(f"  {settings.method}, {told(fitted, 'preference')}")
+    kind, config = trainer_of(settings)
 
     def once(plan: MemoryPlan) -> Outcome:
         arguments = _config(
-            trl.DPOConfig,
+            config,
             output_dir=str(work),
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps,
             learning_rate=settings.learning_rate,
-            beta=settings.beta,
             max_length=max_length,
-            precompute_ref_log_probs=True,
             eval_strategy="no",
             weight_decay=0.0,
+            **options_of(settings, plan, rows),
             **_common(device, plan, seed, save_steps),
         )
         model = _model(base, plan)
-        trainer = _watched(trl.DPOTrainer, "dpo")(
+        prepare(model, settings)
+        alone = len(rows.rows) % plan.micro_batch == 1 and plan.least_micro > 1  # none beside it to compare with
+        trainer = _watched(kind, "preference")(
             model=model,
             args=arguments,
-            train_dataset=datasets.Dataset.from_list(rows),
+            train_dataset=datasets.Dataset.from_list(rows.rows[: len(rows.rows) - alone]),
             processing_class=tokenizer,
-            peft_config=_lora(settings.lora, model, "dpo"),
-            callbacks=[_callback(tracker, "dpo")],
+            peft_config=_lora(settings.lora, model, "preference"),
+            callbacks=[_callback(tracker, "preference")],
         )
-        return _run(trainer, base, work, out, dropped)
+        return _run(trainer, base, work, out, rows.dropped, measure=measure)
 
-    outcome, plan = with_one_retry(once, fitted.plan, "dpo")
-    return _with_account(outcome, fitted._replace(plan=plan), "dpo")
+    def measure(model: Any) -> tuple[dict[str, float], dict[str, JsonValue]]:
+        found = effect(model, probes, split, bfloat16=device.bfloat16)
+        about: dict[str, JsonValue] = {"method": settings.method, "lengths": rows.lengths, "effect": found}
+        if not found:
+            return {}, about
+        say(f"  preference: {told_effect(found)}")
+        return {name: float(str(found[name])) for name in ("accuracy", "kl_per_token")}, about
+
+    outcome, plan = with_one_retry(once, fitted.plan, "preference")
+    return _with_account(outcome, fitted._replace(plan=plan), "preference")
 
 
 # ---------------------------------------------------------------- parts
@@ -268,10 +300,10 @@ def _common(device: Device, plan: MemoryPlan, seed: int, save_steps: int) -> dic
     }
 
 
-def _preset_alone(method: Method, settings: TrainSettings, device: Device) -> Fitter:
+def _preset_alone(training: Training, settings: TrainSettings, device: Device) -> Fitter:
     preset = PRESETS["cpu" if device.name == "cpu" else "24gb"]
-    own = settings.sft if method == "sft" else settings.dpo
-    return lambda measured: Fitted(first_plan(method, settings, own, preset, device), None, None, ())
+    own = settings.sft if training == "sft" else settings.preference
+    return lambda measured: Fitted(first_plan(training, settings, own, preset, device), None, None, ())
 
 
 def _rows_a_step(rows: Sequence[dict[str, list[int]]], settings: SftSettings, max_length: int) -> int:
@@ -280,11 +312,11 @@ def _rows_a_step(rows: Sequence[dict[str, list[int]]], settings: SftSettings, ma
     return max(1, min(settings.batch_size, math.floor(filled / 8)))
 
 
-def _with_account(outcome: Outcome, fitted: Fitted, method: Method) -> Outcome:
+def _with_account(outcome: Outcome, fitted: Fitted, training: Training) -> Outcome:
     """Add what it was trained by and what its curves show, and say the latter."""
-    verdict = judge(outcome.curve, method)
+    verdict = judge(outcome.curve, training)
     say(
-        f"  {method}: {verdict.state.replace('_', ' ')}: {verdict.about}"
+        f"  {training}: {verdict.state.replace('_', ' ')}: {verdict.about}"
         + (f". {verdict.advice}" if verdict.advice else "")
     )
     return dataclasses.replace(
@@ -339,7 +371,7 @@ def _model(base: Path, plan: MemoryPlan | None = None) -> Any:
     return model
 
 
-def _lora(lora: LoraSettings, model: Any, method: Method) -> Any:
+def _lora(lora: LoraSettings, model: Any, training: Training) -> Any:
     peft = require("peft", extra="train", to="train an adapter")
     targets: Any = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     linear = [name for name, module in model.named_modules() if "Linear" in module.__class__.__name__]
@@ -350,7 +382,7 @@ def _lora(lora: LoraSettings, model: Any, method: Method) -> Any:
     if unknown:
         raise ModelError(
             "the base model has no such modules",
-            where=f"train.{method}.lora.target_modules",
+            where=f"train.{training}.lora.target_modules",
             found=", ".join(unknown),
             fix=f"There are: {', '.join(sorted({name.rpartition('.')[2] for name in linear}))}; "
             "all-linear takes all but the output layer.",
@@ -360,30 +392,7 @@ def _lora(lora: LoraSettings, model: Any, method: Method) -> Any:
     )
 
 
-def _pair_rows(
-    pairs: Sequence[PreferencePair], tokenizer: Any, max_length: int
-) -> tuple[list[dict[str, Any]], int, Extent]:
-    rows, dropped = [], 0
-    wholes, answers = [], []
-    for pair in pairs:
-        prompt = messages(pair.prompt, tokenizer)
-        sides = [[{"role": "assistant", "content": text}] for text in (pair.chosen, pair.rejected)]
-        lengths = [token_count(tokenizer, prompt + side) for side in sides]
-        if max(lengths) > max_length:
-            dropped += 1
-        else:
-            rows.append({"prompt": prompt, "chosen": sides[0], "rejected": sides[1]})
-            wholes.append(lengths)
-            answers.append(max(lengths) - token_count(tokenizer, prompt))
-    if dropped:
-        say(f"  {dropped} of {len(pairs)} preference pairs are longer than {max_length} tokens and were left out")
-    if not rows:
-        return rows, dropped, Extent(0, 0, 0.0)
-    longest = max(max(lengths) for lengths in wholes)
-    return rows, dropped, Extent(longest, max(answers), sum(map(sum, wholes)) / len(wholes))
-
-
-def _watched(trainer: Any, method: Method) -> Any:
+def _watched(trainer: Any, training: Training) -> Any:
     """Return the kind of trainer that stops at the first batch whose loss is no number, before it spoils the weights."""
     torch = require("torch", extra="train", to="fine-tune")
 
@@ -397,13 +406,10 @@ def _watched(trainer: Any, method: Method) -> Any:
             step = self.state.global_step + 1
             self.seen = (step, self.seen[1] + 1 if self.seen[0] == step else 1)
             if not torch.isfinite(loss):
-                rows, tokens = inputs["input_ids"].shape
-                scored = int((inputs["labels"] != IGNORED).sum()) if "labels" in inputs else None
                 raise _not_a_number(
-                    method,
+                    training,
                     f"the loss is not a number at step {step}",
-                    f"batch {self.seen[1]} of {self.args.gradient_accumulation_steps} ({rows} x {tokens} tokens"
-                    + (f", {scored} of them learnt)" if scored is not None else ")"),
+                    f"batch {self.seen[1]} of {self.args.gradient_accumulation_steps} ({_extent(inputs)})",
                     Path(self.args.output_dir),
                 )
             return loss
@@ -411,14 +417,21 @@ def _watched(trainer: Any, method: Method) -> Any:
     return Watched
 
 
-def _not_a_number(method: Method, what: str, found: str, work: Path) -> ModelError:
+def _extent(inputs: Any) -> str:
+    sides = [inputs[key] for key in ("input_ids", "chosen_input_ids", "rejected_input_ids") if key in inputs]
+    rows, tokens = sum(len(side) for side in sides), max(side.shape[1] for side in sides)
+    scored = int((inputs["labels"] != IGNORED).sum()) if "labels" in inputs else None
+    return f"{rows} x {tokens} tokens" + (f", {scored} of them learnt" if scored is not None else "")
+
+
+def _not_a_number(training: Training, what: str, found: str, work: Path) -> ModelError:
     kept = _last_checkpoint(work)
     return ModelError(
         what,
-        where=f"train.{method}",
+        where=f"train.{training}",
         found=found,
         fix=(f"The last good checkpoint is kept: {kept}. " if kept else "No checkpoint was saved before. ")
-        + f"Lower train.{method}.learning_rate and run again; at step 1, look at the base weights instead.",
+        + f"Lower train.{training}.learning_rate and run again; at step 1, look at the base weights instead.",
     )
 
 
@@ -440,7 +453,7 @@ def _held_losses(state: Any) -> list[float]:
     return [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
 
 
-def _callback(tracker: Tracker, method: Method) -> Any:
+def _callback(tracker: Tracker, training: Training) -> Any:
     transformers = require("transformers", extra="train", to="fine-tune")
 
     class Curves(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
@@ -455,18 +468,20 @@ def _callback(tracker: Tracker, method: Method) -> Any:
             norm = figures.get("grad_norm", 0.0)
             if not math.isfinite(norm):  # the weights are spoilt by now, and not saved yet
                 raise _not_a_number(
-                    method,
+                    training,
                     f"the gradients are not numbers at step {state.global_step}",
                     f"norm {norm}",
                     Path(args.output_dir),
                 )
             finite = {k: v for k, v in figures.items() if math.isfinite(v)}
-            tracker.log(method, state.global_step, finite)
+            tracker.log(training, state.global_step, finite)
             if loss is not None and (state.global_step == 1 or state.global_step % _TOLD_EVERY == 0):
                 done, left = state.global_step - self.first, state.max_steps - state.global_step
                 say(
-                    f"  {method} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
+                    f"  {training} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
                     + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else "")
+                    + (f", accuracy {figures['rewards/accuracies']:.2f}" if "rewards/accuracies" in figures else "")
+                    + (f", KL {figures['kl']:.3f}" if "kl" in figures else "")
                     + (f", about {(time.monotonic() - self.began) / done * left:.0f} s left" if done and left else "")
                 )
 
@@ -482,7 +497,15 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft)\b.*")
 
 
-def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int, patience: int | None = None) -> Outcome:
+def _run(
+    trainer: Any,
+    base: Path,
+    work: Path,
+    out: Path,
+    dropped: int,
+    patience: int | None = None,
+    measure: Callable[[Any], tuple[dict[str, float], dict[str, JsonValue]]] | None = None,
+) -> Outcome:
     transformers = require("transformers", extra="train", to="fine-tune")
     trainer.remove_callback(transformers.PrinterCallback)
     last = _last_checkpoint(work)
@@ -517,6 +540,9 @@ def _run(trainer: Any, base: Path, work: Path, out: Path, dropped: int, patience
             _take_weights(trainer, work / f"checkpoint-{best['step']:.0f}")
         figures["eval_loss"] = best["eval_loss"]
         about = {"weights_of_step": int(best["step"])}
+    if measure is not None:
+        found, told_of_it = measure(trainer.model)
+        figures, about = {**figures, **found}, {**about, **told_of_it}
     adapter, merged = out / "adapter", out / "merged"
     trainer.model.save_pretrained(adapter, safe_serialization=True)
     (adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is made at release

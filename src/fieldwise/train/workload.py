@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fieldwise.train.memory import MemoryPlan, Work
-from fieldwise.train.settings import DpoSettings, SftSettings
+from fieldwise.train.settings import PreferenceSettings, SftSettings
 
 
 class Extent(NamedTuple):
-    """How long the pairs are, in tokens."""
+    """How long the pairs are, in tokens, or the replies where each stands alone."""
 
     longest: int  # prompt and answer together
     answer: int  # the longest answer
-    mean: float  # of a pair: both answers, each behind its prompt
+    mean: float  # of a pair: both answers, each behind its prompt; of a reply: that and its prompt
 
 
 def sft_work(lengths: Sequence[int], scored: Sequence[int], settings: SftSettings, plan: MemoryPlan) -> Work:
@@ -30,10 +30,16 @@ def sft_work(lengths: Sequence[int], scored: Sequence[int], settings: SftSetting
     return Work(plan.micro_batch, row, min(int(at_once), plan.micro_batch * row), int(tokens), steps)
 
 
-def dpo_work(extent: Extent, pairs: int, settings: DpoSettings, plan: MemoryPlan) -> Work:
-    """Return how much a plan trains on at once, and in all; the reference reads every pair once more, without a backward pass."""
-    steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.epochs * pairs / plan.effective_batch)
-    seen = steps * plan.effective_batch + pairs / 3
-    return Work(
-        2 * plan.micro_batch, extent.longest, 2 * plan.micro_batch * extent.answer, int(seen * extent.mean), steps
-    )
+def preference_work(extent: Extent, count: int, settings: PreferenceSettings, plan: MemoryPlan) -> Work:
+    """Return how much a plan trains on at once, and in all, from `count` pairs, or replies for KTO.
+
+    A pass without a backward one counts a third: the reference reads everything once beforehand, or in every step; KTO
+    reads each prompt with another's reply as well, for its estimate of KL.
+    """
+    steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.epochs * count / plan.effective_batch)
+    trained = steps * plan.effective_batch
+    is_kto = settings.method == "kto"
+    scored = {"none": 0, "precomputed": count, "beside": trained}[plan.reference]
+    seen = trained + (scored * (2 if is_kto else 1) + (trained if is_kto else 0)) / 3
+    rows = plan.micro_batch * (1 if is_kto else 2)
+    return Work(rows, extent.longest, rows * extent.answer, int(seen * extent.mean), steps)
