@@ -52,6 +52,7 @@ AIMS = {"scifact": {WITHOUT: 0.730, WITH: 0.735}, "obliqa": {WITHOUT: 0.695, WIT
 AIM_OF = {"fusion": WITHOUT, "fusion of 100": WITHOUT, "+ learnt": WITH, "+ tuned, learnt": WITH}
 _DEPTH = 100
 _SAMPLES, _SEED = 2000, 42
+_CHOOSING = 200  # training questions that choose the share of the learnt score
 Way = Callable[[JudgedQuery], list[str]]
 
 
@@ -129,7 +130,7 @@ def learnt(searched: Searched, teach: JudgedSet, settings: RetrieveSettings) -> 
 
     def worth(weight: float) -> float:
         tried = deep.model_copy(update={"rerank_weight": weight})
-        return sum(ndcg(searched.reranked(q, tried, reranker), q.relevant) for q in teach.queries[:500])
+        return sum(ndcg(searched.reranked(q, tried, reranker), q.relevant) for q in teach.queries[:_CHOOSING])
 
     chosen = deep.model_copy(update={"rerank_weight": max(RERANK_WEIGHTS, key=worth)})
     return lambda q: searched.reranked(q, chosen, reranker)
