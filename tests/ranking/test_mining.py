@@ -8,7 +8,7 @@ from fieldwise.ranking.judged import JudgedQuery, JudgedSet
 from fieldwise.ranking.mining import Mined, mine
 from fieldwise.ranking.reading import read_beir
 from fieldwise.ranking.synthetic import instead, make_questions
-from fieldwise.ranking.train_reranker import curriculum
+from fieldwise.ranking.train_reranker import LabelledPair, batched, curriculum
 from fieldwise.records import Chunk
 from fieldwise.retrieve.lexical import LexicalIndex
 from fieldwise.retrieve.search import HybridRetriever
@@ -87,3 +87,12 @@ def test_questions_made_of_passages_name_the_one_they_were_made_of(tmp_path: Pat
     assert [q.text for q in make_questions(judged, judged.corpus, seed=1).queries] == [q.text for q in made.queries]
     fit, held = instead(judged, judged, judged.corpus, seed=1)
     assert fit.queries == made.queries and len(held.queries) == 2 * len(judged.queries)
+
+
+def test_batches_hold_every_pair_once_and_texts_of_like_length() -> None:
+    pairs = [LabelledPair("q", "x" * (n * 37 % 101), float(n % 2)) for n in range(300)]
+    batches = batched(pairs, "1")
+    assert sorted(p for batch in batches for p in batch) == sorted(pairs) and max(map(len, batches)) == 16
+    spreads = [max(len(p.text) for p in b) - min(len(p.text) for p in b) for b in batches]
+    assert sum(spreads) / len(spreads) < 30
+    assert batched(pairs, "1") == batches != batched(pairs, "2")

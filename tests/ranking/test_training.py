@@ -185,7 +185,8 @@ def test_the_command_trains_a_cross_encoder_and_keeps_it_only_if_it_is_better(
     assert call(*words, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["training"]["pairs"] == 3 * 3 * 240 and found["training"]["steps"] == 3 * 45
-    assert found["training"]["losses"][-1] < found["training"]["losses"][0]
+    first, *_, third = found["training"]["losses"][:3]  # while negatives are random; later ones are harder
+    assert third < first
     assert found["is_better"] == out.exists() == (found["folder"] is not None)
     if out.exists():
         assert len(CrossEncoderReranker(out).predict([("where is amber report", "the report of the otter")])) == 1

@@ -19,7 +19,7 @@ from fieldwise.ranking.corpus import embed_blocks
 from fieldwise.ranking.judged import JudgedSet
 from fieldwise.ranking.mining import LEAST_QUESTIONS
 from fieldwise.ranking.proof import Proof, Training, elsewhere, prove, scores, texts_of
-from fieldwise.ranking.weights import fit, load
+from fieldwise.ranking.weights import fit, load, save
 from fieldwise.retrieve.embed import MAX_TOKENS, MiniLmEmbedder
 from fieldwise.retrieve.index import passage_text
 from fieldwise.retrieve.search import HybridRetriever
@@ -27,6 +27,7 @@ from fieldwise.retrieve.search import HybridRetriever
 LEARNING_RATE = 5e-5
 _BATCH = 32
 _SCALE = 20.0
+_TOGETHER = 8  # texts of like length that are padded together
 _KEPT_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -108,9 +109,14 @@ def train_on(asked: Sequence[Asked], start: Path, work: Path, *, rate: float, se
     model, tokenizer = load("AutoModel", start)
 
     def embed(texts: Sequence[str], device: str) -> Any:
-        encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(
-            device
-        )
+        order = sorted(range(len(texts)), key=lambda n: (len(texts[n]), n))
+        groups = [order[n : n + _TOGETHER] for n in range(0, len(order), _TOGETHER)]
+        vectors = torch.cat([group_of([texts[n] for n in group], device) for group in groups])
+        places = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=device)
+        return vectors[places]
+
+    def group_of(texts: list[str], device: str) -> Any:
+        encoded = tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt").to(device)
         states = model(**encoded).last_hidden_state.float()
         mask = encoded["attention_mask"][:, :, None].float()
         return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1)
@@ -123,7 +129,7 @@ def train_on(asked: Sequence[Asked], start: Path, work: Path, *, rate: float, se
 
     batches = batched(asked, epochs, seed)
     trained = fit(model, batches, loss_of, rate=rate, label="training the embedding model")
-    model.to("cpu").save_pretrained(work)
+    save(model, work)
     for name in _KEPT_FILES:
         if (start / name).is_file():
             shutil.copy(start / name, work / name)

@@ -15,7 +15,7 @@ from fieldwise.extras import require
 from fieldwise.ranking.judged import JudgedSet
 from fieldwise.ranking.mining import Mined, mine
 from fieldwise.ranking.proof import Proof, Training, prove, scores
-from fieldwise.ranking.weights import fit, load
+from fieldwise.ranking.weights import fit, load, save
 from fieldwise.retrieve.cross_encoder import CrossEncoderReranker
 from fieldwise.retrieve.embed import bundled_folder
 from fieldwise.retrieve.search import HybridRetriever, reranked
@@ -48,6 +48,18 @@ def curriculum(questions: Sequence[Mined], seed: int) -> list[list[LabelledPair]
         rng.shuffle(pairs)
         phases.append(pairs)
     return phases
+
+
+def batched(pairs: Sequence[LabelledPair], seed: str) -> list[list[LabelledPair]]:
+    """Return batches of texts of like length, in any order: sorted within eight batches, so that little is padded."""
+    rng, window = random.Random(seed), 8 * _BATCH
+    made: list[list[LabelledPair]] = []
+    for begin in range(0, len(pairs), window):
+        part = sorted(pairs[begin : begin + window], key=lambda pair: len(pair.query) + len(pair.text))
+        some = [part[n : n + _BATCH] for n in range(0, len(part), _BATCH)]
+        rng.shuffle(some)
+        made += some
+    return made
 
 
 def _negatives(mined: Mined, sorts: Sequence[str], rng: random.Random) -> list[str]:
@@ -96,9 +108,9 @@ def train_reranker(
         logits = model(**encoded).logits[:, 0].float()
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=balance.to(device))
 
-    batches = [pairs[n : n + _BATCH] for pairs in phases for n in range(0, len(pairs), _BATCH)]
+    batches = [batch for n, pairs in enumerate(phases) for batch in batched(pairs, f"{seed}/{n}")]
     trained = fit(model, batches, loss_of, rate=rate, label="training the cross-encoder")
-    model.to("cpu").save_pretrained(work)
+    save(model, work)
     tokenizer.save_pretrained(work)
     training = Training(
         kind="cross-encoder",

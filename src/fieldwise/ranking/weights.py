@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.machine import has_bfloat16, usable_cores
 from fieldwise.progress import track
+from fieldwise.retrieve.cross_encoder import silent
 
 _WARM_UP = 0.1
 _DECAY = 0.01
@@ -33,7 +35,10 @@ def load(kind: str, folder: object, **given: Any) -> tuple[Any, Any]:
     torch = require("torch", extra="train", to="train a model of the search")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = getattr(transformers, kind).from_pretrained(folder, dtype=torch.float32, local_files_only=True, **given)
+        with silent(transformers):
+            model = getattr(transformers, kind).from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, **given
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             "the weights to start from cannot be read",
@@ -42,6 +47,12 @@ def load(kind: str, folder: object, **given: Any) -> tuple[Any, Any]:
             fix="Name a folder with weights and tokenizer with --base, or leave it out for all-MiniLM-L6-v2.",
         ) from error
     return model, tokenizer
+
+
+def save(model: Any, folder: Path) -> None:
+    """Write weights and configuration, as float32 from the CPU."""
+    with silent(require("transformers", extra="train", to="train a model of the search")):
+        model.to("cpu").save_pretrained(folder)
 
 
 def fit(model: Any, batches: Sequence[Any], loss_of: Callable[[Any, str], Any], *, rate: float, label: str) -> Trained:

@@ -7,7 +7,8 @@ each pair. It is torch that computes: for a serving process without torch keep t
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,21 @@ from fieldwise.retrieve.rerank import Reranker
 
 _BATCH = 16
 _MAX_TOKENS = 512
+
+
+@contextmanager
+def silent(transformers: Any) -> Iterator[None]:
+    """Keep the bars and tables of transformers off stderr: what matters is told by errors of our own."""
+    talk = transformers.utils.logging
+    had_bars, level = talk.is_progress_bar_enabled(), talk.get_verbosity()
+    talk.disable_progress_bar()
+    talk.set_verbosity_error()
+    try:
+        yield
+    finally:
+        talk.set_verbosity(level)
+        if had_bars:
+            talk.enable_progress_bar()
 
 
 class CrossEncoderReranker(Reranker):
@@ -40,9 +56,10 @@ class CrossEncoderReranker(Reranker):
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             kind = transformers.AutoModelForSequenceClassification
-            model, told = kind.from_pretrained(
-                folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
-            )
+            with silent(transformers):
+                model, told = kind.from_pretrained(
+                    folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
+                )
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(
                 "the cross-encoder cannot be read", where=folder, found=str(error).splitlines()[0][:160]
