@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from judged_run import make_run
-from tiny_encoders import make_encoder, make_topics
+from tiny_encoders import make_encoder, make_marked, make_topics
 
 from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.ranking import proof as proof_module
@@ -177,20 +177,32 @@ def test_the_command_trains_an_embedder_that_finds_what_words_do_not(
 # ---------------------------------------------------------------- the cross-encoder
 
 
-def test_the_command_trains_a_cross_encoder_and_keeps_it_only_if_it_is_better(
+def test_the_command_trains_a_cross_encoder_that_finds_what_words_do_not(
+    encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out, marked = make_run(tmp_path), tmp_path / "cross", make_marked(tmp_path)
+    words = ("train-reranker", marked, "--run", run, "--out", out, "--base", encoder, "--learning-rate", 0.01)
+    assert call(*words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    training = found["training"]
+    assert training["pairs"] == 3 * 3 * 240 and training["steps"] == 3 * 45
+    assert training["losses"][-1] < training["losses"][0]
+    assert found["is_better"] and found["folder"] == str(out) and found["difference"]["low"] > 0
+    right, wrong = CrossEncoderReranker(out).predict(
+        [("where is iris memo", "the memo of the turbine"), ("where is iris memo", "the memo of the anvil")]
+    )
+    assert right > wrong
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".cross")]
+
+
+def test_a_cross_encoder_that_finds_no_better_is_not_kept(
     encoder: Path, topics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out = make_run(tmp_path), tmp_path / "cross"
-    words = ("train-reranker", topics, "--run", run, "--out", out, "--base", encoder, "--learning-rate", 0.003)
-    assert call(*words, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["training"]["pairs"] == 3 * 3 * 240 and found["training"]["steps"] == 3 * 45
-    first, *_, third = found["training"]["losses"][:3]  # while negatives are random; later ones are harder
-    assert third < first
-    assert found["is_better"] == out.exists() == (found["folder"] is not None)
-    if out.exists():
-        assert len(CrossEncoderReranker(out).predict([("where is amber report", "the report of the otter")])) == 1
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".cross")]
+    words = ("train-reranker", topics, "--run", run, "--out", out, "--base", encoder, "--learning-rate", 1e-6)
+    assert call(*words, "--questions", 30) == 0
+    assert "Not kept: the interval of the difference reaches 0." in capsys.readouterr().out
+    assert not out.exists() and not [p for p in tmp_path.iterdir() if p.name.startswith(".cross")]
 
 
 def test_weights_that_cannot_be_read_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], topics: Path) -> None:

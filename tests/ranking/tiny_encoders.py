@@ -51,22 +51,37 @@ def make_encoder(folder: Path, seed: int = 3) -> Path:
 
 
 def make_topics(place: Path) -> Path:
-    """A BEIR folder in which no word of a question stands in its passage: only training can find it."""
-    folder = place / "topics"
+    """A BEIR folder in which no word of a question that matters stands in its passage: only training can find it."""
+    asked = {
+        f"{topic}-{filler}-{word}": (f"{word} is {topic} {filler}", f"{topic}-{filler}")
+        for topic in TOPICS
+        for filler in _FILLERS
+        for word in _ASKED
+    }
+    return _make_set(place / "topics", asked)
+
+
+def make_marked(place: Path) -> Path:
+    """A BEIR folder in which the passage with one certain word is the right one, whatever the question."""
+    asked = {
+        f"{topic}-{filler}-{word}": (f"{word} is {topic} {filler}", f"fern-{filler}")
+        for topic in TOPICS
+        for filler in _FILLERS
+        for word in _ASKED
+    }
+    return _make_set(place / "marked", asked)
+
+
+def _make_set(folder: Path, asked: dict[str, tuple[str, str]]) -> Path:
     (folder / "qrels").mkdir(parents=True)
     passages = [
         {"_id": f"{topic}-{filler}", "title": "", "text": f"the {filler} of the {word}"}
         for topic, word in TOPICS.items()
         for filler in _FILLERS
     ]
-    queries = [
-        (f"{topic}-{filler}-{asked}", f"{asked} is {topic} {filler}", f"{topic}-{filler}")
-        for topic in TOPICS
-        for filler in _FILLERS
-        for asked in _ASKED
-    ]
+    rows = [{"_id": i, "text": text} for i, (text, _) in asked.items()]
     (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, passages)))
-    (folder / "queries.jsonl").write_text("\n".join(json.dumps({"_id": i, "text": t}) for i, t, _ in queries))
-    body = "".join(f"{i}\t{d}\t1\n" for i, _, d in queries)
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    body = "".join(f"{i}\t{passage}\t1\n" for i, (_, passage) in asked.items())
     (folder / "qrels/train.tsv").write_text(f"query-id\tcorpus-id\tscore\n{body}")
     return folder
