@@ -427,7 +427,7 @@ class BaseWeights(Record):
     licence: str | None = None
 
 
-TrainingMethod = Literal["sft", "dpo", "orpo", "kto", "simpo", "cpo"]
+TrainingMethod = Literal["sft", "dpo", "orpo", "kto", "simpo", "cpo", "rloo", "grpo", "ppo"]
 
 
 class Adapter(Record):

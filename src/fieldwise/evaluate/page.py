@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fieldwise.evaluate.curves import calibration_section
+from fieldwise.evaluate.effect import told as told_effect
 from fieldwise.evaluate.items import LEAST_IN_SLICE, Slice, slices
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
@@ -98,7 +99,9 @@ def _head(measured: Measured, body: str) -> str:
         ("Weights selected", _selected(report)),
         ("Baseline", escape(title(report, report.baseline))),
     ]
+    effect = told_effect(report)
     told = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    told += f'<div class="wide"><dt>What preferences did</dt><dd>{escape(effect)}</dd></div>' if effect else ""
     told += f'<div class="wide"><dt>Hash of the questions (SHA-256)</dt><dd class="hash">{escape(report.questions_sha256)}</dd></div>'
     return (
         f'<header>\n<p class="kicker">Fieldwise evaluation report</p>\n<h1 dir="auto">{escape(measured.name)}</h1>\n'
@@ -107,6 +110,8 @@ def _head(measured: Measured, body: str) -> str:
 
 
 def _selected(report: EvalReport) -> str:
+    if report.selected == "rl":
+        return "after reinforcement learning, better than what it began with on the validation split"
     if report.preference_method is None:
         return "SFT (no preference step was run)"
     preferred = trained_by(report)

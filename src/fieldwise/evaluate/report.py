@@ -50,6 +50,18 @@ class SystemReport(Record):
     bleu: CorpusBleu | None = Field(None, description="of all answers together; None without sacrebleu")
 
 
+class PreferenceEffect(Record):
+    """What the preference step did to the probabilities of replies, and how long the answers are."""
+
+    pairs: int
+    split: str = Field(description="validation, or train where there were too few held-out pairs")
+    margin: float = Field(description="mean nats by which the chosen reply gained on the other since the start")
+    accuracy: float = Field(description="share of the pairs where it gained")
+    kl_per_token: float = Field(description="mean KL of the next token to the weights at the start, in nats")
+    length_learnt: bool = Field(description="whether the margins go with the length of the replies")
+    words: dict[str, float] = Field(description="mean words of an answer that does not decline, by system")
+
+
 class EvalReport(Record):
     """Everything measured in one evaluation."""
 
@@ -58,11 +70,12 @@ class EvalReport(Record):
     questions_sha256: str
     baseline: str
     selected: str = Field(
-        "preference", description="the weights chosen on the validation split, sft or preference: those released"
+        "preference", description="the weights chosen on the validation split, sft, preference or rl: those released"
     )
     preference_method: str | None = Field(
         "dpo", description="how the preference step was trained; None: there was none, and system preference is sft"
     )
+    effect: PreferenceEffect | None = Field(None, description="of the preference step, where one was run")
     systems: tuple[SystemReport, ...]
     gates: tuple[GateResult, ...] = ()
     seed: int = 0

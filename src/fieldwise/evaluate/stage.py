@@ -13,6 +13,8 @@ from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.asking import answer_questions, decline_rule, load_questions, make_answerer, tuned
+from fieldwise.evaluate.effect import read_effect
+from fieldwise.evaluate.effect import told as told_effect
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page import Measured, page
 from fieldwise.evaluate.report import (
@@ -92,11 +94,18 @@ def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
         return run.require("4_adapters/sft/merged", "train")
     if system == "preference" and "preference" in tuned(run):
         return run.path / "4_adapters/preference/merged"
+    if system == "rl":
+        return run.require("4_adapters/rl/merged", "train")
     return run.require(f"4_adapters/{_selected(run)}/merged", "train")
 
 
 def _selected(run: RunFolder) -> str:
     return str(read_json(run.require("4_adapters/selected.json", "train"))["selected"])
+
+
+def _told_below(report: EvalReport) -> str:
+    effect = told_effect(report)
+    return f"\n{effect}\n" if effect else ""
 
 
 def _preference_method(run: RunFolder) -> str | None:
@@ -166,11 +175,14 @@ def run_evaluate(
             scores[system]["seconds"] = _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
     report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run)).model_copy(
-        update={"preference_method": _preference_method(step.run)}
+        update={
+            "preference_method": (method := _preference_method(step.run)),
+            "effect": read_effect(step.run, given) if method else None,
+        }
     )
     report = with_whole_sets(report, given, questions)
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
-    write_text(step.out("5_reports/report.md"), markdown(report))
+    write_text(step.out("5_reports/report.md"), markdown(report) + _told_below(report))
     measured = Measured(
         name, report, questions, given, scores, settings.bootstrap_samples, settings.questions is not None
     )

@@ -15,6 +15,7 @@ well. Here only the reply is scored, in tiles, as DPO does: less memory, and pas
 from __future__ import annotations
 
 import contextlib
+import copy
 import random
 from collections.abc import Sequence
 from statistics import StatisticsError, correlation, fmean
@@ -286,12 +287,9 @@ def effect(model: Any, probes: Sequence[Probe], split: str, *, bfloat16: bool) -
         return {}
     margins, kls, further = [], [], []
     for pair in probes:
-        ratios = []
-        for reply in (pair.chosen, pair.rejected):
-            ratio, kl = _moved(model, pair.prompt, reply, bfloat16=bfloat16)
-            ratios.append(ratio)
-            kls += kl
-        margins.append(ratios[0] - ratios[1])
+        chosen, rejected = _moved(model, pair, bfloat16=bfloat16)
+        kls += [*chosen.kls, *rejected.kls]
+        margins.append(chosen.ratio - rejected.ratio)
         further.append(len(pair.chosen) - len(pair.rejected))
     told: dict[str, JsonValue] = {
         "pairs": len(probes),
@@ -305,6 +303,7 @@ def effect(model: Any, probes: Sequence[Probe], split: str, *, bfloat16: bool) -
         share = round(sum(m > 0 for m in found) / len(found), 3) if found else None
         told[name] = {"pairs": len(found), "accuracy": share}
     told["margin_by_length"] = rank_correlation(margins, further)
+    told["length_learnt"] = follows_length(told)
     return told
 
 
@@ -323,7 +322,7 @@ def told_effect(found: dict[str, JsonValue]) -> str:
         if side["accuracy"] is not None
     ]
     text += f"; {', '.join(parts)}" if parts else ""
-    return text + ("; length was learnt along" if follows_length(found) else "")
+    return text + ("; length was learnt along" if found["length_learnt"] else "")
 
 
 def follows_length(found: dict[str, JsonValue]) -> bool:
@@ -352,23 +351,33 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return [sum(v < value for v in values) + (sum(v == value for v in values) + 1) / 2 for value in values]
 
 
-def _moved(model: Any, prompt: list[int], reply: list[int], *, bfloat16: bool) -> tuple[float, list[float]]:
+class _Moved(NamedTuple):
     """The log-ratio of a reply to what it was without the adapter, and the KL of the next token at each position."""
+
+    ratio: float
+    kls: list[float]
+
+
+def _moved(model: Any, pair: Probe, *, bfloat16: bool) -> list[_Moved]:
+    """What the adapter changed for the chosen and the rejected reply; their prompt is read once."""
     torch = require("torch", extra="train", to="learn from preferences")
     device = next(model.parameters()).device
-    ids = torch.tensor([prompt + reply], device=device)
+    prompt = torch.tensor([pair.prompt], device=device)
+    replies = [torch.tensor([reply], device=device) for reply in (pair.chosen, pair.rejected)]
     was_training = model.training
     model.eval()
-    found = []
+    found: list[list[Any]] = []
     for context in (contextlib.nullcontext, model.disable_adapter):
         with torch.no_grad(), context(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            logits = model(ids, use_cache=False, logits_to_keep=len(reply) + 1).logits
-        found.append(torch.log_softmax(logits[0, -len(reply) - 1 : -1].float(), -1))
+            read = model(prompt[:, :-1], use_cache=True, logits_to_keep=1).past_key_values
+            said = [torch.cat((prompt[:, -1:], reply[:, :-1]), 1) for reply in replies]
+            logits = [model(ids, past_key_values=copy.deepcopy(read), use_cache=True).logits[0] for ids in said]
+        found.append([torch.log_softmax(scores.float(), -1) for scores in logits])
     model.train(was_training)
-    now, start = found
-    said = torch.tensor(reply, device=device).unsqueeze(1)
-    ratio = float((now - start).gather(1, said).sum())
-    return ratio, [float(kl) for kl in (now.exp() * (now - start)).sum(-1)]
+    return [
+        _Moved(float((now - start).gather(1, reply.T).sum()), (now.exp() * (now - start)).sum(-1).tolist())
+        for now, start, reply in zip(*found, replies, strict=True)
+    ]
 
 
 def no_pair_fits(max_length: int) -> DatasetError:
