@@ -1,7 +1,9 @@
 import math
+from pathlib import Path
 
 import httpx
 import pytest
+from live import live
 
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
@@ -50,3 +52,17 @@ def test_a_run_that_searches_with_a_reranker_reranks_with_it(run: RunFolder) -> 
     ranked = rerank(own, "insulin dose", TEXTS)
     assert ranked[0].place == 1 and ranked == rerank(plain, "insulin dose", TEXTS, "features")
     assert rerank(own, "insulin dose", TEXTS, "mixed") == rerank(plain, "insulin dose", TEXTS)
+
+
+def test_a_served_store_searches_and_reranks_with_the_reranker_of_its_settings(run: RunFolder, tmp_path: Path) -> None:
+    retrieve = RetrieveSettings(rerank="features")
+    with (
+        live(run, store=str(tmp_path / "store"), retrieve=retrieve) as service,
+        httpx.Client(base_url=service.url) as c,
+    ):
+        found = c.post("/api/v1/rerank", json=BODY).json()
+        assert found["method"] == "features" and found["results"][0]["index"] == 1
+        asked = {"query": "How long do I rub the gel?", "explain": True, "top_k": 2}
+        hits = c.post("/api/v1/search", json=asked).json()["results"]
+        assert all(isinstance(hit["explain"]["rerank"], float) for hit in hits)
+        assert hits[0]["explain"]["rerank"] > hits[1]["explain"]["rerank"]
