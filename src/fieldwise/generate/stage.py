@@ -22,7 +22,7 @@ from fieldwise.generate.kinds import Further, kind_of, limited, make_further, te
 from fieldwise.generate.lengths import length_bias
 from fieldwise.generate.preferences import pairs_of_kinds, preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
-from fieldwise.generate.rules import judged_pairs, pairs_of_chunk
+from fieldwise.generate.rules import read_chunk
 from fieldwise.generate.settings import QUESTION_KINDS, GenerateSettings
 from fieldwise.generate.split import Split, domain_of, leakage, split_documents
 from fieldwise.generate.teacher import Taught, budget_spent, open_teacher, teach
@@ -64,7 +64,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
         retriever = open_index(chunks, step.run.path / "2_chunks" / "index", retrieve)
         taught = _teach(chunks, sides, settings, retriever, step)
         if len(taught.asked) + own.examples < _LEAST_PAIRS:
-            raise _too_few(taught, chunks, settings, own.examples, step.seed)
+            raise _too_few(taught, chunks, settings, own.examples)
         maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
         evolved = _evolved(taught, settings, retrieve, step)
         every = evolve.beside_parents(taught.asked, evolved.made)
@@ -273,33 +273,30 @@ def _judge_evolved(evolved: evolve.Evolved, settings: GenerateSettings, step: St
 
 
 def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int) -> Taught:
-    """What the rules are sure of."""
+    """What the rules are sure of; each pair they are not sure of is left out with the check that says so."""
     asked: list[Asked] = []
     rejected: list[Rejection] = []
+
+    def reject(chunk: Chunk, reason: str, detail: str) -> None:
+        rejected.append(Rejection(stage="generate", item=chunk.id, reason=reason, detail=detail))
+
     for chunk in track(chunks, "questions"):
-        pairs = pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)
-        if not pairs:
-            rejected.append(
-                Rejection(
-                    stage="generate",
-                    item=chunk.id,
-                    reason="no_question",
-                    detail=f"{chunk.uri}: no sentence, list or table that a rule is sure of",
-                )
-            )
-        asked += [Asked(p, chunk, sides[chunk.document_id]) for p in pairs[: settings.max_per_chunk]]
+        read = read_chunk(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)
+        for pair, fault in read.left_out:
+            reject(chunk, fault, f"{pair.question} | {pair.answer}")
+        if not read.kept:
+            reject(chunk, "no_question", f"{chunk.uri}: no sentence, list or table that a rule is sure of")
+        asked += [Asked(p, chunk, sides[chunk.document_id]) for p in read.kept[: settings.max_per_chunk]]
     return Taught(asked, rejected=rejected)
 
 
-def _too_few(taught: Taught, chunks: Sequence[Chunk], settings: GenerateSettings, rows: int, seed: int) -> DatasetError:
+def _too_few(taught: Taught, chunks: Sequence[Chunk], settings: GenerateSettings, rows: int) -> DatasetError:
     """The error that says which rule left the questions out, and shows some."""
     found = f"{len(taught.asked)} questions from {len(chunks)} chunks"
     if settings.data:
         found += f", {rows} rows of generate.data"
     fix = "Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens."
-    left_out = taught.rejected
-    if settings.teacher == "rules" and settings.judge is None:
-        left_out = _doubted(chunks, settings, seed)
+    left_out = [r for r in taught.rejected if r.reason != "no_question"]
     if left_out:
         reasons = Counter(r.reason for r in left_out).most_common()
         found += f"; left out: {', '.join(f'{n} {reason}' for reason, n in reasons)}"
@@ -307,16 +304,6 @@ def _too_few(taught: Taught, chunks: Sequence[Chunk], settings: GenerateSettings
         found += "".join(f"\n  {r.reason}: {r.detail[:200]}" for r in worst)
         fix = f"\n{fix}" + ("" if settings.teacher == "rules" and settings.judge is None else " If it is the fault of teacher or judge, take another model.")  # fmt: skip
     return DatasetError("the documents gave too few questions to train on", where="generate", found=found, fix=fix)
-
-
-def _doubted(chunks: Sequence[Chunk], settings: GenerateSettings, seed: int) -> list[Rejection]:
-    """The pairs that the rules made and their checks left out, each with its rule."""
-    return [
-        Rejection(stage="generate", item=chunk.id, reason=fault, detail=f"{pair.question} | {pair.answer}")
-        for chunk in chunks
-        for pair, fault in judged_pairs(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)
-        if fault is not None
-    ]
 
 
 def _examples(
@@ -431,7 +418,7 @@ def _write(
         labels = Counter("wanted" if r.is_wanted else "unwanted" for r in ratings)
         facts["rated_replies"] = dict(sorted(labels.items()))
         say(f"  {len(ratings)} rated replies, {labels['wanted']} wanted: learnt from with train.preference.method=kto")
-    if taught.facts or taught.judged:
+    if settings.from_documents:
         reasons = Counter(r.reason for r in taught.rejected).most_common()
         told = {k: v for k, v in (("teacher", taught.facts), ("judge", taught.judged)) if v}
         facts |= {**told, "rejected_by_rule": dict(reasons)}
