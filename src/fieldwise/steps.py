@@ -338,7 +338,7 @@ STEPS: tuple[Step, ...] = (
         "prepare",
         "clean, cut into chunks, find duplicates",
         ("1_collect",),
-        ("prepare", "page", "shingles"),
+        ("prepare", "page", "shingles", "retrieve/embed"),
         ("ftfy", "rensa", "py3langid", "tokenizers"),
         lambda r: {"prepare": r.prepare.keyed()},
         _prepare,
