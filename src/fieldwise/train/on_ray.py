@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fieldwise.train.spread import Told
 
 _STORE_BYTES = 100_000_000  # of Ray's own, which nothing large goes through
+_LOOK_EVERY_SECONDS = 0.2
 _OWN = {  # set before Ray is imported
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # on busy cores the default is too short
@@ -53,11 +54,10 @@ def run_on_ray(job: Job, folder: Path, compute: ComputeSettings, variables: dict
                 failure_config=train.FailureConfig(max_failures=compute.restarts),
             ),
         )
-        with _passing_on(told):
-            try:
-                trainer.fit()
-            except train.TrainingFailedError as error:
-                (folder / "log.txt").write_text(str(error), encoding="utf-8")
+        try:
+            _fit(trainer, told)
+        except train.TrainingFailedError as error:
+            (folder / "log.txt").write_text(str(error), encoding="utf-8")
 
 
 @contextmanager
@@ -88,23 +88,20 @@ def _cluster(ray: Any, job: Job, compute: ComputeSettings, variables: dict[str, 
         ray.shutdown()
 
 
-@contextmanager
-def _passing_on(told: Told) -> Iterator[None]:
-    """Tell what the workers say while Ray holds this thread."""
-    is_over = threading.Event()
+def _fit(trainer: Any, told: Told) -> None:
+    """Train, and tell what the workers say meanwhile; raises what Ray Train raises.
 
-    def follow() -> None:
-        while not is_over.wait(0.2):
-            told.pass_on()
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
+    In a thread of its own: in the main one Ray Train takes Ctrl-C over for good, and ends the process as if it had failed.
+    """
+    thread = ThreadPoolExecutor(1)
     try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
+        fitted = thread.submit(trainer.fit)
+        while not wait([fitted], _LOOK_EVERY_SECONDS).done:
+            told.pass_on()
         told.pass_on()
+        fitted.result()
+    finally:
+        thread.shutdown(wait=False)  # after Ctrl-C it ends with the cluster
 
 
 def _on_worker(config: dict[str, Any]) -> None:

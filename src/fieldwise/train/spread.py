@@ -105,7 +105,10 @@ def _once(job: Job, work: Path, tracker: Tracker, compute: ComputeSettings) -> A
     if compute.backend == "ray":
         from fieldwise.train.on_ray import run_on_ray
 
-        run_on_ray(job, folder, compute, environment(job, {}), told)
+        try:
+            run_on_ray(job, folder, compute, environment(job, {}), told)
+        finally:
+            _wait_for_the_last(work)
     else:
         _torchrun(job, folder, told)
     outcome = folder / "outcome.pickle"
