@@ -88,7 +88,7 @@ def parts_of(
 ) -> dict[str, JsonValue] | None:
     """Return everything the step's key is made of, or None if an input is not there yet."""
     inputs: dict[str, JsonValue] = {}
-    for name in step.inputs:
+    for name in (*step.inputs, *step.also(recipe)):
         manifest = (restored or {}).get(name) or run.manifest(name)
         if manifest is None:
             return None
@@ -127,7 +127,11 @@ def plan_step(
     """Decide about one step from what stands in the run folder now, or would once `restored` stands there."""
     parts = parts_of(step, recipe, run, restored)
     if parts is None:
-        missing = [name for name in step.inputs if name not in (restored or {}) and run.manifest(name) is None]
+        missing = [
+            name
+            for name in (*step.inputs, *step.also(recipe))
+            if name not in (restored or {}) and run.manifest(name) is None
+        ]
         return Plan(step, "wait", f"needs {', '.join(missing)} first", None, None)
     key = key_of(parts)
     old = run.manifest(step.id)
@@ -268,7 +272,7 @@ def plan_all(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...], *, force: 
         except FieldwiseError as error:
             plans.append(Plan(step, "blocked", str(error), None, None))
             continue
-        behind = [name for name in step.inputs if name in changed]
+        behind = [name for name in (*step.inputs, *step.also(recipe)) if name in changed]
         if behind and plan.action in ("skip", "restore", "wait"):
             plan = plan._replace(action="run", reason=f"depends on {', '.join(behind)}, which would run")
         if plan.action == "run":

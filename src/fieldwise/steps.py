@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ class Step:
     outside: Callable[[Recipe], dict[str, JsonValue]] = field(default=lambda _: {})
     require: Callable[[Recipe], None] | None = None  # raises for what only running it needs
     estimate: Callable[[Recipe, RunFolder], str | None] = field(default=lambda _, __: None)  # what running would cost
+    also: Callable[[Recipe], tuple[str, ...]] = field(default=lambda _: ())  # inputs that only some recipes read
 
     @property
     def id(self) -> str:
@@ -193,7 +194,21 @@ def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.train import stage
 
-    return stage.run(recipe.train, _base(recipe), step)
+    return stage.run(recipe.train, _base(recipe), step, _sides(recipe, step) if recipe.train.pretrain.enabled else None)
+
+
+def _sides(recipe: Recipe, step: StepRun) -> Mapping[str, str]:
+    """On which side of the split each document stands, as the generate stage has put them."""
+    from fieldwise.files import read_json
+    from fieldwise.generate.split import split_documents
+
+    groups = read_json(step.run.require("2_chunks/groups.json", "prepare"))
+    return split_documents({str(k): str(v) for k, v in groups.items()}, recipe.generate.split, recipe.seed)
+
+
+def _trained(recipe: Recipe) -> dict[str, JsonValue]:
+    split = {"split": recipe.generate.split.model_dump(mode="json")} if recipe.train.pretrain.enabled else {}
+    return {"train": recipe.train.keyed(), **split}
 
 
 def _require_trainable(recipe: Recipe) -> None:
@@ -306,11 +321,12 @@ STEPS: tuple[Step, ...] = (
         ("3_generate",),
         ("train", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
-        lambda r: {"train": r.train.keyed()},
+        _trained,
         _train,
         _weights_hash,
         require=_require_trainable,
         estimate=_estimate_training,
+        also=lambda r: ("2_prepare",) if r.train.pretrain.enabled else (),
     ),
     Step(
         "4c",

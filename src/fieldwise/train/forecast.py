@@ -29,7 +29,8 @@ _CHARACTERS_A_TOKEN = 4  # of English prose, where the tokenizer cannot be asked
 def told_before(settings: TrainSettings, base: Path, run: Path) -> str:
     """Return what a training would take, a line for each training; raises ModelError for one that cannot work."""
     require_base(base)
-    lines = [_of_training("sft", settings, base, run)]
+    lines = [_of_training("pretrain", settings, base, run)] if settings.pretrain.enabled else []
+    lines.append(_of_training("sft", settings, base, run))
     if settings.preference.enabled:
         lines.append(_of_training("preference", settings, base, run))
     return "\n".join(lines)
@@ -41,6 +42,8 @@ def require_trainable(settings: TrainSettings, base: Path) -> None:
     Examples are not known yet, so answers are taken to be short: what fails here would fail with any.
     """
     require_base(base)
+    if settings.pretrain.enabled:
+        _of_training("pretrain", settings, base, None)
     _of_training("sft", settings, base, None)
     if settings.preference.enabled:
         _of_training("preference", settings, base, None)
@@ -72,7 +75,14 @@ def _of_training(training: Training, settings: TrainSettings, base: Path, run: P
     device = device_for(preset, settings.precision, settings.threads, machine)
     shape: Shape | None = read_shape(base)
     count = _counter(base)
-    measured = _sft_measured(settings, run, count) if training == "sft" else _preference_measured(settings, run, count)
+    if training == "pretrain":  # every position carries loss
+        measured: Callable[[MemoryPlan], Work] = lambda p: Work(
+            p.micro_batch, p.max_length, p.micro_batch * p.max_length
+        )  # noqa: E731
+    elif training == "sft":
+        measured = _sft_measured(settings, run, count)
+    else:
+        measured = _preference_measured(settings, run, count)
     return told(fit(training, settings, preset, device, machine, shape, measured), training)
 
 

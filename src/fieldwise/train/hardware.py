@@ -17,7 +17,9 @@ from fieldwise.machine import (
     usable_cores,
 )
 
-Training = Literal["sft", "preference"]  # the parts of the train stage, as the recipe and the folders call them
+Training = Literal[
+    "sft", "preference", "pretrain"
+]  # the parts of the train stage, as the recipe and the folders call them
 _CLASS_LIMITS = ((16e9, "8gb"), (44e9, "24gb"))  # a GPU with more is of the class 80gb
 
 

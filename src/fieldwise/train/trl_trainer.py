@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
@@ -41,7 +41,7 @@ from fieldwise.train.preference import (
     trainer_of,
 )
 from fieldwise.train.retry import with_one_retry
-from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import LoraSettings, PreferenceSettings, RowsSettings, SftSettings, TrainSettings
 from fieldwise.train.shape import tensor_shapes
 from fieldwise.train.workload import preference_work, sft_work
 
@@ -74,7 +74,7 @@ _TOLD_EVERY = 5  # steps between two lines of progress, and those whose mean sta
 class Outcome:
     """What a training left: the adapter, the merged weights, and the figures of its last steps."""
 
-    adapter: Path
+    adapter: Path | None  # None where all weights were trained
     merged: Path
     steps: int
     figures: dict[str, float]
@@ -85,6 +85,24 @@ class Outcome:
 
 Fitter = Callable[[Callable[[MemoryPlan], Work]], Fitted]
 """Given how much a plan trains on at once, returns one that fits the machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """How a training is called in the curves, and the weights it goes on from where it is one step of several."""
+
+    label: str = "sft"
+    start: Path | None = None  # folder of an adapter, or of all weights
+
+
+class Rows(NamedTuple):
+    """Rows of token ids and labels to learn from, those held out, and how many examples are not among them."""
+
+    tokenizer: Any
+    train: list[dict[str, list[int]]]
+    held: list[dict[str, list[int]]]
+    dropped: int
+    max_length: int
 
 
 def train_sft(
@@ -100,13 +118,13 @@ def train_sft(
     save_steps: int,
     tracker: Tracker,
     fitter: Fitter | None = None,
+    course: Course = Course(),
 ) -> Outcome:
     """Fine-tune on what the assistant says; resumes from the last checkpoint in `work`.
 
     Without a `fitter` nothing is estimated, and the preset of the device fills what the settings leave open.
     """
-    trl = require("trl", extra="train", to="fine-tune")
-    _score_labelled_only()
+    require("trl", extra="train", to="fine-tune")
     tokenizer = _tokenizer(base)
     fitter = fitter or _preset_alone("sft", TrainSettings(sft=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length  # how rows are cut does not depend on what fits
@@ -132,13 +150,50 @@ def train_sft(
             found="no validation example" if not validation else f"none within {max_length} tokens",
             fix="Leave the key out, or raise generate.split.validation.",
         )
+    return train_rows(
+        base,
+        Rows(tokenizer, rows, held, dropped, max_length),
+        settings,
+        device,
+        "sft",
+        work=work,
+        out=out,
+        seed=seed,
+        save_steps=save_steps,
+        tracker=tracker,
+        fitter=fitter,
+        course=course,
+    )
+
+
+def train_rows(
+    base: Path,
+    data: Rows,
+    settings: RowsSettings,
+    device: Device,
+    training: Training,
+    *,
+    work: Path,
+    out: Path,
+    seed: int,
+    save_steps: int,
+    tracker: Tracker,
+    fitter: Fitter,
+    course: Course,
+) -> Outcome:
+    """Train on rows that are tokens already; what they are is no concern of this."""
+    trl = require("trl", extra="train", to="fine-tune")
     datasets = require("datasets", extra="train", to="fine-tune")
+    _score_labelled_only()
+    tokenizer, rows, held, max_length = data.tokenizer, data.train, data.held, data.max_length
     effective = _rows_a_step(rows, settings, max_length)
     lengths = [len(row["input_ids"]) for row in rows]
     scored = [sum(label != IGNORED for label in row["labels"]) for row in rows]
     fitted = fitter(lambda plan: sft_work(lengths, scored, settings, within(plan, effective)))
     fitted = fitted._replace(plan=within(fitted.plan, effective))
-    say(f"  {told(fitted, 'sft')}")
+    is_full = settings.method == "full"
+    unused = ", which leaves train.{training}.lora unused" if is_full and settings.lora != LoraSettings() else ""
+    say(f"  {told(fitted, training)}{unused.format(training=training)}")
 
     def once(plan: MemoryPlan) -> Outcome:
         arguments = _config(
@@ -158,15 +213,15 @@ def train_sft(
             **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if settings.early_stopping else {}),
         )
         model = _model(base, plan)
-        trainer = _watched(trl.SFTTrainer, "sft")(
+        trainer = _watched(trl.SFTTrainer, training)(
             model=model,
             args=arguments,
             train_dataset=datasets.Dataset.from_list(rows),
             eval_dataset=datasets.Dataset.from_list(held) if held else None,
             processing_class=tokenizer,
-            peft_config=_lora(settings.lora, model, "sft"),
+            peft_config=None if is_full else _lora(settings.lora, model, training),
             callbacks=[
-                _callback(tracker, "sft"),
+                _callback(tracker, training, course.label),
                 *([_stopping(settings.early_stopping)] if settings.early_stopping else []),
             ],
         )
@@ -174,10 +229,12 @@ def train_sft(
         arguments.eval_steps = settings.evaluate_every_steps or epoch
         if settings.early_stopping:  # only a checkpoint that was evaluated can be gone back to
             arguments.save_steps = arguments.eval_steps
-        return _run(trainer, base, work, out, dropped, settings.early_stopping)
+        if course.start is not None and _last_checkpoint(work) is None:
+            _take_weights(trainer, course.start)
+        return _run(trainer, base, work, out, data.dropped, settings.early_stopping)
 
-    outcome, plan = with_one_retry(once, fitted.plan, "sft")
-    return _with_account(outcome, fitted._replace(plan=plan), "sft")
+    outcome, plan = with_one_retry(once, fitted.plan, training)
+    return _with_account(outcome, fitted._replace(plan=plan), training)
 
 
 def train_preference(
@@ -302,11 +359,11 @@ def _common(device: Device, plan: MemoryPlan, seed: int, save_steps: int) -> dic
 
 def _preset_alone(training: Training, settings: TrainSettings, device: Device) -> Fitter:
     preset = PRESETS["cpu" if device.name == "cpu" else "24gb"]
-    own = settings.sft if training == "sft" else settings.preference
+    own = getattr(settings, training)
     return lambda measured: Fitted(first_plan(training, settings, own, preset, device), None, None, ())
 
 
-def _rows_a_step(rows: Sequence[dict[str, list[int]]], settings: SftSettings, max_length: int) -> int:
+def _rows_a_step(rows: Sequence[dict[str, list[int]]], settings: RowsSettings, max_length: int) -> int:
     """Rows a step: the wanted batch, but never so many that an epoch has fewer than eight steps."""
     filled = sum(len(row["input_ids"]) for row in rows) / max_length if settings.packing else len(rows)
     return max(1, min(settings.batch_size, math.floor(filled / 8)))
@@ -331,6 +388,16 @@ def _tokenizer(base: Path) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_tokenizer(base: Path) -> Any:
+    """Return the tokenizer of a folder of weights."""
+    return _tokenizer(base)
+
+
+def load_model(base: Path) -> Any:
+    """Return whole weights in float32, on a CPU."""
+    return _model(base)
 
 
 def _score_labelled_only() -> None:
@@ -387,9 +454,25 @@ def _lora(lora: LoraSettings, model: Any, training: Training) -> Any:
             fix=f"There are: {', '.join(sorted({name.rpartition('.')[2] for name in linear}))}; "
             "all-linear takes all but the output layer.",
         )
+    kinds = {"use_dora": lora.dora, "use_rslora": lora.rank_stabilised}
     return peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        **{name: True for name, is_on in kinds.items() if is_on},
+        **({"init_lora_weights": lora.start} if lora.start == "pissa" else {}),
     )
+
+
+def _keep_start(model: Any, work: Path) -> Path:
+    """Save an adapter as it begins, where that moved the base weights; what was learnt is the difference to it."""
+    config, folder = model.peft_config["default"], work / "begin"
+    began, config.init_lora_weights = config.init_lora_weights, True
+    model.save_pretrained(folder, safe_serialization=True)
+    config.init_lora_weights = began
+    return folder
 
 
 def _watched(trainer: Any, training: Training) -> Any:
@@ -453,7 +536,7 @@ def _held_losses(state: Any) -> list[float]:
     return [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
 
 
-def _callback(tracker: Tracker, training: Training) -> Any:
+def _callback(tracker: Tracker, training: Training, label: str | None = None) -> Any:
     transformers = require("transformers", extra="train", to="fine-tune")
 
     class Curves(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
@@ -474,11 +557,11 @@ def _callback(tracker: Tracker, training: Training) -> Any:
                     Path(args.output_dir),
                 )
             finite = {k: v for k, v in figures.items() if math.isfinite(v)}
-            tracker.log(training, state.global_step, finite)
+            tracker.log(label or training, state.global_step, finite)
             if loss is not None and (state.global_step == 1 or state.global_step % _TOLD_EVERY == 0):
                 done, left = state.global_step - self.first, state.max_steps - state.global_step
                 say(
-                    f"  {training} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
+                    f"  {label or training} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
                     + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else "")
                     + (f", accuracy {figures['rewards/accuracies']:.2f}" if "rewards/accuracies" in figures else "")
                     + (f", KL {figures['kl']:.3f}" if "kl" in figures else "")
@@ -507,6 +590,9 @@ def _run(
     measure: Callable[[Any], tuple[dict[str, float], dict[str, JsonValue]]] | None = None,
 ) -> Outcome:
     transformers = require("transformers", extra="train", to="fine-tune")
+    peft_config = getattr(trainer.model, "peft_config", None)
+    moved = peft_config is not None and peft_config["default"].init_lora_weights == "pissa"
+    begin = _keep_start(trainer.model, work) if moved else None
     trainer.remove_callback(transformers.PrinterCallback)
     last = _last_checkpoint(work)
     if last:
@@ -544,15 +630,34 @@ def _run(
         found, told_of_it = measure(trainer.model)
         figures, about = {**figures, **found}, {**about, **told_of_it}
     adapter, merged = out / "adapter", out / "merged"
-    trainer.model.save_pretrained(adapter, safe_serialization=True)
+    if peft_config is None:
+        save_weights(trainer.model, base, merged)
+        return Outcome(None, merged, int(trainer.state.global_step), figures, history, dropped, about)
+    converted = {"path_initial_model_for_weight_conversion": str(begin)} if begin else {}
+    trainer.model.save_pretrained(adapter, safe_serialization=True, **converted)
     (adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is made at release
     merge(base, adapter, merged)
     return Outcome(adapter, merged, int(trainer.state.global_step), figures, history, dropped, about)
 
 
 def _take_weights(trainer: Any, checkpoint: Path) -> None:
+    """Put the weights of a checkpoint, or of what an earlier training left, in the place of the present ones."""
     peft = require("peft", extra="train", to="fine-tune")
     safetensors = require("safetensors.torch", extra="train", to="fine-tune")
+    if not (checkpoint / "adapter_model.safetensors").exists():
+        state: dict[str, Any] = {}
+        for file in sorted(checkpoint.glob("model*.safetensors")):
+            state |= safetensors.load_file(file)
+        lacking = trainer.model.load_state_dict(state, strict=False)
+        tied = set(getattr(trainer.model, "all_tied_weights_keys", None) or ())
+        if lacking.unexpected_keys or set(lacking.missing_keys) - tied:
+            raise ModelError(
+                "the checkpoint is of other weights",
+                where=checkpoint,
+                found=", ".join([*lacking.unexpected_keys, *lacking.missing_keys][:3]),
+                fix="Remove the folder: the training begins anew.",
+            )
+        return
     peft.set_peft_model_state_dict(trainer.model, safetensors.load_file(checkpoint / "adapter_model.safetensors"))
 
 
@@ -587,6 +692,11 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     peft = require("peft", extra="train", to="merge an adapter")
     require_same_base(base, adapter)
     model = peft.PeftModel.from_pretrained(_model(base), adapter).merge_and_unload(safe_merge=True)
+    save_weights(model, base, out)
+
+
+def save_weights(model: Any, base: Path, out: Path) -> None:
+    """Save all weights, with everything that belongs to a model folder."""
     model.config.use_cache = True
     model.save_pretrained(out, safe_serialization=True)
     for name in (
