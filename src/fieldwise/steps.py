@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -15,6 +16,9 @@ from fieldwise.hashing import sha256_file
 from fieldwise.recipe import Recipe
 from fieldwise.records import BaseWeights
 from fieldwise.run import RunFolder, StepRun
+
+if TYPE_CHECKING:
+    from fieldwise.train.scoring import TaskScore
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,30 @@ def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.train import stage
 
-    return stage.run(recipe.train, _base(recipe), step, _sides(recipe, step) if recipe.train.pretrain.enabled else None)
+    sides = _sides(recipe, step) if recipe.train.pretrain.enabled else {}
+    return stage.run(recipe.train, _base(recipe), step, stage.Asides(sides, _task_score(recipe)))
+
+
+def _task_score(recipe: Recipe) -> TaskScore | None:
+    """How the train stage is to judge replies, by the measures of the evaluation; None if it chooses by no score."""
+    if recipe.train.sft.best_by != "score":
+        return None
+    from fieldwise.evaluate.selection import comparable, of_replies
+    from fieldwise.train.scoring import TaskScore
+
+    weights = recipe.evaluate.selection_weights
+    return TaskScore(
+        lambda texts, examples: of_replies(texts, examples, weights), comparable, recipe.evaluate.max_new_tokens
+    )
+
+
+def _train_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    if recipe.train.sft.best_by != "score":
+        return _weights_hash(recipe)
+    from fieldwise.evaluate.selection import fingerprint
+
+    scored = fingerprint(recipe.evaluate.selection_weights)
+    return {**_weights_hash(recipe), "score": scored, "max_new_tokens": recipe.evaluate.max_new_tokens}
 
 
 def _sides(recipe: Recipe, step: StepRun) -> Mapping[str, str]:
@@ -323,7 +350,7 @@ STEPS: tuple[Step, ...] = (
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
         _trained,
         _train,
-        _weights_hash,
+        _train_outside,
         require=_require_trainable,
         estimate=_estimate_training,
         also=lambda r: ("2_prepare",) if r.train.pretrain.enabled else (),
@@ -339,6 +366,7 @@ STEPS: tuple[Step, ...] = (
             "max_new_tokens": r.evaluate.max_new_tokens,
             "false_declines": r.evaluate.false_declines,
             "retrieve": r.retrieve.keyed(),
+            **({"selection": r.evaluate.selection_weights} if r.evaluate.selection != "f1" else {}),
         },
         _select,
         _development_hash,

@@ -44,18 +44,13 @@ def scores(
     return found
 
 
-def of_replies(
-    texts: Sequence[str], examples: Sequence[Example], weights: Mapping[str, float] | None
-) -> list[float]:
+def of_replies(texts: Sequence[str], examples: Sequence[Example], weights: Mapping[str, float] | None) -> list[float]:
     """Return the score of each reply to an example."""
     if weights is None:
         return [_plain(text, example) for text, example in zip(texts, examples, strict=True)]
     return scores(
         [_answer(text) for text in texts],
-        [
-            Question(id=e.id, question=e.question, answer=None if is_declined(e.answer) else e.answer)
-            for e in examples
-        ],
+        [Question(id=e.id, question=e.question, answer=None if is_declined(e.answer) else e.answer) for e in examples],
         weights,
     )
 

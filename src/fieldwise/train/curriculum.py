@@ -67,6 +67,7 @@ def train_in_phases(
     save_steps: int,
     tracker: Tracker,
     fitter: Fitter | None = None,
+    course: Course | None = None,
 ) -> Outcome:
     """Fine-tune step by step; the curve of each stands in `phases/` of `out`, all of them in a row in the outcome.
 
@@ -99,7 +100,7 @@ def train_in_phases(
                     save_steps=save_steps,
                     tracker=tracker,
                     fitter=fitter,
-                    course=Course(f"sft/{lesson.name}", _weights(last)),
+                    course=Course(f"sft/{lesson.name}", _weights(last), course.task if course else None),
                 )
             except DatasetError as error:
                 if error.where != _FITS_NOT or (number == len(planned) and last is None):

@@ -75,15 +75,19 @@ def _of_training(training: Training, settings: TrainSettings, base: Path, run: P
     device = device_for(preset, settings.precision, settings.threads, machine)
     shape: Shape | None = read_shape(base)
     count = _counter(base)
-    if training == "pretrain":  # every position carries loss
-        measured: Callable[[MemoryPlan], Work] = lambda p: Work(
-            p.micro_batch, p.max_length, p.micro_batch * p.max_length
-        )  # noqa: E731
+    measured: Callable[[MemoryPlan], Work]
+    if training == "pretrain":
+        measured = _all_scored
     elif training == "sft":
         measured = _sft_measured(settings, run, count)
     else:
         measured = _preference_measured(settings, run, count)
     return told(fit(training, settings, preset, device, machine, shape, measured), training)
+
+
+def _all_scored(plan: MemoryPlan) -> Work:
+    """Rows of documents: every token carries loss."""
+    return Work(plan.micro_batch, plan.max_length, plan.micro_batch * plan.max_length)
 
 
 def _sft_measured(

@@ -66,9 +66,7 @@ def replies(
             width = max(len(prompts[n]) for n in group)
             pad = tokenizer.pad_token_id
             ids = torch.tensor([[pad] * (width - len(prompts[n])) + prompts[n] for n in group], device=device)
-            mask = torch.tensor(
-                [[0] * (width - len(prompts[n])) + [1] * len(prompts[n]) for n in group], device=device
-            )
+            mask = torch.tensor([[0] * (width - len(prompts[n])) + [1] * len(prompts[n]) for n in group], device=device)
             with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
                 said = model.generate(
                     input_ids=ids,

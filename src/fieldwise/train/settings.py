@@ -103,6 +103,12 @@ class PretrainSettings(RowsSettings):
 class SftSettings(RowsSettings):
     """Supervised fine-tuning."""
 
+    best_by: Literal["loss", "score"] | None = Field(
+        None,
+        description="take the weights of the measurement with the lowest held-out loss, or with the best replies to "
+        "held-out questions by evaluate.selection; left out: the last weights, with early_stopping the lowest loss",
+        json_schema_extra=_LATER,
+    )
     curriculum: CurriculumSettings = Field(CurriculumSettings(), json_schema_extra=_LATER)
 
     @model_validator(mode="after")

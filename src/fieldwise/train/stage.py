@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -23,17 +24,25 @@ from fieldwise.train.forecast import require_base
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
 from fieldwise.train.kept import keep, kept
 from fieldwise.train.plan import fit
+from fieldwise.train.scoring import TaskScore
 from fieldwise.train.settings import TrainSettings
 from fieldwise.train.shape import read_shape
-from fieldwise.train.trl_trainer import Fitter, Outcome, train_preference, train_sft
+from fieldwise.train.trl_trainer import Course, Fitter, Outcome, train_preference, train_sft
+
+
+class Asides(NamedTuple):
+    """What continued pre-training and a choice of weights by their replies have to be told."""
+
+    sides: Mapping[str, str] = {}  # of each document: train, validation or test
+    task: TaskScore | None = None  # how replies are judged
 
 
 def run(
-    settings: TrainSettings, base: BaseWeights, step: StepRun, sides: Mapping[str, str] | None = None
+    settings: TrainSettings, base: BaseWeights, step: StepRun, asides: Asides | None = None
 ) -> dict[str, JsonValue]:
     """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each.
 
-    `sides` says for each document on which side of the split it stands; continued pre-training needs it.
+    `asides` is what other stages know and only some recipes need.
     """
     train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
@@ -56,7 +65,7 @@ def run(
 
     below: str | None = None  # what the base has been through already
     if settings.pretrain.enabled:
-        facts["pretrain"], read = _pretrain(settings, base, sides or {}, device, step, fitter)
+        facts["pretrain"], read = _pretrain(settings, base, asides.sides if asides else {}, device, step, fitter)
         base, below = _pretrained(base, read), read.id
     sft_out = step.out("4_adapters/sft")
     tune = train_in_phases if settings.sft.curriculum.enabled else train_sft
@@ -72,6 +81,7 @@ def run(
         save_steps=settings.checkpoint_every_steps,
         tracker=step.tracker,
         fitter=fitter("sft", Path(base.path)),
+        course=Course(task=asides.task if asides else None),
     )
     sft = _record(step, outcome, "sft", "sft", base, below, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import JsonValue
 
@@ -41,6 +41,7 @@ from fieldwise.train.preference import (
     trainer_of,
 )
 from fieldwise.train.retry import with_one_retry
+from fieldwise.train.scoring import TaskScore, scorer
 from fieldwise.train.settings import LoraSettings, PreferenceSettings, RowsSettings, SftSettings, TrainSettings
 from fieldwise.train.shape import tensor_shapes
 from fieldwise.train.workload import preference_work, sft_work
@@ -52,6 +53,7 @@ _KEPT_FIGURES = frozenset(
         "epoch",
         "loss",
         "eval_loss",
+        "eval_score",
         "learning_rate",
         "grad_norm",
         "mean_token_accuracy",
@@ -93,6 +95,9 @@ class Course:
 
     label: str = "sft"
     start: Path | None = None  # folder of an adapter, or of all weights
+    task: TaskScore | None = None  # how replies are judged, where that chooses the weights
+    best_by: Literal["loss", "score"] | None = None  # what the weights are taken by; None takes the last
+    scored: Callable[[Any], float] | None = None  # gives a model its score
 
 
 class Rows(NamedTuple):
@@ -143,10 +148,17 @@ def train_sft(
             fix="Raise train.sft.max_length or lower generate.distractors.",
         )
     held, _ = labelled_rows(validation, tokenizer, max_length)
-    if settings.early_stopping and not held:
+    best_by = settings.best_by or ("loss" if settings.early_stopping else None)
+    scored = None
+    if best_by == "score":
+        if course.task is None:
+            raise ValueError("best_by: score needs to be told how replies are judged")
+        scored = scorer(course.task, validation, tokenizer, bfloat16=device.bfloat16)
+    if best_by is not None and (not held or (best_by == "score" and scored is None)):
+        key = "early_stopping" if settings.early_stopping else "best_by"
         raise DatasetError(
-            "early stopping needs held-out examples",
-            where="train.sft.early_stopping",
+            "early stopping needs held-out examples" if settings.early_stopping else "held-out examples are needed",
+            where=f"train.sft.{key}",
             found="no validation example" if not validation else f"none within {max_length} tokens",
             fix="Leave the key out, or raise generate.split.validation.",
         )
@@ -162,7 +174,7 @@ def train_sft(
         save_steps=save_steps,
         tracker=tracker,
         fitter=fitter,
-        course=course,
+        course=dataclasses.replace(course, best_by=best_by, scored=scored),
     )
 
 
@@ -194,6 +206,10 @@ def train_rows(
     is_full = settings.method == "full"
     unused = ", which leaves train.{training}.lora unused" if is_full and settings.lora != LoraSettings() else ""
     say(f"  {told(fitted, training)}{unused.format(training=training)}")
+    patience, best_by = settings.early_stopping, course.best_by or ("loss" if settings.early_stopping else None)
+    best: dict[str, Any] = {}
+    if best_by is not None:
+        best = {"metric_for_best_model": f"eval_{best_by}", "greater_is_better": best_by == "score"}
 
     def once(plan: MemoryPlan) -> Outcome:
         arguments = _config(
@@ -210,7 +226,7 @@ def train_rows(
             eval_strategy="steps" if held else "no",
             weight_decay=0.0,
             eval_packing=plan.packing,
-            **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if settings.early_stopping else {}),
+            **best,
         )
         model = _model(base, plan)
         trainer = _watched(trl.SFTTrainer, training)(
@@ -222,16 +238,18 @@ def train_rows(
             peft_config=None if is_full else _lora(settings.lora, model, training),
             callbacks=[
                 _callback(tracker, training, course.label),
-                *([_stopping(settings.early_stopping)] if settings.early_stopping else []),
+                *([_stopping(patience, best_by or "loss")] if patience else []),
             ],
         )
+        if course.scored is not None:
+            _score_at_evaluation(trainer, course.scored)
         epoch = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
         arguments.eval_steps = settings.evaluate_every_steps or epoch
-        if settings.early_stopping:  # only a checkpoint that was evaluated can be gone back to
+        if best_by is not None:  # only a checkpoint that was evaluated can be gone back to
             arguments.save_steps = arguments.eval_steps
         if course.start is not None and _last_checkpoint(work) is None:
             _take_weights(trainer, course.start)
-        return _run(trainer, base, work, out, data.dropped, settings.early_stopping)
+        return _run(trainer, base, work, out, data.dropped, patience, best_by=best_by)
 
     outcome, plan = with_one_retry(once, fitted.plan, training)
     return _with_account(outcome, fitted._replace(plan=plan), training)
@@ -518,22 +536,39 @@ def _not_a_number(training: Training, what: str, found: str, work: Path) -> Mode
     )
 
 
-def _stopping(patience: int) -> Any:
+def _score_at_evaluation(trainer: Any, scored: Callable[[Any], float]) -> None:
+    """Give the model its score whenever its held-out loss is measured, before anything is decided by it."""
+    transformers = require("transformers", extra="train", to="fine-tune")
+
+    class Scoring(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
+        """Adds `eval_score` to what an evaluation has found."""
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+            metrics["eval_score"] = scored(trainer.model)
+            trainer.log({"eval_score": metrics["eval_score"]})
+
+    trainer.callback_handler.callbacks.insert(0, Scoring())
+
+
+def _stopping(patience: int, best_by: str) -> Any:
     transformers = require("transformers", extra="train", to="fine-tune")
 
     class Stopping(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
-        """Stops when the held-out loss has not been lower for some time; keeps nothing that a resumed run would lack."""
+        """Stops when the held-out loss or score has not been better for some time; keeps nothing that a resumed run would lack."""
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if since_best(_held_losses(state)) >= patience:
-                say(f"  sft step {state.global_step}: no lower held-out loss {patience} times, stopping")
+            if since_best(_held_losses(state, best_by)) >= patience:
+                wanted = "lower held-out loss" if best_by == "loss" else "higher held-out score"
+                say(f"  sft step {state.global_step}: no {wanted} {patience} times, stopping")
                 control.should_training_stop = True
 
     return Stopping()
 
 
-def _held_losses(state: Any) -> list[float]:
-    return [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
+def _held_losses(state: Any, best_by: str = "loss") -> list[float]:
+    """What was measured on held-out examples, in order; a score with its sign turned, so that less is better."""
+    key, sign = f"eval_{best_by}", -1 if best_by == "score" else 1
+    return [sign * row[key] for row in state.log_history if key in row]
 
 
 def _callback(tracker: Tracker, training: Training, label: str | None = None) -> Any:
@@ -588,6 +623,7 @@ def _run(
     dropped: int,
     patience: int | None = None,
     measure: Callable[[Any], tuple[dict[str, float], dict[str, JsonValue]]] | None = None,
+    best_by: str | None = None,
 ) -> Outcome:
     transformers = require("transformers", extra="train", to="fine-tune")
     peft_config = getattr(trainer.model, "peft_config", None)
@@ -598,7 +634,7 @@ def _run(
     if last:
         say(f"  resuming from {last.name}")
     state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json")) if last else trainer.state
-    has_stopped = patience is not None and since_best(_held_losses(state)) >= patience
+    has_stopped = patience is not None and since_best(_held_losses(state, best_by or "loss")) >= patience
     if last and (has_stopped or state.global_step >= state.max_steps):  # the trainer would go one step further
         _take_weights(trainer, last)
         trainer.state = state
@@ -610,21 +646,23 @@ def _run(
     history = tuple(
         {k: float(v) for k, v in sorted(row.items()) if k in _KEPT_FIGURES and math.isfinite(v)}
         for row in trainer.state.log_history
-        if "loss" in row or "eval_loss" in row
+        if "loss" in row or "eval_loss" in row or "eval_score" in row
     )
     figures = _final_figures(history)
     about: dict[str, JsonValue] = {}
-    if patience is not None:
+    if best_by is not None:
         now = trainer.state.global_step
         kept = {
             now,
             *(int(p.name.rpartition("-")[2]) for p in work.glob("checkpoint-*")),
         }  # a moved folder may lack one
-        held = [row for row in history if "eval_loss" in row and row["step"] in kept]
-        best = min(held, key=lambda row: (row["eval_loss"], row["step"]))
+        key, sign = f"eval_{best_by}", -1 if best_by == "score" else 1
+        held = [row for row in history if key in row and row["step"] in kept]
+        best = min(held, key=lambda row: (sign * row[key], row["step"]))
         if best["step"] != now:
             _take_weights(trainer, work / f"checkpoint-{best['step']:.0f}")
-        figures["eval_loss"] = best["eval_loss"]
+        for name in figures.keys() & {"eval_loss", "eval_score"}:
+            figures[name] = next(r[name] for r in history if name in r and r["step"] == best["step"])
         about = {"weights_of_step": int(best["step"])}
     if measure is not None:
         found, told_of_it = measure(trainer.model)
@@ -667,6 +705,7 @@ def _final_figures(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for name, key, steps in (
         ("loss", "loss", _TOLD_EVERY),
         ("eval_loss", "eval_loss", 1),
+        ("eval_score", "eval_score", 1),
         ("margin", "rewards/margins", _TOLD_EVERY),
     ):
         values = [row[key] for row in history if key in row][-steps:]
