@@ -20,6 +20,10 @@ EXTRAS: dict[str, str] = {
     "hub": "take data sets of the Hugging Face hub as documents",
     "ocr": "read scanned pages and pictures by text recognition (OCR)",
     "nano": "the embedded base weights (installed from the folder nano/)",
+    "tensorboard": "write the curves of training as event files",
+    "mlflow": "send the curves of training to MLflow",
+    "wandb": "send the curves of training to Weights & Biases",
+    "trackio": "send the curves of training to trackio",
     "examples": "rebuild the example documents",
 }
 

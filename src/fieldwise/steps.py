@@ -366,7 +366,7 @@ STEPS: tuple[Step, ...] = (
             "max_new_tokens": r.evaluate.max_new_tokens,
             "false_declines": r.evaluate.false_declines,
             "retrieve": r.retrieve.keyed(),
-            **({"selection": r.evaluate.selection_weights} if r.evaluate.selection != "f1" else {}),
+            **({"selection": dict(r.evaluate.selection_weights or {})} if r.evaluate.selection != "f1" else {}),
         },
         _select,
         _development_hash,

@@ -10,7 +10,9 @@ from fieldwise.errors import DatasetError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train.curriculum import lessons, train_in_phases
+from fieldwise.train.scoring import TaskScore
 from fieldwise.train.settings import CurriculumSettings, LoraSettings, SftSettings
+from fieldwise.train.trl_trainer import Course
 
 PHASES = ("single_turn", "hard_negatives", "multi_turn")
 
@@ -99,6 +101,28 @@ def test_whole_weights_are_handed_on_as_well(graded, base, device, tmp_path) -> 
     name = "model.layers.0.mlp.up_proj.weight"
     step = float((first[name] - start[name]).abs().max())  # one step of Adam moves each by the learning rate
     assert outcome.adapter is None and float((last[name] - start[name]).abs().max()) > 1.5 * step > 0
+
+
+def test_each_step_takes_the_weights_with_the_best_replies(graded, base, device, tmp_path) -> None:
+    own = settings().model_copy(update={"best_by": "score", "evaluate_every_steps": 1, "max_steps": 2})
+    found = [0.9, 0.1, 0.2, 0.8]
+    task = TaskScore(lambda texts, examples: [found.pop(0)] * len(texts), lambda examples, most: list(examples), 2)
+    outcome = train_in_phases(
+        base,
+        graded,
+        graded[:2],
+        own,
+        device,
+        work=tmp_path / "work",
+        out=tmp_path / "done",
+        seed=7,
+        save_steps=1,
+        tracker=JsonlTracker(tmp_path / "c"),
+        course=Course(task=task),
+    )
+    first, second = outcome.about["phases"]
+    assert (first["weights_of_step"], second["weights_of_step"]) == (1, 2)
+    assert outcome.figures["eval_score"] == pytest.approx(0.8) and not found
 
 
 def test_phases_without_any_example_are_named(graded, base, device, tmp_path) -> None:

@@ -146,7 +146,9 @@ def test_the_recipe_names_the_score_and_only_then_it_is_part_of_the_key() -> Non
     own = EvaluateSettings.model_validate({"selection": {"rouge_l": 2, "token_f1": 1}})
     assert "selection" not in steps["4c"].settings(plain) and "selection" not in plain.evaluate.keyed()
     assert steps["4c"].settings(asked)["selection"]["bert_score"] == 0.4
-    assert steps["4b"].outside(plain).keys() == {"base"} and "best_by" not in steps["4b"].settings(plain)["train"]["sft"]
+    assert (
+        steps["4b"].outside(plain).keys() == {"base"} and "best_by" not in steps["4b"].settings(plain)["train"]["sft"]
+    )
     assert steps["4b"].outside(asked)["score"] == fingerprint(asked.evaluate.selection_weights)
     assert _task_score(plain) is None and _task_score(asked).max_new_tokens == plain.evaluate.max_new_tokens
     assert own.selection_weights == {"rouge_l": 2.0, "token_f1": 1.0}

@@ -100,7 +100,7 @@ def train_in_phases(
                     save_steps=save_steps,
                     tracker=tracker,
                     fitter=fitter,
-                    course=Course(f"sft/{lesson.name}", _weights(last), course.task if course else None),
+                    course=Course(f"sft/{lesson.name}", _weights(last), task=course.task if course else None),
                 )
             except DatasetError as error:
                 if error.where != _FITS_NOT or (number == len(planned) and last is None):

@@ -13,6 +13,7 @@ from fieldwise.errors import ModelError
 from fieldwise.prompts import joined, same_passages
 from fieldwise.records import Conversation, Example, PreferencePair, RatedReply
 from fieldwise.tables import read_records
+from fieldwise.tracking import require_trackers
 from fieldwise.train.hardware import Training, device_for, preset_for, this_machine
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.plan import fit, told
@@ -42,6 +43,7 @@ def require_trainable(settings: TrainSettings, base: Path) -> None:
     Examples are not known yet, so answers are taken to be short: what fails here would fail with any.
     """
     require_base(base)
+    require_trackers(settings.trackers)
     if settings.pretrain.enabled:
         _of_training("pretrain", settings, base, None)
     _of_training("sft", settings, base, None)

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from fieldwise.records import Phase
 from fieldwise.settings import Settings
+from fieldwise.tracking import TrackerName
 
 _LATER: dict[str, Any] = {"later": True}
 """Marks settings that enter a step's key only once a recipe says something else than their default."""
@@ -109,11 +110,26 @@ class SftSettings(RowsSettings):
         "held-out questions by evaluate.selection; left out: the last weights, with early_stopping the lowest loss",
         json_schema_extra=_LATER,
     )
+    neftune: float | None = Field(
+        None,
+        gt=0,
+        description="noise on the embeddings while training (NEFTune's alpha, 5 to 15): against overfitting to wording",
+        json_schema_extra=_LATER,
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="not offered, since it costs the fused loss: stays 0", json_schema_extra=_LATER
+    )
     curriculum: CurriculumSettings = Field(CurriculumSettings(), json_schema_extra=_LATER)
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         """Raise ValueError for settings that cannot be put together."""
+        if self.label_smoothing:
+            raise ValueError(
+                "label_smoothing needs the probability of every word at every position, which the fused loss never "
+                "writes out: memory and time would rise several times over; leave it out, neftune or lora.dropout "
+                "work against overfitting as well"
+            )
         if self.curriculum.enabled and self.lora.start == "pissa":
             raise ValueError("pissa begins anew with each phase of a curriculum: take one of the two")
         return self
@@ -257,6 +273,10 @@ class TrainSettings(Settings):
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes the physical cores")
     checkpoint_every_steps: int = Field(20, ge=1, description="how often progress is saved")
+    trackers: tuple[TrackerName, ...] = Field(
+        (),
+        description="send the curves to these as well, each an extra of the same name; files stand in `tracking/` of the run folder",
+    )
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
@@ -282,8 +302,8 @@ class TrainSettings(Settings):
         return self
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without the number of threads, and without those that came later and are left open."""
-        return _said(self, {"threads"})
+        """Return the settings without threads and trackers, and without those that came later and are left open."""
+        return _said(self, {"threads", "trackers"})
 
 
 def _said(settings: Settings, left_out: set[str]) -> dict[str, JsonValue]:

@@ -19,6 +19,7 @@ from fieldwise.progress import say
 from fieldwise.records import Adapter, BaseWeights, Chunk, Example, PreferencePair, RatedReply, TrainingMethod
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
+from fieldwise.tracking import Also, with_trackers
 from fieldwise.train.curriculum import train_in_phases
 from fieldwise.train.forecast import require_base
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
@@ -63,6 +64,9 @@ def run(
     def fitter(training: Training, weights: Path) -> Fitter:
         return functools.partial(fit, training, settings, preset, device, machine, read_shape(weights))
 
+    if settings.trackers:
+        folder = step.run.path / "tracking"
+        step.tracker = with_trackers(step.tracker, settings.trackers, folder, step.run.path.name, step.key)
     below: str | None = None  # what the base has been through already
     if settings.pretrain.enabled:
         facts["pretrain"], read = _pretrain(settings, base, asides.sides if asides else {}, device, step, fitter)
@@ -113,6 +117,8 @@ def run(
             preference_out,
         )
         facts["preference"] = _facts(preferred, outcome)
+    if isinstance(step.tracker, Also):
+        step.tracker.close()
     return facts
 
 

@@ -95,6 +95,7 @@ class Course:
 
     label: str = "sft"
     start: Path | None = None  # folder of an adapter, or of all weights
+    neftune: float | None = None  # noise on the embeddings
     task: TaskScore | None = None  # how replies are judged, where that chooses the weights
     best_by: Literal["loss", "score"] | None = None  # what the weights are taken by; None takes the last
     scored: Callable[[Any], float] | None = None  # gives a model its score
@@ -174,7 +175,7 @@ def train_sft(
         save_steps=save_steps,
         tracker=tracker,
         fitter=fitter,
-        course=dataclasses.replace(course, best_by=best_by, scored=scored),
+        course=dataclasses.replace(course, best_by=best_by, scored=scored, neftune=settings.neftune),
     )
 
 
@@ -227,6 +228,7 @@ def train_rows(
             weight_decay=0.0,
             eval_packing=plan.packing,
             **best,
+            **({"neftune_noise_alpha": course.neftune} if course.neftune else {}),
         )
         model = _model(base, plan)
         trainer = _watched(trl.SFTTrainer, training)(
