@@ -453,6 +453,7 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             f"Add it there, or choose one of: {', '.join(release.quantisations) or 'none yet'}.",
         )
     yield from _endpoint_problems(recipe, problem)
+    yield from _reinforcement_problems(recipe, problem)
     if evaluate.questions is None and recipe.generate.split.test == 0:
         yield problem(
             "generate.split.test",
@@ -484,11 +485,39 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             yield problem(key, "the gate requires nothing", None, "Give it a baseline, or a level with at_least.")
 
 
+def _reinforcement_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
+    """What train.rl needs of other sections, and who needs it."""
+    rl = recipe.train.rl
+    if "rl" in recipe.evaluate.systems and not rl.enabled:
+        yield problem(
+            "evaluate.systems",
+            "rl is measured only after reinforcement learning",
+            "train.rl.enabled: false",
+            "Set train.rl.enabled=true, or take rl out of the list.",
+        )
+    if not rl.enabled:
+        return
+    if "reward_model" in rl.rewards and not recipe.train.reward.enabled:
+        yield problem(
+            "train.rl.rewards",
+            "the reward model is not trained",
+            "reward_model",
+            "Set train.reward.enabled=true, or take it out.",
+        )
+    if rl.method != "ppo" and rl.batch_size % rl.generations:
+        yield problem(
+            "train.rl.generations",
+            f"no divisor of the {rl.batch_size} replies of train.rl.batch_size",
+            rl.generations,
+            "A step takes all replies to a prompt: choose a multiple of it for train.rl.batch_size.",
+        )
+
+
 def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
     """What endpoints that will be asked lack; the judge of evaluate may get its address from flags."""
     generate, judge = recipe.generate, recipe.evaluate.judge
     asked: list[tuple[str, str, EndpointSettings]] = []
-    if generate.teacher == "openai":
+    if generate.asks_endpoint:
         asked.append(("generate.endpoint", "the teacher openai", generate.endpoint))
     if generate.judge is not None and generate.from_documents:
         asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))

@@ -424,7 +424,7 @@ class BaseWeights(Record):
     licence: str | None = None
 
 
-TrainingMethod = Literal["pretrain", "sft", "dpo", "orpo", "kto", "simpo", "cpo"]
+TrainingMethod = Literal["pretrain", "sft", "dpo", "orpo", "kto", "simpo", "cpo", "rloo", "grpo", "ppo"]
 
 
 class Adapter(Record):

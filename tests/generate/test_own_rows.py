@@ -13,7 +13,7 @@ from fieldwise.generate.settings import DataSettings, GenerateSettings, SplitSet
 from fieldwise.pipeline import choose, require_outside
 from fieldwise.prompts import closed_prompt, grounded_prompt
 from fieldwise.recipe import Recipe, load_recipe, missing_places
-from fieldwise.records import Example, Message
+from fieldwise.records import Example, Message, RatedReply
 from fieldwise.run import RunFolder
 from fieldwise.tables import read_records
 
@@ -276,6 +276,34 @@ def test_the_stage_trains_on_rows_alone_and_traces_them(tmp_path: Path, capsys: 
     found = json.loads(capsys.readouterr().out)
     assert [n["id"] for n in found["used_in"]["example"]] == [train[0].id]
     assert [n["id"] for n in found["made_from"]["document"]] == ["own.jsonl"]
+
+
+def test_the_stage_keeps_rated_replies_apart_and_traces_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/log.md").write_text("# Log\n\nThe log is kept for 14 days in the ward office by the clerk.\n" * 3)
+    write(tmp_path / "own.jsonl", rows())
+    thumbs = [
+        {"prompt": f"{q} Say it in a word.", "completion": f"Word {n}", "label": n % 2 == 0}
+        for n, q in enumerate(QUESTIONS[:20])
+    ]
+    write(tmp_path / "thumbs.jsonl", thumbs)
+    generate = "generate: {from_documents: false, data: [own.jsonl, thumbs.jsonl]}\n"
+    path = recipe(tmp_path, f"collect: {{sources: [docs]}}\nretrieve: {{embedding: none}}\n{generate}")
+    run = tmp_path / "run"
+    assert main(["run", "--config", str(path), "--run", str(run), "--end", "3"]) == 0
+    assert "20 rated replies, 10 wanted: learnt from with train.preference.method=kto" in capsys.readouterr().err
+    kept = list(read_records(run / "3_examples/ratings.parquet", RatedReply))
+    assert len(kept) == 20 and sum(r.is_wanted for r in kept) == 10
+    card = json.loads((run / "3_examples/card.json").read_text())
+    assert card["rated_replies"] == {"unwanted": 10, "wanted": 10}
+    assert sum(card["data"]["thumbs.jsonl"]["used"].values()) == 20
+    assert main(["trace", kept[0].document_ids[0], "--run", str(run), "--json"]) == 0
+    assert kept[0].id in [n["id"] for n in json.loads(capsys.readouterr().out)["used_in"]["preference"]]
+    path.write_text(path.read_text().replace(", thumbs.jsonl", ""))
+    assert main(["run", "--config", str(path), "--run", str(run), "--end", "3"]) == 0
+    assert not (run / "3_examples/ratings.parquet").exists()  # none of an earlier recipe is learnt from
 
 
 def test_too_few_rows_to_train_on_are_told(tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
+from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.records import RatedReply
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import trl_trainer
+from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
 from fieldwise.train.preference import (
     Rows,
@@ -30,7 +33,7 @@ from fieldwise.train.preference import (
     reply_rows,
     trainer_of,
 )
-from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings
+from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.workload import Extent
 
 # of five steps on the tiny weights, float32 on a CPU: the first of DPO are ln 2, the warm-up step moves nothing
@@ -222,6 +225,15 @@ def test_every_method_takes_real_steps_and_prefers_what_was_chosen(base, pairs, 
     assert merged["model_type"] == "llama" and (outcome.adapter / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_the_embedded_model(pairs, tmp_path, method) -> None:
+    base = Path(resolve("fieldwise-nano").path)
+    bfloat16 = Device("cpu", 1, True)
+    outcome = train(base, pairs[:4], bfloat16, tmp_path, settings(method, max_steps=2, learning_rate=1e-4))
+    assert outcome.steps == 2 and all(math.isfinite(v) for row in outcome.curve for v in row.values())
+    assert outcome.about["effect"]["kl_per_token"] > 0 and outcome.dropped == 0
+
+
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_a_reference_scored_in_every_step_gives_the_same_losses(base, pairs, device, tmp_path, method) -> None:
     before, beside = (
@@ -230,6 +242,29 @@ def test_a_reference_scored_in_every_step_gives_the_same_losses(base, pairs, dev
     )
     assert [r["loss"] for r in beside.curve] == pytest.approx([r["loss"] for r in before.curve], abs=1e-5)
     assert beside.about["plan"]["reference"] == "beside"
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "orpo"])
+def test_activation_checkpointing_gives_the_same_losses(base, pairs, device, tmp_path, method) -> None:
+    own = settings(method)
+    again = TrainSettings(preference=own, activation_checkpointing=True)
+    fitter = trl_trainer._preset_alone("preference", again, device)
+    kept = train(base, pairs, device, tmp_path / "kept", own)
+    recomputed = train(base, pairs, device, tmp_path / "recomputed", own, fitter=fitter)
+    assert recomputed.about["plan"]["activation_checkpointing"] is True
+    assert [r["loss"] for r in recomputed.curve] == pytest.approx([r["loss"] for r in kept.curve], abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_over_4_bit_weights_and_merges_into_whole_ones(
+    base, pairs, device, tmp_path, method
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    own = settings(method)
+    fitter = trl_trainer._preset_alone("preference", TrainSettings(preference=own, quantisation="4bit"), device)
+    outcome = train(base, pairs, device, tmp_path, own, fitter=fitter)
+    assert outcome.about["plan"]["quantisation"] == "4bit" and outcome.about["effect"]["margin"] > 0.05
+    assert all(t.dtype == torch.float32 for t in load_file(outcome.merged / "model.safetensors").values())
 
 
 @pytest.mark.parametrize("method", ["kto", "simpo"])

@@ -203,5 +203,6 @@ def test_the_step_reads_the_chunks_only_when_it_is_asked_to(tmp_path) -> None:
     assert train.settings(asked).keys() == {"train", "split"}
     run = RunFolder(tmp_path)
     write_json(run.path / "2_chunks/groups.json", {f"doc_{n}": f"doc_{n}" for n in range(10)})
+    write_records(run.path / "2_chunks/chunks.parquet", [], Chunk)
     found = _sides(asked, StepRun(run, "4b_train", "0" * 64, asked.seed))
     assert len(found) == 10 and {"train", "validation", "test"} == set(found.values())

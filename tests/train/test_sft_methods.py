@@ -140,7 +140,7 @@ def test_dora_adapters_are_not_added_to_others_and_rslora_ones_by_their_scale(ba
         ({"sft": {"method": "full"}, "weights": "bfloat16"}, "float32, since bfloat16 loses small updates"),
         ({"sft": {"lora": {"start": "pissa"}}, "quantisation": "8bit"}, "not of 8bit ones"),
         ({"sft": {"lora": {"start": "pissa", "dora": True}}}, "pissa moves weights whose lengths dora learns"),
-        ({"preference": {"lora": {"start": "pissa"}}}, "it is for train.sft alone"),
+        ({"preference": {"lora": {"start": "pissa"}}}, "it is for train.sft and train.pretrain alone"),
         ({"sft": {"lora": {"start": "pissa"}, "curriculum": {"enabled": True}}}, "begins anew with each phase"),
     ],
 )

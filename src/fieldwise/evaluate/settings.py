@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from fieldwise.judge.settings import JudgeSettings
 from fieldwise.settings import Settings
 
-System = Literal["base", "rag_base", "sft", "preference", "rag_tuned"]
+System = Literal["base", "rag_base", "sft", "preference", "rl", "rag_tuned"]
 SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "preference", "rag_tuned")
 
 
@@ -69,7 +69,9 @@ class EvaluateSettings(Settings):
         "f1",
         description="what weights are chosen by: token F1 and right declines; combined is {bert_score: 0.4, rouge_l: 0.3, token_f1: 0.2, rouge_1: 0.1}; or weights of your own",
     )
-    systems: tuple[System, ...] = Field(SYSTEMS, min_length=1, description="what is compared")
+    systems: tuple[System, ...] = Field(
+        SYSTEMS, min_length=1, description="what is compared; rl, the weights after train.rl, only where it is named"
+    )
     max_new_tokens: int = Field(48, ge=1)
     semantic: bool = Field(
         False,

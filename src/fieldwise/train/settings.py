@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -31,7 +31,7 @@ class LoraSettings(Settings):
     )
     start: Literal["zero", "pissa"] = Field(
         "zero",
-        description="pissa begins with the largest singular values of the weights (of train.sft alone)",
+        description="pissa begins with the largest singular values of the weights (train.sft and train.pretrain)",
         json_schema_extra=_LATER,
     )
 
@@ -208,7 +208,8 @@ class PreferenceSettings(Settings):
     )
     undesirable_weight: float | None = Field(None, gt=0, description="of kto, for unwanted replies")
     precompute_reference: bool | None = Field(
-        None, description="score all replies once beforehand; left out: yes but on an 80 GB GPU where it fits else"
+        None,
+        description="score all replies once beforehand; left out: yes, on an 80 GB GPU only if it does not fit otherwise",
     )
     batch_size: int = Field(16, ge=1, description="pairs a step; kto: replies")
     micro_batch_size: int | None = Field(None, ge=1, description="pairs in memory at once; left out: as above")
@@ -230,7 +231,9 @@ class PreferenceSettings(Settings):
         if self.method == "dpo" and self.label_smoothing and not set(self.loss) & set(_SMOOTHED):
             raise ValueError(f"label_smoothing is for the losses {', '.join(_SMOOTHED)}")
         if self.lora.start == "pissa":
-            raise ValueError("pissa moves the weights that the reference is made of: it is for train.sft alone")
+            raise ValueError(
+                "pissa moves the weights that the reference is made of: it is for train.sft and train.pretrain alone"
+            )
         if self.method == "kto" and (self.batch_size < 2 or self.micro_batch_size == 1):
             raise ValueError("kto compares the replies that are in memory at once: at least 2 of a batch of 2 or more")
         return self
@@ -246,12 +249,96 @@ class PreferenceSettings(Settings):
         return self.beta or (2.0 if self.method == "simpo" else 0.1)
 
 
+class RewardSettings(Settings):
+    """A reward model, trained on preference pairs: one number for how good a reply is."""
+
+    enabled: bool = False
+    start: Literal["base", "tuned"] = Field(
+        "base",
+        description="weights to begin with; the tuned ones have read the right replies of the held-out pairs, which flatters the accuracy",
+    )
+    held_out: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the pairs, whole documents, that is kept for measuring; pairs outside the training split are always",
+    )
+    epochs: float = Field(1, gt=0)
+    max_steps: int = Field(-1, ge=-1)
+    learning_rate: float = Field(1e-4, gt=0)
+    centre: float = Field(0.01, ge=0, description="how strongly the mean of the rewards is held at 0; 0 lets it drift")
+    batch_size: int = Field(16, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1, description="pairs in memory at once; left out: as above")
+    max_length: int | None = Field(None, ge=64, description="tokens of prompt and reply; left out: as for pairs")
+    lora: LoraSettings = LoraSettings()
+
+
+RewardName = Literal["answer", "citation", "grounded", "declines", "json", "reward_model"]
+
+
+class PpoSettings(Settings):
+    """What only PPO knows."""
+
+    epochs: int = Field(4, ge=1, description="how often the replies of a step are learnt from")
+    minibatches: int = Field(1, ge=1, description="steps of the optimizer in each of these")
+    value_learning_rate: float = Field(1e-3, gt=0, description="of the value head")
+    value_weight: float = Field(0.1, gt=0, description="of the value loss against that of the policy")
+    value_clip: float = Field(0.2, gt=0, description="how far a value may move from the old one before it counts less")
+    discount: float = Field(1.0, gt=0, le=1, description="gamma: what a reward one token later is worth")
+    trace: float = Field(
+        0.95, ge=0, le=1, description="lambda of GAE: 0 trusts the value head alone, 1 the rewards alone"
+    )
+    target_kl: float | None = Field(
+        None,
+        gt=0,
+        description="KL of a whole reply that train.rl.kl is steered towards; left out: train.rl.kl is fixed",
+    )
+
+
+class RlSettings(Settings):
+    """Reinforcement learning on the tuned weights: replies are drawn, rewarded, and the better ones made likelier."""
+
+    enabled: bool = False
+    method: Literal["rloo", "grpo", "ppo"] = Field(
+        "rloo", description="rloo and grpo compare several replies to one prompt, ppo learns a value for each token"
+    )
+    rewards: dict[RewardName, Annotated[float, Field(gt=0)]] = Field(
+        {"answer": 1.0, "declines": 1.0, "citation": 0.5, "grounded": 0.5, "json": 1.0},
+        min_length=1,
+        description="what is rewarded, each with its weight; the whole mapping replaces this one",
+    )
+    prompts: int | None = Field(None, ge=1, description="at most so many training prompts; left out: all")
+    epochs: float = Field(1, gt=0, description="how often each prompt is asked")
+    max_steps: int = Field(-1, ge=-1)
+    learning_rate: float = Field(5e-5, gt=0)
+    batch_size: int = Field(16, ge=2, description="replies of a step")
+    generations: int = Field(4, ge=2, description="replies to one prompt (rloo, grpo); a divisor of batch_size")
+    micro_batch_size: int | None = Field(None, ge=1, description="replies learnt from at once; left out: as above")
+    max_length: int | None = Field(None, ge=64, description="tokens of prompt and reply; left out: as for pairs")
+    max_new_tokens: int = Field(64, ge=1, description="longest reply, in tokens")
+    temperature: float = Field(1.0, gt=0, description="of drawing replies")
+    kl: float = Field(0.05, gt=0, description="weight of the distance to the weights at the start")
+    clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability may move in one step")
+    ppo: PpoSettings = PpoSettings()
+    lora: LoraSettings = LoraSettings()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each reward by its name."""
+        return {str(name): weight for name, weight in self.rewards.items()}
+
+
+Trained = RowsSettings | PreferenceSettings | RewardSettings | RlSettings
+
+
 class TrainSettings(Settings):
     """Settings of the train stage."""
 
     pretrain: PretrainSettings = Field(PretrainSettings(), json_schema_extra=_LATER)
     sft: SftSettings = SftSettings()
     preference: PreferenceSettings = PreferenceSettings()
+    reward: RewardSettings = RewardSettings()
+    rl: RlSettings = RlSettings()
     hardware: Literal["auto", "cpu", "8gb", "24gb", "80gb"] = Field(
         "auto", description="fills what is left out here for a CPU or a class of GPU; auto looks at the machine"
     )
@@ -299,11 +386,16 @@ class TrainSettings(Settings):
                 raise ValueError(
                     f"train.{name}.lora.start: pissa takes the singular values of whole weights, not of {self.quantisation} ones"
                 )
+        if "pissa" in (self.reward.lora.start, self.rl.lora.start):
+            raise ValueError(
+                "pissa is for train.sft and train.pretrain alone: other trainings compare with the weights it moves"
+            )
         return self
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without threads and trackers, and without those that came later and are left open."""
-        return _said(self, {"threads", "trackers"})
+        """Return the settings without threads and trackers, and without what is off or came later and is left open."""
+        off = {name for name in ("reward", "rl") if not getattr(self, name).enabled}
+        return _said(self, {"threads", "trackers", *off})
 
 
 def _said(settings: Settings, left_out: set[str]) -> dict[str, JsonValue]:
