@@ -6,12 +6,19 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import DatasetError
+from fieldwise.extras import installed_version
+from fieldwise.files import read_json
 from fieldwise.hashing import sha256_of_files
+from fieldwise.records import Adapter, Example, PreferencePair
+from fieldwise.run import RunFolder, StepRun
+from fieldwise.tables import write_records
 from fieldwise.tracking import JsonlTracker
+from fieldwise.train import stage
 from fieldwise.train.curriculum import lessons, train_in_phases
 from fieldwise.train.scoring import TaskScore
-from fieldwise.train.settings import CurriculumSettings, LoraSettings, SftSettings
+from fieldwise.train.settings import CurriculumSettings, LoraSettings, PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.trl_trainer import Course
 
 PHASES = ("single_turn", "hard_negatives", "multi_turn")
@@ -128,3 +135,31 @@ def test_each_step_takes_the_weights_with_the_best_replies(graded, base, device,
 def test_phases_without_any_example_are_named(graded, base, device, tmp_path) -> None:
     with pytest.raises(DatasetError, match=r"no example is of a phase.*found hard_negatives, single_turn"):
         train(base, graded, device, tmp_path, settings(phases=("tool_calls",)))
+
+
+def test_the_stage_keeps_a_file_for_each_phase_and_one_adapter(graded, base, tmp_path) -> None:
+    run = RunFolder(tmp_path / "run")
+    (run.path / "3_examples").mkdir(parents=True)
+    write_records(run.path / "3_examples/train.parquet", graded, Example)
+    write_records(run.path / "3_examples/validation.parquet", graded[:2], Example)
+    write_records(run.path / "3_examples/preferences.parquet", [], PreferencePair)
+    trackers = ("tensorboard",) if installed_version("tensorboard") else ()
+    own = TrainSettings(
+        sft=settings(),
+        preference=PreferenceSettings(enabled=False),
+        precision="float32",
+        hardware="cpu",
+        trackers=trackers,
+    )
+    step = StepRun(run, "4b_train", "0" * 64, 3)
+    facts = stage.run(own, resolve(str(base)), step)
+    out = step.staging / "4_adapters/sft"
+    assert [p["phase"] for p in facts["sft"]["phases"]] == ["single_turn", "hard_negatives"]
+    assert sorted(p.name for p in (out / "phases").iterdir()) == ["1_single_turn.json", "2_hard_negatives.json"]
+    record = Adapter.model_validate(read_json(out / "adapter.json"))
+    assert set(record.example_ids) == {e.id for e in graded} and record.method == "sft"
+    assert [row["step"] for row in read_json(out / "figures.json")["curve"] if "loss" in row] == [1, 2, 3, 4]
+    files = {p.parent.relative_to(run.path / "tracking/tensorboard").as_posix() for p in run.path.rglob("events.*")}
+    assert files == ({"sft/single_turn", "sft/hard_negatives"} if trackers else set())
+    again = StepRun(run, "4b_train", "0" * 64, 3)  # killed behind the training: it is not trained again
+    assert stage.run(own.model_copy(update={"trackers": ()}), resolve(str(base)), again) == facts
