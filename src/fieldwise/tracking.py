@@ -6,12 +6,16 @@ run folder unless the user's own environment says where else: nothing leaves the
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from fieldwise.errors import MissingExtra
 from fieldwise.extras import require
 from fieldwise.files import append_jsonl
 from fieldwise.progress import say
@@ -64,8 +68,13 @@ class Also:
 
 def require_trackers(names: Sequence[TrackerName]) -> None:
     """Raise MissingExtra for a tracker whose library is not installed."""
-    for name in names:
-        require(name, extra=name, to=f"send curves to {_TITLES[name]}")
+    for name in names:  # not imported: some read their folder from the environment when they are
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtra(
+                f"the library {name!r} is needed to send curves to {_TITLES[name]}",
+                where="train.trackers",
+                fix=f"Install it with: pip install 'fieldwise[{name}]'",
+            )
 
 
 def with_trackers(first: Tracker, names: Sequence[TrackerName], folder: Path, run: str, key: str) -> Also:
@@ -193,14 +202,22 @@ class Trackio:
         """Send the figures of a step."""
         if stage != self.stage:
             self.close()
-            self.module.init(project=self.project, name=f"{stage}-{self.key[:8]}", space_id=None, resume="allow")
+            with contextlib.redirect_stdout(sys.stderr):  # it greets; stdout is for results
+                self.module.init(
+                    project=self.project,
+                    name=f"{stage}-{self.key[:8]}",
+                    resume="allow",
+                    auto_log_cpu=False,
+                    auto_log_gpu=False,
+                )
             self.stage = stage
         self.module.log(figures, step=step)
 
     def close(self) -> None:
         """Finish the run."""
         if self.stage:
-            self.module.finish()
+            with contextlib.redirect_stdout(sys.stderr):
+                self.module.finish()
             self.stage = ""
 
 

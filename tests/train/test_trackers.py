@@ -1,6 +1,10 @@
 """Curves told to others by name: what stands there afterwards, and that their troubles are not those of a training."""
 
 import json
+import os
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,7 +74,7 @@ def test_tensorboard_and_mlflow_hold_the_losses_of_the_curve(base, examples, dev
     assert found == pytest.approx(expected)
 
 
-def test_wandb_is_offline_and_trackio_on_this_machine(tmp_path, monkeypatch) -> None:
+def test_wandb_is_offline(tmp_path, monkeypatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     several = with_trackers(JsonlTracker(tmp_path / "c"), ("wandb",), tmp_path / "tracking", "first-run", KEY)
@@ -79,6 +83,24 @@ def test_wandb_is_offline_and_trackio_on_this_machine(tmp_path, monkeypatch) -> 
     several.close()
     assert set(several.others) == {"wandb"}  # neither has been dropped
     assert len(list((tmp_path / "tracking/wandb").rglob("*.wandb"))) == 2
+
+
+def test_trackio_keeps_the_curves_on_this_machine(tmp_path) -> None:
+    pytest.importorskip("trackio")
+    code = (
+        "import sys; from pathlib import Path; from fieldwise.tracking import JsonlTracker, with_trackers;"
+        f"here = Path({str(tmp_path)!r}); several = with_trackers(JsonlTracker(here / 'c'), ('trackio',), here / 'tracking', 'first', '{KEY}');"
+        "[several.log(stage, step, {'loss': 2.0 / step}) for stage in ('sft', 'preference') for step in (1, 2)];"
+        "several.close(); print(sorted(several.others))"
+    )
+    told = {k: v for k, v in os.environ.items() if k != "TRACKIO_DIR"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=told)
+    assert done.stdout == "['trackio']\n", done.stderr  # nothing of its greeting on stdout
+    files = list((tmp_path / "tracking/trackio").rglob("*.db"))
+    rows = [row for f in files for row in sqlite3.connect(f).execute("select run_name, step, metrics from metrics")]
+    assert {(name, step) for name, step, _ in rows} == {
+        (f"{stage}-{KEY[:8]}", step) for stage in ("sft", "preference") for step in (1, 2)
+    }
 
 
 def test_a_tracker_that_fails_is_dropped_with_a_word_and_the_curve_stays(tmp_path, capsys) -> None:
