@@ -36,6 +36,7 @@ from fieldwise.train.settings import TrainSettings
 _MAX_RECIPE_BYTES = 1_000_000
 _MAX_VALUES = 10_000  # a few anchors that name each other can stand for billions of values
 _COMMAND_LINE = "command line"
+_RETRIEVE_PLACES = ("embedding_model", "rerank_model", "rerank_cross_encoder")
 _RENAMED = {"train.dpo": "train.preference, with method: dpo"}
 
 
@@ -117,6 +118,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         ("generate.votes", recipe.generate.votes or ""),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
+        *((f"retrieve.{name}", getattr(recipe.retrieve, name) or "") for name in _RETRIEVE_PLACES),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
     ]
     return [
@@ -521,6 +523,8 @@ def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -
         asked.append(("generate.endpoint", "the teacher openai", generate.endpoint))
     if generate.judge is not None and generate.from_documents:
         asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))
+    if recipe.serve.search.rewrite == "endpoint":
+        asked.append(("serve.search.endpoint", "the wording of searches", recipe.serve.search.endpoint))
     for key, who, endpoint in asked:
         for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):
             if getattr(endpoint, name) is None:
@@ -555,7 +559,12 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
     web = recipe.collect.web
     if web.ca_file is not None:
         web = web.model_copy(update={"ca_file": absolute("collect.web.ca_file", web.ca_file)})
-    update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources, "web": web})}
+    docling = recipe.collect.docling
+    places_of = {name: place for name in ("models", "python") if (place := getattr(docling, name)) is not None}
+    docling = docling.model_copy(update={n: absolute(f"collect.docling.{n}", p) for n, p in places_of.items()})
+    update: dict[str, Any] = {
+        "collect": recipe.collect.model_copy(update={"sources": sources, "web": web, "docling": docling})
+    }
 
     def absolute_data(key: str, entry: str | DataSettings) -> str | DataSettings:
         if isinstance(entry, str):
@@ -576,6 +585,18 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         if (place := getattr(recipe.evaluate, name)) is not None
     }
     update["evaluate"] = recipe.evaluate.model_copy(update=files)
+    beside = {
+        name: absolute(f"serve.{name}", place)
+        for name in ("store", "keys")
+        if (place := getattr(recipe.serve, name)) is not None
+    }
+    update["serve"] = recipe.serve.model_copy(update=beside)
+    models = {
+        name: absolute(f"retrieve.{name}", place)
+        for name in _RETRIEVE_PLACES
+        if (place := getattr(recipe.retrieve, name)) is not None
+    }
+    update["retrieve"] = recipe.retrieve.model_copy(update=models)
     model = recipe.base.model
     weights = Path(absolute("base.model", model))
     if model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.is_dir()):

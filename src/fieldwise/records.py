@@ -369,6 +369,9 @@ class Citation(Record):
     end: int
     quote: str
     is_verified: bool = Field(description="the quote stands there, word for word, and holds the answer")
+    version: int | None = Field(
+        None, exclude_if=lambda version: version is None, description="version of the document, if a store keeps it"
+    )
 
 
 class RetrievedPassage(Record):
@@ -378,6 +381,9 @@ class RetrievedPassage(Record):
     score: float
     lexical: float | None = None
     dense: float | None = None
+    rerank: float | None = Field(
+        None, exclude_if=lambda score: score is None, description="score of the reranker, if one has looked at it"
+    )
 
 
 class Timings(Record):
@@ -404,6 +410,11 @@ class Answer(Record):
     withheld: str = Field("", description="what the model said before it was held back because of the doubt")
     known_bits: float | None = Field(
         None, description="bits per byte of the known answer in place of this one, where it was asked for"
+    )
+    gone: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda gone: not gone,
+        description="what became of cited documents that went while the answer was written; their citations are left out",
     )
     finish_reason: Literal["stop", "length", "cancelled", "error"] = "stop"
     prompt_tokens: int = 0
