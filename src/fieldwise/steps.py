@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +14,13 @@ from pydantic import JsonValue
 from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import FieldwiseError
 from fieldwise.hashing import sha256_file
+from fieldwise.progress import say
 from fieldwise.recipe import Recipe
 from fieldwise.records import BaseWeights
 from fieldwise.run import RunFolder, StepRun
 
 if TYPE_CHECKING:
+    from fieldwise.evaluate.quarantine import Quarantine
     from fieldwise.train.scoring import TaskScore
 
 
@@ -37,6 +40,8 @@ class Step:
     require: Callable[[Recipe], None] | None = None  # raises for what only running it needs
     estimate: Callable[[Recipe, RunFolder], str | None] = field(default=lambda _, __: None)  # what running would cost
     also: Callable[[Recipe], tuple[str, ...]] = field(default=lambda _: ())  # inputs that only some recipes read
+    beside: Callable[[Recipe, RunFolder], dict[str, JsonValue]] = field(default=lambda _, __: {})  # what people left
+    is_wanted: Callable[[Recipe], bool] = field(default=lambda _: True)  # a step that is not wanted is not there
 
     @property
     def id(self) -> str:
@@ -284,10 +289,80 @@ def _verify(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     )
 
 
+def _has_suites(recipe: Recipe) -> bool:
+    return bool(recipe.evaluate.suites)
+
+
+def _suites_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    from fieldwise.suite.stage import opened_suites
+
+    kept = quarantine_of(recipe)
+    return {
+        **_weights_hash(recipe),
+        "suites": {s.name: s.sha256 for s in opened_suites(recipe.evaluate)},
+        "quarantine": {
+            name: [f.model_dump(mode="json") for f in entries] for name, entries in kept._asdict().items()
+        },  # an entry whose day has come changes the key
+    }
+
+
+def quarantine_of(recipe: Recipe) -> Quarantine:
+    """The quarantine of the recipe as it stands today: an entry whose day has come counts again, and is judged anew."""
+    from fieldwise.evaluate.quarantine import Quarantine, read_quarantine
+
+    path = recipe.evaluate.quarantine
+    return Quarantine() if path is None else read_quarantine(Path(path), datetime.now(UTC).date())
+
+
+def _suites(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.suite.stage import run_suites
+
+    kept = quarantine_of(recipe)
+    return run_suites(recipe.evaluate, _base(recipe), step, serve=recipe.release.serve, quarantine=kept)
+
+
 def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.release import stage
+    from fieldwise.suite.release_page import write_release_page
 
-    return stage.run_release(recipe.release, _base(recipe), step, name=recipe.name, domain=recipe.domain)
+    judged = _judged(recipe, step.run)
+    # before the gates: who is refused wants to see why
+    page = write_release_page(step.run, recipe.name, has_suites=_has_suites(recipe), judged=judged)
+    say(f"  release report: {page.relative_to(step.run.path)}")
+    return stage.run_release(
+        recipe.release,
+        _base(recipe),
+        step,
+        name=recipe.name,
+        domain=recipe.domain,
+        has_suites=_has_suites(recipe),
+        judged=judged,
+    )
+
+
+def _judged(recipe: Recipe, run: RunFolder) -> dict[str, JsonValue] | None:
+    """The judge's verdict on the release, where the recipe asks for one."""
+    if recipe.evaluate.judge_at_least is None:
+        return None
+    from fieldwise.compare.judge_gate import judged_release
+
+    found = judged_release(run, recipe.evaluate.judge_at_least)
+    return None if found is None else found.model_dump(mode="json")
+
+
+def _judge_hash(recipe: Recipe, run: RunFolder) -> dict[str, JsonValue]:
+    """The judge's report is made by a command, so nothing but a release that asks for it depends on it."""
+    if recipe.evaluate.judge_at_least is None:
+        return {}
+    from fieldwise.compare.judge_gate import judge_file
+
+    return {"judge": judge_file(run), "judge_at_least": recipe.evaluate.judge_at_least}
+
+
+def wanted_inputs(step: Step, recipe: Recipe) -> tuple[str, ...]:
+    """The steps that a step reads, without those that the recipe does not want."""
+    unwanted = {s.id for s in STEPS if not s.is_wanted(recipe)}
+    return tuple(name for name in (*step.inputs, *step.also(recipe)) if name not in unwanted)
 
 
 _MODEL_LIBRARIES = ("torch", "transformers", "tokenizers")
@@ -309,7 +384,7 @@ STEPS: tuple[Step, ...] = (
         "prepare",
         "clean, cut into chunks, find duplicates",
         ("1_collect",),
-        ("prepare", "page", "shingles"),
+        ("prepare", "page", "shingles", "retrieve/embed"),
         ("ftfy", "rensa", "py3langid", "tokenizers"),
         lambda r: {"prepare": r.prepare.keyed()},
         _prepare,
@@ -384,7 +459,7 @@ STEPS: tuple[Step, ...] = (
         "evaluate",
         "measure all systems and judge the gates",
         ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
-        ("evaluate", "claims", "retrieve", "engine", "page", "support"),
+        ("evaluate", "claims", "retrieve", "engine", "page", "shingles", "support"),
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
@@ -418,15 +493,32 @@ STEPS: tuple[Step, ...] = (
         _served_outside,
     ),
     Step(
+        "5s",
+        "suites",
+        "put base, weights and the file to serve through the suites",
+        ("4b_train", "4c_select", "5a_build"),
+        ("suite", "engine", "serve/tool_calls", "evaluate/quarantine", "evaluate/statistics", "evaluate/power"),
+        (*_MODEL_LIBRARIES, "xllamacpp", "scipy"),
+        lambda r: {
+            "suites": [s.model_dump(mode="json", exclude={"suite"}) for s in r.evaluate.wanted_suites],
+            "suite_tokens": r.evaluate.suite_tokens,
+            "serve": r.release.serve,
+        },
+        _suites,
+        _suites_outside,
+        is_wanted=_has_suites,
+    ),
+    Step(
         "5c",
         "release",
         "gate the file to serve, write card and record",
-        ("2_prepare", "3_generate", "4c_select", "4d_evaluate", "5a_build", "5b_verify"),
+        ("2_prepare", "3_generate", "4c_select", "4d_evaluate", "5a_build", "5b_verify", "5s_suites"),
         ("release", "retrieve/decline"),
         (),
         lambda r: {"release": r.release.keyed(), "name": r.name, "domain": r.domain},
         _release,
         _weights_hash,
+        beside=_judge_hash,
     ),
 )
 

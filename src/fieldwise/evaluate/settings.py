@@ -10,6 +10,17 @@ from fieldwise.judge.settings import JudgeSettings
 from fieldwise.settings import Settings
 
 System = Literal["base", "rag_base", "sft", "preference", "rl", "rag_tuned"]
+_NOT_KEYED = {
+    "questions",
+    "development",
+    "regressions",
+    "judge",
+    "selection",
+    "judge_at_least",
+    "suites",
+    "suite_tokens",
+    "quarantine",
+}
 SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "preference", "rag_tuned")
 
 
@@ -49,6 +60,21 @@ class RegressionSettings(Settings):
         description="better: the interval of the paired difference lies above margin; not_worse: above -margin",
     )
     margin: float = Field(0.05, ge=0)
+
+
+class SuiteSettings(Settings):
+    """A suite that the release is put through, and what it must reach there besides no new critical failure."""
+
+    suite: str = Field(description="a shipped suite, or a file; relative to the recipe file")
+    margin: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="how much of the base's share passed may be lost: the interval of the paired difference must lie above -margin. Without it only a loss beyond chance fails",
+    )
+    at_least: float | None = Field(
+        None, ge=0, le=1, description="share passed that the lower end of the interval must reach"
+    )
 
 
 class EvaluateSettings(Settings):
@@ -97,7 +123,22 @@ class EvaluateSettings(Settings):
         description="what `fieldwise gate --baseline` requires",
     )
 
+    suites: tuple[str | SuiteSettings, ...] = Field(
+        (),
+        description="suites that the base, the weights of every training and the file to serve are put through before a release, such as safety, healthcare or a file; a critical failure that the base does not have fails",
+    )
+    suite_tokens: int = Field(256, ge=1, description="longest reply to an item of a suite")
+    quarantine: str | None = Field(
+        None,
+        description="file of items measured to be flaky, with evidence and expiry; relative to the recipe file. See `fieldwise suite --samples`",
+    )
     judge: JudgeSettings | None = Field(None, description="the model that `fieldwise judge` asks; no stage does")
+    judge_at_least: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share that the judge of `fieldwise judge` must find right, by the lower end of the interval, before a release; only a judge that agrees with people decides",
+    )
 
     @property
     def selection_weights(self) -> dict[str, float] | None:
@@ -107,5 +148,13 @@ class EvaluateSettings(Settings):
         return {str(k): v for k, v in (COMBINED if self.selection == "combined" else dict(self.selection)).items()}
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings that shape the report: not the places of the questions, whose content counts."""
-        return self.model_dump(mode="json", exclude={"questions", "development", "regressions", "judge", "selection"})
+        """Return the settings that shape the report: not the places of the questions, whose content counts.
+
+        What other steps alone read, such as the suites, is part of their keys.
+        """
+        return self.model_dump(mode="json", exclude=_NOT_KEYED)
+
+    @property
+    def wanted_suites(self) -> tuple[SuiteSettings, ...]:
+        """The suites with what each must reach."""
+        return tuple(SuiteSettings(suite=s) if isinstance(s, str) else s for s in self.suites)
