@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -21,6 +21,7 @@ from fieldwise.run import RunFolder, StepRun
 
 if TYPE_CHECKING:
     from fieldwise.evaluate.quarantine import Quarantine
+    from fieldwise.train.scoring import TaskScore
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Step:
     outside: Callable[[Recipe], dict[str, JsonValue]] = field(default=lambda _: {})
     require: Callable[[Recipe], None] | None = None  # raises for what only running it needs
     estimate: Callable[[Recipe, RunFolder], str | None] = field(default=lambda _, __: None)  # what running would cost
+    also: Callable[[Recipe], tuple[str, ...]] = field(default=lambda _: ())  # inputs that only some recipes read
     beside: Callable[[Recipe, RunFolder], dict[str, JsonValue]] = field(default=lambda _, __: {})  # what people left
     is_wanted: Callable[[Recipe], bool] = field(default=lambda _: True)  # a step that is not wanted is not there
 
@@ -202,12 +204,57 @@ def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.train import stage
 
-    return stage.run(recipe.train, _base(recipe), step, recipe.compute)
+    sides = _sides(recipe, step) if recipe.train.pretrain.enabled else {}
+    return stage.run(recipe.train, _base(recipe), step, stage.Asides(sides, _task_score(recipe), recipe.compute))
+
+
+def _task_score(recipe: Recipe) -> TaskScore | None:
+    """How the train stage is to judge replies, by the measures of the evaluation; None if it chooses by no score."""
+    if recipe.train.sft.best_by != "score":
+        return None
+    from fieldwise.evaluate.selection import comparable, of_replies
+    from fieldwise.train.scoring import TaskScore
+
+    weights = recipe.evaluate.selection_weights
+    return TaskScore(
+        lambda texts, examples: of_replies(texts, examples, weights), comparable, recipe.evaluate.max_new_tokens
+    )
+
+
+def _train_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    if recipe.train.sft.best_by != "score":
+        return _weights_hash(recipe)
+    from fieldwise.evaluate.selection import fingerprint
+
+    scored = fingerprint(recipe.evaluate.selection_weights)
+    return {**_weights_hash(recipe), "score": scored, "max_new_tokens": recipe.evaluate.max_new_tokens}
+
+
+def _sides(recipe: Recipe, step: StepRun) -> Mapping[str, str]:
+    """On which side of the split each document stands, as the generate stage has put them."""
+    from fieldwise.files import read_json
+    from fieldwise.generate.split import sides_of
+    from fieldwise.records import Chunk
+    from fieldwise.tables import read_records
+
+    chunks = read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk)
+    groups = read_json(step.run.require("2_chunks/groups.json", "prepare"))
+    return sides_of(chunks, groups, recipe.generate.split, recipe.seed)
+
+
+def _trained(recipe: Recipe) -> dict[str, JsonValue]:
+    split = {"split": recipe.generate.split.model_dump(mode="json")} if recipe.train.pretrain.enabled else {}
+    shared = recipe.compute.keyed()
+    return {"train": recipe.train.keyed(), **split, **({"compute": shared} if shared else {})}
 
 
 def _require_trainable(recipe: Recipe) -> None:
     from fieldwise.train.forecast import require_trainable
 
+    if recipe.evaluate.selection != "f1":
+        from fieldwise.evaluate.selection import require_measures
+
+        require_measures(recipe.evaluate.selection_weights)
     require_trainable(recipe.train, Path(_base(recipe).path), recipe.compute)
 
 
@@ -215,12 +262,6 @@ def _estimate_training(recipe: Recipe, run: RunFolder) -> str | None:
     from fieldwise.train.forecast import told_before
 
     return told_before(recipe.train, Path(_base(recipe).path), run.path, recipe.compute)
-
-
-def _trained(recipe: Recipe) -> dict[str, JsonValue]:
-    """What shapes the weights; for one process no more than the settings of training."""
-    shared = recipe.compute.keyed()
-    return {"train": recipe.train.keyed(), **({"compute": shared} if shared else {})}
 
 
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -322,7 +363,7 @@ def _judge_hash(recipe: Recipe, run: RunFolder) -> dict[str, JsonValue]:
 def wanted_inputs(step: Step, recipe: Recipe) -> tuple[str, ...]:
     """The steps that a step reads, without those that the recipe does not want."""
     unwanted = {s.id for s in STEPS if not s.is_wanted(recipe)}
-    return tuple(name for name in step.inputs if name not in unwanted)
+    return tuple(name for name in (*step.inputs, *step.also(recipe)) if name not in unwanted)
 
 
 _MODEL_LIBRARIES = ("torch", "transformers", "tokenizers")
@@ -393,9 +434,10 @@ STEPS: tuple[Step, ...] = (
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
         _trained,
         _train,
-        _weights_hash,
+        _train_outside,
         require=_require_trainable,
         estimate=_estimate_training,
+        also=lambda r: ("2_prepare",) if r.train.pretrain.enabled else (),
     ),
     Step(
         "4c",
@@ -408,6 +450,7 @@ STEPS: tuple[Step, ...] = (
             "max_new_tokens": r.evaluate.max_new_tokens,
             "false_declines": r.evaluate.false_declines,
             "retrieve": r.retrieve.keyed(),
+            **({"selection": dict(r.evaluate.selection_weights or {})} if r.evaluate.selection != "f1" else {}),
         },
         _select,
         _development_hash,

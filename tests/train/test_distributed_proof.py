@@ -13,6 +13,7 @@ from fieldwise.steps import STEPS
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import distributed
 from fieldwise.train.distributed import Found, Processes, require_as_asked, require_equal, require_share
+from fieldwise.train.forecast import require_shareable
 from fieldwise.train.hardware import PRESETS, Device, Machine, shared
 from fieldwise.train.plan import first_plan, smaller, within
 from fieldwise.train.settings import ComputeSettings, LoraSettings, SftSettings, TrainSettings
@@ -90,6 +91,14 @@ def test_a_recipe_that_names_no_processes_keeps_its_keys() -> None:
     of_two = [settings(Recipe(compute=ComputeSettings(backend=b, workers=2))) for b in ("torchrun", "ray")]
     assert of_two[0] == of_two[1] == {**plain, "compute": {"workers": 2, "strategy": "ddp"}}
     assert settings(Recipe(compute=ComputeSettings(backend="ray"))) == plain
+
+
+@pytest.mark.parametrize("own", [{"best_by": "score"}, {"curriculum": {"enabled": True}}, {"lora": {"start": "pissa"}}])
+def test_what_only_one_process_knows_is_refused_before_it_is_left_out(own) -> None:
+    settings = TrainSettings(sft=SftSettings(**own))
+    require_shareable(settings, ComputeSettings())
+    with pytest.raises(FieldwiseError, match="several processes cannot train in this way"):
+        require_shareable(settings, ComputeSettings(backend="torchrun", workers=2))
 
 
 @pytest.mark.parametrize(

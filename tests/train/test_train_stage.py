@@ -89,7 +89,9 @@ def test_the_stage_trains_with_two_processes_and_its_record_says_so(run, base, c
     step = StepRun(run, "4b_train", "0" * 64, 3)
     if this_machine().cores < 2:
         pytest.skip("one core")
-    facts = stage.run(settings, resolve(str(base)), step, ComputeSettings(backend="torchrun", workers=2))
+    facts = stage.run(
+        settings, resolve(str(base)), step, stage.Asides(compute=ComputeSettings(backend="torchrun", workers=2))
+    )
     for training in ("sft", "preference"):
         assert facts[training]["processes"] == {"workers": 2, "backend": "gloo", "distribution": "MULTI_CPU"}
         assert (step.staging / f"4_adapters/{training}/merged/model.safetensors").exists()

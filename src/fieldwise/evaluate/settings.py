@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
@@ -15,12 +15,27 @@ _NOT_KEYED = {
     "development",
     "regressions",
     "judge",
+    "selection",
     "judge_at_least",
     "suites",
     "suite_tokens",
     "quarantine",
 }
 SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "preference", "rag_tuned")
+
+
+ScoreName = Literal[
+    "exact_match",
+    "token_f1",
+    "token_precision",
+    "token_recall",
+    "rouge_1",
+    "rouge_2",
+    "rouge_l",
+    "semantic_similarity",
+    "bert_score",
+]
+COMBINED: dict[ScoreName, float] = {"bert_score": 0.4, "rouge_l": 0.3, "token_f1": 0.2, "rouge_1": 0.1}
 
 
 class GateSettings(Settings):
@@ -76,6 +91,10 @@ class EvaluateSettings(Settings):
     false_declines: float = Field(
         0.2, ge=0, le=1, description="share of the answerable development questions that may be declined"
     )
+    selection: Literal["f1", "combined"] | dict[ScoreName, Annotated[float, Field(gt=0)]] = Field(
+        "f1",
+        description="what weights are chosen by: token F1 and right declines; combined is {bert_score: 0.4, rouge_l: 0.3, token_f1: 0.2, rouge_1: 0.1}; or weights of your own",
+    )
     systems: tuple[System, ...] = Field(
         SYSTEMS, min_length=1, description="what is compared; rl, the weights after train.rl, only where it is named"
     )
@@ -120,6 +139,13 @@ class EvaluateSettings(Settings):
         le=1,
         description="share that the judge of `fieldwise judge` must find right, by the lower end of the interval, before a release; only a judge that agrees with people decides",
     )
+
+    @property
+    def selection_weights(self) -> dict[str, float] | None:
+        """The weights of the score that weights are chosen by; None for plain F1."""
+        if self.selection == "f1":
+            return None
+        return {str(k): v for k, v in (COMBINED if self.selection == "combined" else dict(self.selection)).items()}
 
     def keyed(self) -> dict[str, JsonValue]:
         """Return the settings that shape the report: not the places of the questions, whose content counts.

@@ -9,11 +9,12 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fieldwise.errors import MissingExtra, ModelError
+from fieldwise.errors import FieldwiseError, MissingExtra, ModelError
 from fieldwise.extras import installed_version
 from fieldwise.prompts import joined, same_passages
 from fieldwise.records import Conversation, Example, PreferencePair, RatedReply
 from fieldwise.tables import read_records
+from fieldwise.tracking import require_trackers
 from fieldwise.train.hardware import Device, Machine, Training, device_for, preset_for, shared, this_machine
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.plan import fit, told
@@ -31,7 +32,8 @@ _CHARACTERS_A_TOKEN = 4  # of English prose, where the tokenizer cannot be asked
 def told_before(settings: TrainSettings, base: Path, run: Path, compute: ComputeSettings | None = None) -> str:
     """Return what a training would take, a line for each training; raises ModelError for one that cannot work."""
     require_base(base)
-    lines = [_of_training("sft", settings, base, run, compute)]
+    lines = [_of_training("pretrain", settings, base, run, compute)] if settings.pretrain.enabled else []
+    lines.append(_of_training("sft", settings, base, run, compute))
     if settings.preference.enabled:
         lines.append(_of_training("preference", settings, base, run, compute))
     lines += [_of_training(training, settings, base, run, compute) for training in _further(settings)]
@@ -44,6 +46,10 @@ def require_trainable(settings: TrainSettings, base: Path, compute: ComputeSetti
     Examples are not known yet, so answers are taken to be short: what fails here would fail with any.
     """
     require_base(base)
+    require_shareable(settings, compute or ComputeSettings())
+    require_trackers(settings.trackers)
+    if settings.pretrain.enabled:
+        _of_training("pretrain", settings, base, None, compute)
     _of_training("sft", settings, base, None, compute)
     if settings.preference.enabled:
         _of_training("preference", settings, base, None, compute)
@@ -71,6 +77,27 @@ def require_base(base: Path) -> None:
         )
 
 
+def require_shareable(settings: TrainSettings, compute: ComputeSettings) -> None:
+    """Raise FieldwiseError for ways of training that one process alone knows; nothing is left out without a word."""
+    if compute.backend == "local":
+        return
+    is_sharded = compute.strategy != "ddp"
+    alone = {
+        "train.sft.curriculum": settings.sft.curriculum.enabled,
+        "train.sft.best_by": settings.sft.best_by == "score",
+        "train.sft.lora.start": settings.sft.method == "lora" and settings.sft.lora.start == "pissa",
+        "train.sft.method": is_sharded and settings.sft.method == "full",
+    }
+    for key, is_asked in alone.items():
+        if is_asked:
+            raise FieldwiseError(
+                "several processes cannot train in this way",
+                where=key,
+                found=f"compute.backend={compute.backend}" + (f" with {compute.strategy}" if is_sharded else ""),
+                fix="Set compute.backend=local, or leave the key out.",
+            )
+
+
 def of_each_process(device: Device, compute: ComputeSettings, machine: Machine) -> Device:
     """Return the device of each process that `compute` asks for; raises FieldwiseError for what cannot work or is missing."""
     if compute.backend == "local":
@@ -96,13 +123,21 @@ def _of_training(
         device = of_each_process(device, compute or ComputeSettings(), machine)
     shape: Shape | None = read_shape(base)
     count = _counter(base)
-    if training in ("reward", "rl"):
+    measured: Callable[[MemoryPlan], Work]
+    if training == "pretrain":
+        measured = _all_scored
+    elif training in ("reward", "rl"):
         measured = _further_measured(training, settings, shape)
     elif training == "sft":
         measured = _sft_measured(settings, run, count)
     else:
         measured = _preference_measured(settings, run, count)
     return told(fit(training, settings, preset, device, machine, shape, measured), training)
+
+
+def _all_scored(plan: MemoryPlan) -> Work:
+    """Rows of documents: every token carries loss."""
+    return Work(plan.micro_batch, plan.max_length, plan.micro_batch * plan.max_length)
 
 
 def _further(settings: TrainSettings) -> list[Training]:

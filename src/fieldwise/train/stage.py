@@ -6,34 +6,51 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from fieldwise.extras import require
-from fieldwise.files import sync, write_json
+from fieldwise.files import write_json
 from fieldwise.hashing import content_id, sha256_of_files
 from fieldwise.progress import say
-from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair, RatedReply, TrainingMethod
+from fieldwise.records import Adapter, BaseWeights, Chunk, Example, PreferencePair, RatedReply, TrainingMethod
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
-from fieldwise.train.forecast import SHARED, of_each_process, require_base
+from fieldwise.tracking import Also, with_trackers
+from fieldwise.train.curriculum import train_in_phases
+from fieldwise.train.forecast import SHARED, of_each_process, require_base, require_shareable
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
+from fieldwise.train.kept import keep, kept
 from fieldwise.train.plan import fit
 from fieldwise.train.reward import train_reward
 from fieldwise.train.rl import train_rl
+from fieldwise.train.scoring import TaskScore
 from fieldwise.train.settings import ComputeSettings, TrainSettings
 from fieldwise.train.shape import read_shape
 from fieldwise.train.spread import spread
-from fieldwise.train.trl_trainer import Fitter, Outcome, train_preference, train_sft
+from fieldwise.train.trl_trainer import Course, Fitter, Outcome, train_preference, train_sft
+
+
+class Asides(NamedTuple):
+    """What continued pre-training and a choice of weights by their replies have to be told."""
+
+    sides: Mapping[str, str] = {}  # of each document: train, validation or test
+    task: TaskScore | None = None  # how replies are judged
+    compute: ComputeSettings = ComputeSettings()  # how many processes train
 
 
 def run(
-    settings: TrainSettings, base: BaseWeights, step: StepRun, compute: ComputeSettings | None = None
+    settings: TrainSettings, base: BaseWeights, step: StepRun, asides: Asides | None = None
 ) -> dict[str, JsonValue]:
-    """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each."""
-    compute = compute or ComputeSettings()
+    """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each.
+
+    `asides` is what other stages know and only some recipes need.
+    """
+    compute = asides.compute if asides else ComputeSettings()
+    require_shareable(settings, compute)
     train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
     every = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
@@ -55,8 +72,16 @@ def run(
         on = each if training in SHARED else device
         return functools.partial(fit, training, settings, preset, on, machine, read_shape(weights))
 
+    if settings.trackers:
+        folder = step.run.path / "tracking"
+        step.tracker = with_trackers(step.tracker, settings.trackers, folder, step.run.path.name, step.key)
+    beneath: str | None = None  # what the base has been through already
+    if settings.pretrain.enabled:
+        facts["pretrain"], read = _pretrain(settings, base, asides.sides if asides else {}, device, step, fitter)
+        base, beneath = _pretrained(base, read), read.id
     sft_out = step.out("4_adapters/sft")
-    outcome = _finished(step, "sft") or spread(train_sft, "sft", compute, each)(
+    tune = train_in_phases if settings.sft.curriculum.enabled else train_sft
+    outcome = _finished(step, "sft") or spread(tune, "sft", compute, each)(
         Path(base.path),
         train,
         validation,
@@ -68,11 +93,12 @@ def run(
         save_steps=settings.checkpoint_every_steps,
         tracker=step.tracker,
         fitter=fitter("sft", Path(base.path)),
+        course=Course(task=asides.task if asides else None),
     )
-    sft = _record(step, outcome, "sft", "sft", base, None, tuple(e.id for e in train), sft_out)
+    sft = _record(step, outcome, "sft", "sft", base, beneath, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)
     if settings.preference.enabled and (pairs or ratings):
-        start, under, parent = _start(settings, base, sft, sft_out)
+        start, under, parent = _start(settings, base, sft, sft_out, beneath)
         preference_out = step.out("4_adapters/preference")
         outcome = _finished(step, "preference") or spread(train_preference, "preference", compute, each)(
             start,
@@ -104,6 +130,8 @@ def run(
         facts["reward"] = _reward(settings, every, base, tuned, device, step, fitter)
     if settings.rl.enabled:
         facts["rl"] = _rl(settings, train, every, tuned, below, device, step, fitter)
+    if isinstance(step.tracker, Also):
+        step.tracker.close()
     return facts
 
 
@@ -117,12 +145,56 @@ def _ratings(step: StepRun, settings: TrainSettings) -> list[RatedReply]:
     return found
 
 
+def _pretrain(
+    settings: TrainSettings,
+    base: BaseWeights,
+    sides: Mapping[str, str],
+    device: Device,
+    step: StepRun,
+    fitter: Callable[[Training, Path], Fitter],
+) -> tuple[JsonValue, Adapter]:
+    """Read the documents, and copy what that leaves to its place; returns what the run's record says of it."""
+    from fieldwise.train.pretrain import pretrain, texts_of
+
+    chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
+    outcome = _finished(step, "pretrain") or pretrain(
+        Path(base.path),
+        texts_of(chunks),
+        sides,
+        settings.pretrain,
+        device,
+        work=step.work / "pretrain",
+        out=step.work / "pretrain-done",
+        seed=step.seed,
+        save_steps=settings.checkpoint_every_steps,
+        tracker=step.tracker,
+        fitter=fitter("pretrain", Path(base.path)),
+    )
+    ids = tuple(sorted(c.id for c in chunks if sides.get(c.document_id) == "train"))
+    out = step.out("4_adapters/pretrain")
+    record = _record(step, outcome, "pretrain", "pretrain", base, None, ids, out)
+    return _facts(record, outcome), record.model_copy(update={"path": str(out / "merged")})
+
+
+def _pretrained(base: BaseWeights, read: Adapter) -> BaseWeights:
+    """The weights that have read the documents, in the place of the base."""
+    merged = Path(read.path)
+    return base.model_copy(
+        update={
+            "model": "4_adapters/pretrain/merged",
+            "revision": None,
+            "path": str(merged),
+            "sha256": sft_of(merged.parent),
+        }
+    )
+
+
 def _start(
-    settings: TrainSettings, base: BaseWeights, sft: Adapter, sft_out: Path
+    settings: TrainSettings, base: BaseWeights, sft: Adapter, sft_out: Path, below: str | None = None
 ) -> tuple[Path, BaseWeights, str | None]:
     """The weights that the preference step begins with, what its adapter states as its base, and the adapter below it."""
     if settings.preference.start == "base":
-        return Path(base.path), base, None
+        return Path(base.path), base, below
     merged = sft_out / "merged"
     return merged, BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out)), sft.id
 
@@ -211,21 +283,10 @@ def _prepare_machine(settings: TrainSettings) -> tuple[Preset, Device, Machine]:
 
 def _finished(step: StepRun, training: str) -> Outcome | None:
     """A training that an interrupted run has already finished is not trained again."""
-    folder = step.work / f"{training}-done"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)  # half-written: the checkpoints beside it are still good
-        return None
-    say(f"  {training} was finished before the interruption")
-    saved = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-    return Outcome(
-        folder / "adapter",
-        folder / "merged",
-        saved["steps"],
-        saved["figures"],
-        tuple(saved["curve"]),
-        saved["dropped"],
-        saved["about"],
-    )
+    found = kept(step.work / f"{training}-done")
+    if found is not None:
+        say(f"  {training} was finished before the interruption")
+    return found
 
 
 def _record(
@@ -239,26 +300,13 @@ def _record(
     out: Path,
 ) -> Adapter:
     """Mark the training as done in the work folder, then copy it to its place with its record."""
-    done = outcome.adapter.parent
-    if not (done / "complete").exists():
-        for path in done.rglob("*"):
-            if path.is_file():
-                sync(path)
-        write_json(
-            done / "figures.json",
-            {
-                "steps": outcome.steps,
-                "figures": dict(outcome.figures),
-                "curve": [dict(row) for row in outcome.curve],
-                "dropped": outcome.dropped,
-                "about": outcome.about,
-            },
-        )
-        (done / "complete").touch()
+    done = keep(outcome)
     shutil.copytree(done, out, dirs_exist_ok=True)
     (out / "complete").unlink()
-    _name_base(out / "adapter" / "adapter_config.json", base.model)
-    weights = sha256_of_files([p for p in (out / "adapter").iterdir() if p.is_file()], out / "adapter")
+    trained = "merged" if outcome.adapter is None else "adapter"
+    if outcome.adapter is not None:
+        _name_base(out / "adapter" / "adapter_config.json", base.model)
+    weights = sha256_of_files([p for p in (out / trained).iterdir() if p.is_file()], out / trained)
     adapter = Adapter(
         id=content_id("ada", weights),
         method=method,
@@ -267,7 +315,7 @@ def _record(
         recipe_hash=step.key,
         example_ids=ids,
         metrics=dict(outcome.figures),
-        path=f"4_adapters/{training}/adapter",
+        path=f"4_adapters/{training}/{trained}",
     )
     write_json(out / "adapter.json", adapter.model_dump(mode="json"))
     return adapter
