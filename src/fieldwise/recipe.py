@@ -118,6 +118,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
+        ("train.distillation.teacher.model", _teacher_place(recipe)),
     ]
     return [
         FieldwiseError(
@@ -129,6 +130,11 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         for key, place in named
         if place and not Path(place).exists() and not (key.startswith("collect.") and set(place) & set("*?["))
     ]
+
+
+def _teacher_place(recipe: Recipe) -> str:
+    teacher = recipe.train.distillation.teacher.model if recipe.train.distillation is not None else None
+    return teacher if teacher is not None and teacher.startswith("/") else ""
 
 
 def _local_place(source: str | WebSource | RowsSource) -> str:
@@ -492,6 +498,8 @@ def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -
         asked.append(("generate.endpoint", "the teacher openai", generate.endpoint))
     if generate.judge is not None and generate.from_documents:
         asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))
+    if recipe.train.distillation is not None and (teacher := recipe.train.distillation.teacher.endpoint) is not None:
+        asked.append(("train.distillation.teacher.endpoint", "the teacher", teacher))
     for key, who, endpoint in asked:
         for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):
             if getattr(endpoint, name) is None:
@@ -547,8 +555,17 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         if (place := getattr(recipe.evaluate, name)) is not None
     }
     update["evaluate"] = recipe.evaluate.model_copy(update=files)
-    model = recipe.base.model
-    weights = Path(absolute("base.model", model))
-    if model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.is_dir()):
-        update["base"] = recipe.base.model_copy(update={"model": str(weights.resolve())})
+
+    def absolute_weights(key: str, model: str) -> str:
+        weights = Path(absolute(key, model))
+        is_place = model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.exists())
+        return str(weights.resolve()) if is_place else model
+
+    update["base"] = recipe.base.model_copy(update={"model": absolute_weights("base.model", recipe.base.model)})
+    distillation = recipe.train.distillation
+    if distillation is not None and (named := distillation.teacher.model) is not None:
+        named = absolute_weights("train.distillation.teacher.model", named)
+        teacher = distillation.teacher.model_copy(update={"model": named})
+        changed = distillation.model_copy(update={"teacher": teacher})
+        update["train"] = recipe.train.model_copy(update={"distillation": changed})
     return recipe.model_copy(update=update)

@@ -424,7 +424,7 @@ class BaseWeights(Record):
     licence: str | None = None
 
 
-TrainingMethod = Literal["sft", "dpo", "orpo", "kto", "simpo", "cpo"]
+TrainingMethod = Literal["sft", "dpo", "orpo", "kto", "simpo", "cpo", "distillation"]
 
 
 class Adapter(Record):

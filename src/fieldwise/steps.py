@@ -196,10 +196,23 @@ def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     return stage.run(recipe.train, _base(recipe), step)
 
 
+def _trained_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    """Hash of the weights, and of the teacher's where there is one."""
+    if recipe.train.distillation is None:
+        return _weights_hash(recipe)
+    from fieldwise.train.distil_teacher import fingerprint
+
+    return {**_weights_hash(recipe), **fingerprint(recipe.train.distillation)}
+
+
 def _require_trainable(recipe: Recipe) -> None:
     from fieldwise.train.forecast import require_trainable
 
     require_trainable(recipe.train, Path(_base(recipe).path))
+    if recipe.train.distillation is not None:
+        from fieldwise.train.distil_teacher import require_fitting
+
+        require_fitting(recipe.train.distillation, Path(_base(recipe).path))
 
 
 def _estimate_training(recipe: Recipe, run: RunFolder) -> str | None:
@@ -308,7 +321,7 @@ STEPS: tuple[Step, ...] = (
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
         lambda r: {"train": r.train.keyed()},
         _train,
-        _weights_hash,
+        _trained_outside,
         require=_require_trainable,
         estimate=_estimate_training,
     ),

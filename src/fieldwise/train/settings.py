@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from fieldwise.settings import Settings
+from fieldwise.train.distil_settings import DistillationSettings
 
 
 class LoraSettings(Settings):
@@ -156,6 +157,11 @@ class TrainSettings(Settings):
 
     sft: SftSettings = SftSettings()
     preference: PreferenceSettings = PreferenceSettings()
+    distillation: DistillationSettings | None = Field(
+        None,
+        exclude_if=lambda found: found is None,
+        description="SFT learns from a larger model besides the examples; off unless a teacher is named",
+    )
     hardware: Literal["auto", "cpu", "8gb", "24gb", "80gb"] = Field(
         "auto", description="fills what is left out here for a CPU or a class of GPU; auto looks at the machine"
     )
@@ -180,4 +186,5 @@ class TrainSettings(Settings):
 
     def keyed(self) -> dict[str, JsonValue]:
         """Return the settings without the number of threads."""
-        return self.model_dump(mode="json", exclude={"threads"})
+        found = self.model_dump(mode="json", exclude={"threads", "distillation"})
+        return found if self.distillation is None else {**found, "distillation": self.distillation.keyed()}

@@ -17,6 +17,7 @@ from fieldwise.progress import say
 from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair, RatedReply, TrainingMethod
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
+from fieldwise.train import distil
 from fieldwise.train.forecast import require_base
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
 from fieldwise.train.plan import fit
@@ -47,7 +48,8 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
         return functools.partial(fit, training, settings, preset, device, machine, read_shape(weights))
 
     sft_out = step.out("4_adapters/sft")
-    outcome = _finished(step, "sft") or train_sft(
+    tune = train_sft if settings.distillation is None else distil.student(settings.distillation, step.run.path)
+    outcome = _finished(step, "sft") or tune(
         Path(base.path),
         train,
         validation,
@@ -60,7 +62,8 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
         tracker=step.tracker,
         fitter=fitter("sft", Path(base.path)),
     )
-    sft = _record(step, outcome, "sft", "sft", base, None, tuple(e.id for e in train), sft_out)
+    method: TrainingMethod = "sft" if settings.distillation is None else "distillation"
+    sft = _record(step, outcome, "sft", method, base, None, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)
     if settings.preference.enabled and (pairs or ratings):
         start, under, parent = _start(settings, base, sft, sft_out)
