@@ -558,7 +558,9 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
 
     def absolute_weights(key: str, model: str) -> str:
         weights = Path(absolute(key, model))
-        is_place = model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.exists())
+        is_place = model.startswith((".", "~", "/")) or (
+            not model.startswith("fieldwise-nano") and (weights.is_dir() or weights.suffix == ".gguf")
+        )
         return str(weights.resolve()) if is_place else model
 
     update["base"] = recipe.base.model_copy(update={"model": absolute_weights("base.model", recipe.base.model)})
