@@ -1,6 +1,6 @@
 """A small student beside its teacher: quality kept and speed gained, same questions, both as files that are served.
 
-    python benchmarks/bench_distil.py [--rows 240] [--questions 120] [--epochs 3] [--json]
+    python benchmarks/bench_distil.py [--rows 240] [--questions 120] [--epochs 2] [--json]
 
 The teacher is `nano-10m`, tuned on invented passages of three fields (`fieldwise data sample`); the students are `nano-2m`,
 tuned on the same rows in three ways: on the known replies (SFT), on the teacher's probabilities of them (token), and on
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=240, help="examples to train on")
     parser.add_argument("--questions", type=int, default=120, help="questions to measure on")
-    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--epochs", type=float, default=2)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     train, held = rows(given.rows, SEED), rows(given.questions, SEED + 1)
