@@ -59,6 +59,8 @@ def speeds(corpora: Path, repeats: int) -> dict[str, dict[str, float]]:
 
     tokenizer = weights() / "tokenizer.json"
     rows: dict[str, dict[str, float]] = {}
+    all_seconds: dict[str, float] = {}
+    whole = 0.0
     for name in COLLECTIONS:
         texts = list(documents(corpora / f"pretrain/{name}.jsonl.gz"))
         megabytes = sum(len(d.text.encode()) for d in texts) / 1e6
@@ -68,10 +70,14 @@ def speeds(corpora: Path, repeats: int) -> dict[str, dict[str, float]]:
         for _ in range(repeats):
             counter = TokenCounter.from_file(tokenizer)
             for label in ("first", "again"):
-                _clock(seconds, label, lambda d, c=counter: chunk_document(d, ChunkSettings(), c.counts), texts)
+                _clock(seconds, label, lambda d, c=counter: chunk_document(d, ChunkSettings(), c.spans), texts)
             for label, split in peers(counter):
                 _clock(seconds, label, lambda d, split=split: split(d.text), texts)
         rows[name] = {"megabytes": round(megabytes, 2)} | {k: round(megabytes / s, 1) for k, s in seconds.items()}
+        whole += megabytes
+        for label, spent in seconds.items():
+            all_seconds[label] = all_seconds.get(label, 0.0) + spent
+    rows["all"] = {"megabytes": round(whole, 2)} | {k: round(whole / s, 1) for k, s in all_seconds.items()}
     return rows
 
 
@@ -132,8 +138,11 @@ print(json.dumps([facts["documents"]["kept"], facts["chunks"]["count"], used.ru_
 def memory(chunks: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         write_records(Path(folder) / "1_documents/documents.parquet", generated(chunks), Document)
+        (Path(folder) / "1_documents/rejected.jsonl").touch()
         command = [sys.executable, "-c", _PREPARE, folder]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"preparing failed:\n{done.stderr[-2000:]}")
     kept, cut, kibibytes, seconds = json.loads(done.stdout.splitlines()[-1])
     return {
         "documents": kept,

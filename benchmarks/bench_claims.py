@@ -16,7 +16,7 @@ import re
 import sys
 from pathlib import Path
 
-from fieldwise.evaluate.claims import claims
+from fieldwise.claims import claims
 from fieldwise.evaluate.statistics import wilson
 from fieldwise.records import Answer, Chunk, RetrievedPassage
 

@@ -1,6 +1,6 @@
 """What reading documents costs and what it keeps: PDF beside pdfium alone, Office files, filings, and bad input.
 
-    python benchmarks/bench_documents.py [--corpora ../shared/corpora] [--part pdf] [--repeats 3] [--json]
+    python benchmarks/bench_documents.py [--corpora ../shared/corpora] [--part pdf] [--repeats 3] [--pages 12] [--json]
 
 pdf        pages per processor second of the whole reader (pages, headings, tables) and of plain pypdfium2 text in the
            same run, and the share of pdfium's words (counted with their repeats) that stand in the reader's text
@@ -9,16 +9,20 @@ office     the share of the expected words of each well-formed file that stand i
            commands of formulas are not words of the file; a word counts once, since that program repeats merged cells
 filings    the share of the items of 10-K and 10-Q filings, which have no heading tags, that are found as headings;
            items the filing itself leaves out (no characters) are not expected
+ocr        pages of the example PDF files, rendered as pictures and recognised: the share of the words of their text layer
+           that are found (counted with their repeats), the share of what is found that stands there, mean confidence and
+           processor seconds a page. Needs no corpora, and is left out where fieldwise[ocr] is not installed
 bad input  `fieldwise collect` over court files and Office files together: its exit code and the reasons of refusals
 
 Seconds are those of the processor in this process, the best of the repeats. The corpora are no part of the project;
-without them the script says so and ends.
+without them the parts that need them are left out, and the script says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import importlib.util
 import json
 import re
 import subprocess
@@ -38,6 +42,7 @@ from fieldwise.errors import DocumentError
 from fieldwise.records import Document, Source
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared/corpora"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples/documents"
 _WORD = re.compile(r"\w+")
 _MARKUP = re.compile(
     r"<!--.*?-->|(?<=\])\([^)]*\)|https?://\S+|^\[author: .*$|^#+ Sheet\d+$|^(?:Line|Bar|Pie|Scatter) chart$"
@@ -177,6 +182,52 @@ def _items(document: Document, *, with_parts: bool) -> Iterator[str]:
             yield f"part{part}item{match[1].lower()}" if with_parts else match[1].lower()
 
 
+# ---------------------------------------------------------------- text recognition
+
+
+def ocr(pages: int) -> dict[str, Any]:
+    from fieldwise.collect.ocr import MAX_SIDE_PIXELS, recognise
+
+    expected: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    kept = 0
+    confidences = []
+    seconds = 0.0
+    for path, number in _example_pages(pages):
+        with pypdfium2.PdfDocument(path) as file:
+            page = file[number]
+            wanted = words(page.get_textpage().get_text_range())
+            picture = page.render(scale=MAX_SIDE_PIXELS / max(page.get_width(), page.get_height())).to_pil()
+        began = time.process_time()
+        read = recognise(picture)
+        seconds += time.process_time() - began
+        here = words(" ".join(segment.text for segment in read.segments))
+        kept += sum((wanted & here).values())
+        expected, found = expected + wanted, found + here
+        confidences.append(read.confidence)
+    return {
+        "pages": len(confidences),
+        "words": expected.total(),
+        "share_of_words_found": round(kept / expected.total(), 4),
+        "share_of_found_that_is_right": round(kept / found.total(), 4),
+        "mean_confidence": round(sum(confidences) / len(confidences), 3),
+        "cpu_seconds_a_page": round(seconds / len(confidences), 1),
+    }
+
+
+def _example_pages(most: int) -> list[tuple[Path, int]]:
+    """Pages of the examples that have a text layer, spread evenly over all of them."""
+    pages = []
+    for path in sorted(EXAMPLES.rglob("*.pdf")):
+        try:
+            with pypdfium2.PdfDocument(path) as file:
+                pages += [(path, n) for n in range(len(file)) if len(file[n].get_textpage().get_text_range()) > 200]
+        except pypdfium2.PdfiumError:
+            continue  # encrypted
+    step = max(1, len(pages) // most)
+    return pages[::step][:most]
+
+
 # ---------------------------------------------------------------- bad input
 
 
@@ -210,19 +261,32 @@ PARTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "filings": filings,
     "bad input": bad_input,
 }
+OCR = "ocr"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=Path, default=CORPORA)
-    parser.add_argument("--part", choices=PARTS, action="append", help="measure this part alone; may be repeated")
+    parser.add_argument(
+        "--part", choices=[*PARTS, OCR], action="append", help="measure this part alone; may be repeated"
+    )
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--pages", type=int, default=12, help="most pages to recognise")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    if not (options.corpora / "office_fixtures").is_dir():
-        print(f"skipped: the corpora are not there, looked in {options.corpora}; name their folder with --corpora")
-        return
-    figures = {name: PARTS[name](options.corpora, options.repeats) for name in options.part or PARTS}
+    wanted = options.part or [*PARTS, OCR]
+    figures: dict[str, dict[str, Any]] = {}
+    if (options.corpora / "office_fixtures").is_dir():
+        figures = {name: PARTS[name](options.corpora, options.repeats) for name in wanted if name in PARTS}
+    elif set(wanted) & set(PARTS):
+        print(
+            f"corpora skipped: they are not there, looked in {options.corpora}; name their folder with --corpora",
+            file=sys.stderr,
+        )
+    if OCR in wanted and importlib.util.find_spec("rapidocr") is None:
+        print("ocr skipped: fieldwise[ocr] is not installed", file=sys.stderr)
+    elif OCR in wanted:
+        figures[OCR] = ocr(options.pages)
     if options.json:
         print(json.dumps(figures))
         return

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldwise.prepare.duplicates import DuplicateFinder
+from fieldwise.prepare.duplicates import AT_ONCE, DuplicateFinder
 from fieldwise.prepare.settings import DuplicateSettings
 from fieldwise.shingles import jaccard, shingles
 
@@ -60,7 +60,9 @@ def plant(folder: Path, copies: int, changed: float) -> Planted:
 
 def find_here(texts: dict[str, str], settings: DuplicateSettings) -> set[tuple[str, str]]:
     finder = DuplicateFinder(settings, texts.__getitem__)
-    return {(pair.first, pair.second) for i, text in texts.items() for pair in finder.add(i, text).near}
+    documents = list(texts.items())
+    parts = (documents[n : n + AT_ONCE] for n in range(0, len(documents), AT_ONCE))
+    return {(pair.first, pair.second) for part in parts for verdict in finder.add_all(part) for pair in verdict.near}
 
 
 def find_by_datasketch(texts: dict[str, str], settings: DuplicateSettings) -> set[tuple[str, str]]:

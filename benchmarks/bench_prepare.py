@@ -49,7 +49,7 @@ def main() -> None:
     parts: dict[str, Callable[[Document], Any]] = {
         "cleaning": lambda d: clean_document(d, CleanSettings()),
         "language": lambda d: detect_language(d.text),
-        "chunks": lambda d: chunk_document(d, ChunkSettings(), counter.counts),
+        "chunks": lambda d: chunk_document(d, ChunkSettings(), counter.spans),
         "personal data": lambda d: find_personal_data(d.text),
         "filters": measure_document,
     }

@@ -84,7 +84,7 @@ def chunks_of(documents: Sequence[Document]) -> list[Chunk]:
     return [
         chunk
         for document in documents
-        for chunk in chunk_document(clean_document(document, CleanSettings()).document, ChunkSettings(), counter.counts)
+        for chunk in chunk_document(clean_document(document, CleanSettings()).document, ChunkSettings(), counter.spans)
     ]
 
 

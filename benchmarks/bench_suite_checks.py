@@ -16,8 +16,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from fieldwise.refusals import declines
 from fieldwise.suite.leaks import reveals
-from fieldwise.suite.refusals import declines
 
 _ONE_PATTERN = re.compile(r"\b(?:i'?m sorry|i can(?:not|'t)|unable to|as an ai)\b", re.IGNORECASE)
 

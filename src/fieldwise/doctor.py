@@ -111,6 +111,12 @@ def _gpu() -> Finding:
     return Finding("machine", "GPU", names.replace("\n", "; "), "ok")
 
 
+_INSTALLED_APART = {
+    "nano": "pip install ./nano",
+    "docling": "pip install 'fieldwise[documents,docling]' in an environment of its own, named in collect.docling.python",
+}
+
+
 def _extras() -> list[Finding]:
     findings = []
     needed = _libraries()
@@ -123,7 +129,7 @@ def _extras() -> list[Finding]:
                 )
             )
         elif missing:
-            fix = "pip install ./nano" if extra == "nano" else f"pip install -c constraints.txt 'fieldwise[{extra}]'"
+            fix = _INSTALLED_APART.get(extra, f"pip install -c constraints.txt 'fieldwise[{extra}]'")
             findings.append(Finding("extras", extra, f"missing {', '.join(missing)}", "note", f"To {adds}: {fix}"))
         else:
             findings.append(Finding("extras", extra, "installed", "ok"))

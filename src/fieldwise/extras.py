@@ -19,6 +19,8 @@ EXTRAS: dict[str, str] = {
     "serve": "the HTTP service and its pages",
     "hub": "take data sets of the Hugging Face hub as documents",
     "ocr": "read scanned pages and pictures by text recognition (OCR)",
+    "presidio": "look for personal data with recognisers of presidio-analyzer as well",
+    "docling": "read PDF files by the layout models of docling",
     "nano": "the embedded base weights (installed from the folder nano/)",
     "examples": "rebuild the example documents",
 }

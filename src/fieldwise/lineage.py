@@ -72,13 +72,18 @@ class Lineage:
             run.path / "3_examples/corrections.jsonl"
         ):  # of several sheets the later read the earlier
             reviewed[str(row["id"])] = [*reviewed.get(str(row["was"]), ()), row]
+        evolved = {str(row["id"]): row for row in read_ledger(run.path / "3_examples/evolutions.jsonl")}
         for split in ("train", "validation", "test"):
             path = run.path / f"3_examples/{split}.parquet"
             for example in read_records(path, Example) if path.exists() else ():
                 parents = example.chunk_ids or self._rows(example.document_ids)
                 for row in reviewed.get(example.id, ()):
                     parents = (*parents, self._review(row))
-                self._add("example", example.id, f"{split}, {example.style}: {example.question[:60]}", parents)
+                told = f"{split}, {example.style}"
+                if made := evolved.get(example.id):
+                    told += f", {made['evolution']} of {str(made['parent_question'])[:40]!r}"
+                    parents = (*parents, *([str(made["parent"])] if made["parent"] else []))
+                self._add("example", example.id, f"{told}: {example.question[:60]}", parents)
         path = run.path / "3_examples/preferences.parquet"
         for pair in read_records(path, PreferencePair) if path.exists() else ():
             places = tuple(d for d in pair.document_ids if ":" in d)  # of rows, and of votes beside their documents
@@ -109,7 +114,7 @@ class Lineage:
         return places
 
     def _models(self, run: RunFolder) -> None:
-        for training in ("sft", "preference"):
+        for training in ("sft", "preference", "rl"):
             path = run.path / f"4_adapters/{training}/adapter.json"
             if path.exists():
                 adapter = Adapter.model_validate(read_json(path))

@@ -29,6 +29,11 @@ TOOLS_SYSTEM = (
     f"[1]. If the passages do not say, reply: {NOT_STATED}"
 )
 
+SEARCH_SYSTEM = (
+    "Word a search for the question: its subject, the names in it, and words that documents would use for the same. "
+    "Add nothing that answers it. Reply with JSON that fits the schema and nothing else."
+)
+
 _LISTED = "Passages:\n"
 _SCHEMA = "\n\nSchema:\n"
 _ASKS = "\n\nQuestion: "
@@ -59,6 +64,11 @@ def extraction_prompt(task: str, passages: Sequence[str], schema: str) -> Conver
     listed = grounded_prompt("", passages)[1].content.rpartition(_ASKS)[0]
     user = f"{listed}{_SCHEMA}{schema}{_ASKS}{task}"
     return (Message(role="system", content=EXTRACTION_SYSTEM), Message(role="user", content=user))
+
+
+def search_query_prompt(question: str) -> Conversation:
+    """A question for which a model words a search; the question is data, whatever it says."""
+    return (Message(role="system", content=SEARCH_SYSTEM), Message(role="user", content=f"Question: {question}"))
 
 
 def tools_prompt(request: str, passages: Sequence[str] = ()) -> Conversation:

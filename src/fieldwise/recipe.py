@@ -459,6 +459,7 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             f"Add it there, or choose one of: {', '.join(release.quantisations) or 'none yet'}.",
         )
     yield from _endpoint_problems(recipe, problem)
+    yield from _reinforcement_problems(recipe, problem)
     if evaluate.questions is None and recipe.generate.split.test == 0:
         yield problem(
             "generate.split.test",
@@ -490,16 +491,46 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             yield problem(key, "the gate requires nothing", None, "Give it a baseline, or a level with at_least.")
 
 
+def _reinforcement_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
+    """What train.rl needs of other sections, and who needs it."""
+    rl = recipe.train.rl
+    if "rl" in recipe.evaluate.systems and not rl.enabled:
+        yield problem(
+            "evaluate.systems",
+            "rl is measured only after reinforcement learning",
+            "train.rl.enabled: false",
+            "Set train.rl.enabled=true, or take rl out of the list.",
+        )
+    if not rl.enabled:
+        return
+    if "reward_model" in rl.rewards and not recipe.train.reward.enabled:
+        yield problem(
+            "train.rl.rewards",
+            "the reward model is not trained",
+            "reward_model",
+            "Set train.reward.enabled=true, or take it out.",
+        )
+    if rl.method != "ppo" and rl.batch_size % rl.generations:
+        yield problem(
+            "train.rl.generations",
+            f"no divisor of the {rl.batch_size} replies of train.rl.batch_size",
+            rl.generations,
+            "A step takes all replies to a prompt: choose a multiple of it for train.rl.batch_size.",
+        )
+
+
 def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
     """What endpoints that will be asked lack; the judge of evaluate may get its address from flags."""
     generate, judge = recipe.generate, recipe.evaluate.judge
     asked: list[tuple[str, str, EndpointSettings]] = []
-    if generate.teacher == "openai":
+    if generate.asks_endpoint:
         asked.append(("generate.endpoint", "the teacher openai", generate.endpoint))
     if generate.judge is not None and generate.from_documents:
         asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))
     if recipe.train.distillation is not None and (teacher := recipe.train.distillation.teacher.endpoint) is not None:
         asked.append(("train.distillation.teacher.endpoint", "the teacher", teacher))
+    if recipe.serve.search.rewrite == "endpoint":
+        asked.append(("serve.search.endpoint", "the wording of searches", recipe.serve.search.endpoint))
     for key, who, endpoint in asked:
         for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):
             if getattr(endpoint, name) is None:
@@ -534,7 +565,12 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
     web = recipe.collect.web
     if web.ca_file is not None:
         web = web.model_copy(update={"ca_file": absolute("collect.web.ca_file", web.ca_file)})
-    update: dict[str, Any] = {"collect": recipe.collect.model_copy(update={"sources": sources, "web": web})}
+    docling = recipe.collect.docling
+    places_of = {name: place for name in ("models", "python") if (place := getattr(docling, name)) is not None}
+    docling = docling.model_copy(update={n: absolute(f"collect.docling.{n}", p) for n, p in places_of.items()})
+    update: dict[str, Any] = {
+        "collect": recipe.collect.model_copy(update={"sources": sources, "web": web, "docling": docling})
+    }
 
     def absolute_data(key: str, entry: str | DataSettings) -> str | DataSettings:
         if isinstance(entry, str):
@@ -555,6 +591,12 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         if (place := getattr(recipe.evaluate, name)) is not None
     }
     update["evaluate"] = recipe.evaluate.model_copy(update=files)
+    beside = {
+        name: absolute(f"serve.{name}", place)
+        for name in ("store", "keys")
+        if (place := getattr(recipe.serve, name)) is not None
+    }
+    update["serve"] = recipe.serve.model_copy(update=beside)
 
     def absolute_weights(key: str, model: str) -> str:
         weights = Path(absolute(key, model))

@@ -369,6 +369,9 @@ class Citation(Record):
     end: int
     quote: str
     is_verified: bool = Field(description="the quote stands there, word for word, and holds the answer")
+    version: int | None = Field(
+        None, exclude_if=lambda version: version is None, description="version of the document, if a store keeps it"
+    )
 
 
 class RetrievedPassage(Record):
@@ -405,6 +408,11 @@ class Answer(Record):
     known_bits: float | None = Field(
         None, description="bits per byte of the known answer in place of this one, where it was asked for"
     )
+    gone: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda gone: not gone,
+        description="what became of cited documents that went while the answer was written; their citations are left out",
+    )
     finish_reason: Literal["stop", "length", "cancelled", "error"] = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -424,7 +432,7 @@ class BaseWeights(Record):
     licence: str | None = None
 
 
-TrainingMethod = Literal["sft", "dpo", "orpo", "kto", "simpo", "cpo", "distillation"]
+TrainingMethod = Literal["sft", "dpo", "orpo", "kto", "simpo", "cpo", "rloo", "grpo", "ppo", "distillation"]
 
 
 class Adapter(Record):

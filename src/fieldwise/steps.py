@@ -162,7 +162,7 @@ def _require_teacher(recipe: Recipe) -> None:
         return
     from fieldwise.llm.wire import require_key
 
-    if recipe.generate.teacher == "openai":
+    if recipe.generate.asks_endpoint:
         require_key(recipe.generate.endpoint, "generate.endpoint")
     if recipe.generate.judge is not None:
         require_key(recipe.generate.judge.endpoint, "generate.judge.endpoint")
@@ -170,9 +170,9 @@ def _require_teacher(recipe: Recipe) -> None:
 
 def _estimate_teacher(recipe: Recipe, run: RunFolder) -> str | None:
     has_teacher, has_judge = recipe.generate.teacher == "openai", recipe.generate.judge is not None
-    if not (has_teacher or has_judge) or not recipe.generate.from_documents:
+    if not (has_teacher or has_judge or recipe.generate.asks_endpoint) or not recipe.generate.from_documents:
         return None
-    from fieldwise.generate import judged, teacher
+    from fieldwise.generate import evolve, judged, teacher
     from fieldwise.records import Chunk
     from fieldwise.tables import read_records
 
@@ -181,7 +181,8 @@ def _estimate_teacher(recipe: Recipe, run: RunFolder) -> str | None:
         return "cost not known before stage 2 has cut the documents"
     chunks = list(read_records(path, Chunk))
     taught = f"teacher: {teacher.told(teacher.estimate(chunks, recipe.generate, run.path))}" if has_teacher else None
-    return "; ".join(t for t in (taught, judged.most_cost(chunks, recipe.generate, recipe.seed)) if t)
+    evolved = evolve.most_cost(chunks, recipe.generate, recipe.seed)
+    return "; ".join(t for t in (taught, evolved, judged.most_cost(chunks, recipe.generate, recipe.seed)) if t)
 
 
 def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -294,7 +295,7 @@ STEPS: tuple[Step, ...] = (
         "make questions, answers and preference pairs",
         ("2_prepare", "2i_index"),
         ("generate", "retrieve", "llm", "judge", "rows", "decode", "shingles", "support"),
-        ("rensa",),
+        ("rensa", "py3langid"),
         lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()},
         _generate,
         _data_hash,
@@ -306,7 +307,7 @@ STEPS: tuple[Step, ...] = (
         "baseline",
         "measure the base before training",
         ("2_prepare", "2i_index", "3_generate"),
-        ("evaluate", "retrieve", "engine", "support"),
+        ("evaluate", "claims", "retrieve", "engine", "support"),
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": _asked(r), "retrieve": r.retrieve.keyed()},
         _baseline,
@@ -317,7 +318,7 @@ STEPS: tuple[Step, ...] = (
         "train",
         "fine-tune: SFT, then preferences",
         ("3_generate",),
-        ("train", "engine/template"),
+        ("train", "claims", "refusals", "support", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
         lambda r: {"train": r.train.keyed()},
         _train,
@@ -330,7 +331,7 @@ STEPS: tuple[Step, ...] = (
         "select",
         "choose the weights by the validation split",
         ("2_prepare", "2i_index", "3_generate", "4b_train"),
-        ("evaluate", "retrieve", "engine", "support"),
+        ("evaluate", "claims", "retrieve", "engine", "support"),
         _MODEL_LIBRARIES,
         lambda r: {
             "max_new_tokens": r.evaluate.max_new_tokens,
@@ -345,7 +346,7 @@ STEPS: tuple[Step, ...] = (
         "evaluate",
         "measure all systems and judge the gates",
         ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
-        ("evaluate", "retrieve", "engine", "page", "support"),
+        ("evaluate", "claims", "retrieve", "engine", "page", "support"),
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
@@ -367,7 +368,7 @@ STEPS: tuple[Step, ...] = (
         "verify",
         "measure the file to serve on the questions",
         ("2_prepare", "2i_index", "3_generate", "4c_select", "4d_evaluate", "5a_build"),
-        ("evaluate", "retrieve", "engine", "support"),
+        ("evaluate", "claims", "retrieve", "engine", "support"),
         ("xllamacpp", "scipy", "sacrebleu"),
         lambda r: {
             "serve": r.release.serve,

@@ -11,7 +11,7 @@ import pytest
 from collect_files import make_zip, word_zip
 
 from fieldwise.collect import media
-from fieldwise.collect.media import detect
+from fieldwise.collect.media import XML, detect
 from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
 
@@ -114,7 +114,6 @@ def test_files_that_are_not_what_they_say_are_refused(
         ("a.doc", b"\xd0\xcf\x11\xe0" + bytes(99), "before 2007"),
         ("a.json", b'{"a": 1}', "text named *.json"),
         ("a.bin", bytes(range(32)), "binary data"),
-        ("a.xml", b"<?xml version='1.0'?><r/>", "an XML file"),
     ],
 )
 def test_kinds_that_are_not_read_are_named(tmp_path: Path, name: str, content: bytes, found: str) -> None:
@@ -162,3 +161,8 @@ def test_text_is_decoded_by_mark_then_utf8_then_windows_1252(content: bytes, tex
 def test_pictures_are_told_by_their_content(tmp_path: Path, name: str, content: bytes, kind: str, note: str) -> None:
     (tmp_path / name).write_bytes(content + bytes(40))
     assert detect(tmp_path / name, name)[::2] == (kind, note)
+
+
+def test_xml_is_told_by_its_beginning_where_the_name_says_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_bytes(b"<?xml version='1.0'?><r/>")
+    assert detect(tmp_path / "a.xml", "a.xml") == (XML, "an XML file", None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fieldwise.evaluate.claims import claims
+from fieldwise.claims import claims
 from fieldwise.evaluate.metrics import claims_supported
 from fieldwise.records import NOT_STATED, Answer, Chunk, Question, RetrievedPassage
 

@@ -74,6 +74,46 @@ def test_without_preferences_the_report_does_not_call_sft_a_preference_step(step
     assert "SFT again (no preference step)" in page and "SFT+DPO" not in page
 
 
+def test_what_reinforcement_made_is_one_more_candidate_and_one_more_column(
+    step: StepRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(step.run.path / "4_adapters/rl/merged/config.json", {})
+
+    class Knowing(GroundedAnswerer):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def rated_answers(self, conversations: Any, known: Any = ()) -> Any:
+            for _ in conversations:
+                yield (
+                    Answer(
+                        text="14 days" if self.name == "rag_rl" else "a week",
+                        answer="14 days" if self.name == "rag_rl" else "a week",
+                        model="m",
+                    ),
+                    None,
+                )
+
+    monkeypatch.setattr(select, "make_answerer", lambda name, *_: Knowing(name))
+    chosen = EvaluateSettings(development=str(development(tmp_path / "d.jsonl")))
+    monkeypatch.setattr(select, "fit", lambda *_: None)
+    assert select.run_select(chosen, RetrieveSettings(), step)["selected"] == "rl"
+    write_json(step.run.path / "4_adapters/selected.json", {"selected": "rl"})
+    settings = EvaluateSettings(systems=("base", "rl", "rag_tuned"), gates=(), bootstrap_samples=100)
+    keep(step.run, "base")
+    stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)
+    report = (step.staging / "5_reports/report.md").read_text()
+    assert "after RL, closed book" in report and "RAG over RL (selected)" in report
+    assert "after reinforcement learning" in (step.staging / "5_reports/report.html").read_text()
+
+
+def test_without_reinforcement_its_weights_cannot_be_measured(step: StepRun) -> None:
+    settings = EvaluateSettings(systems=("base", "rl"), gates=(), bootstrap_samples=100)
+    keep(step.run, "base")
+    with pytest.raises(DatasetError, match="4_adapters/rl/merged"):
+        stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)
+
+
 @pytest.mark.parametrize(("seconds", "verdict"), [([9.0] * 30, "FAIL"), ([0.1] * 30, "PASS"), (None, "INCONCLUSIVE")])
 def test_the_seconds_of_the_base_are_those_that_were_measured(
     step: StepRun, seconds: list[float] | None, verdict: str

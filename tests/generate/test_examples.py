@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 
 import pytest
 
@@ -107,6 +108,25 @@ def test_near_duplicates_stay_on_one_side_and_the_shares_are_kept(documents: int
             list(sides.values()).count("test") - 5.5
         ) <= 1
     assert split_documents(dict(reversed(groups.items())), SplitSettings(), 7) == sides
+
+
+def test_every_domain_gives_its_share_of_what_is_held_out() -> None:
+    strata = {f"d{i}": "leases" if i < 60 else "wills" if i < 90 else "notes" for i in range(100)}
+    groups = {document: document for document in strata}
+    groups |= {"d1": "d0", "d95": "d61"}  # a near-duplicate in another folder stays with its group
+    for seed in range(20):
+        sides = split_documents(groups, SplitSettings(), seed, strata)
+        assert sides["d0"] == sides["d1"] and sides["d61"] == sides["d95"]
+        for side in ("test", "validation"):
+            held = Counter(strata[d] for d, s in sides.items() if s == side)
+            assert abs(held["leases"] - 6) <= 1 and abs(held["wills"] - 3) <= 1 and held["notes"] <= 2
+    assert any(split_documents(groups, SplitSettings(), s, strata) != split_documents(groups, SplitSettings(), s) for s in range(3))  # fmt: skip
+
+
+def test_a_stratum_of_one_large_group_leaves_its_share_to_the_others() -> None:
+    groups = {f"d{i}": "copies" if i < 50 else f"d{i}" for i in range(100)}
+    sides = split_documents(groups, SplitSettings(), 1, {d: "a" if int(d[1:]) < 50 else "b" for d in groups})
+    assert [list(sides.values()).count(s) for s in ("train", "validation", "test")] == [80, 10, 10]
 
 
 def test_leakage_is_found_when_it_is_there() -> None:

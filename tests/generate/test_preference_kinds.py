@@ -16,7 +16,7 @@ from fieldwise.generate.settings import GenerateSettings, PreferenceKind
 from fieldwise.prompts import closed_prompt, grounded_prompt
 from fieldwise.recipe import load_recipe
 from fieldwise.records import NOT_STATED, Conversation, Evidence, Example, Message, PreferencePair, ToolCall
-from fieldwise.suite.refusals import declines
+from fieldwise.refusals import declines
 from fieldwise.tables import write_records
 
 LOG = "Fridge log\nThe log is kept for 14 days. It must not leave the ward. The round of 12 March 2024 starts at 08:30."

@@ -118,3 +118,19 @@ def test_what_leaves_this_machine_is_said_before_it_does(tmp_path, capsys: pytes
     said = capsys.readouterr().err
     assert "the text of 1 passages leaves this machine for http://llm.example/v1, unencrypted" in said
     assert "prepare.personal_data" in said
+
+
+def test_a_question_that_is_nearly_one_before_it_is_dropped_also_of_another_passage_of_its_document() -> None:
+    document = Document.make(title="log.md", text=f"{LOG.text} {LOG.text}", source=Source(uri="log.md"))
+    first, second = Chunk.make(document, 0, len(LOG.text)), Chunk.make(document, len(LOG.text) + 1, len(document.text))
+    asked = ["How long is the fridge log kept?", "For how long is the fridge's log kept?"]
+
+    def respond(request: LlmRequest) -> str:
+        question = asked[0] if request.label == first.id else asked[1]
+        written = [pair(question, "14 days", "The fridge log is kept for 14 days.")]
+        return json.dumps({"pairs": written, "unanswerable": []})
+
+    sides = {document.id: "train"}
+    taught = teach([first, second], sides, SETTINGS, FakeLlm(respond), Shelf())
+    assert [a.pair.question for a in taught.asked] == asked[:1]
+    assert [(r.item, r.reason) for r in taught.rejected] == [(second.id, "question_nearly_repeated")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from fieldwise.collect.builder import TextBuilder
@@ -44,6 +44,6 @@ def count_words(text: str) -> int:
     return len(text.split())
 
 
-def counts_of(count: Callable[[str], int]) -> Callable[[Sequence[str]], list[int]]:
-    """What the chunker asks: the tokens of each of some texts."""
-    return lambda texts: [count(text) for text in texts]
+def tokens_of(count: Callable[[str], int]) -> Callable[[str], Callable[[int, int], int]]:
+    """What the chunker asks: for a text what counts the tokens of its spans."""
+    return lambda text: lambda start, end: count(text[start:end])

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prepare_files import count_words, counts_of, document, raw_document
+from prepare_files import count_words, document, raw_document, tokens_of
 
 from fieldwise.prepare.chunk import chunk_document
 from fieldwise.prepare.sentences import split_sentences
@@ -18,7 +18,7 @@ SIZES = ChunkSettings(min_tokens=5, target_tokens=20, max_tokens=32)
 
 
 def chunks_of(source: Document | str, sizes: ChunkSettings = SIZES) -> list[Chunk]:
-    return chunk_document(document(source) if isinstance(source, str) else source, sizes, counts_of(count_words))
+    return chunk_document(document(source) if isinstance(source, str) else source, sizes, tokens_of(count_words))
 
 
 def words(n: int, stem: str = "w") -> str:
@@ -94,7 +94,7 @@ def test_a_long_paragraph_is_cut_between_sentences() -> None:
 def test_a_long_sentence_is_cut_between_words_and_a_long_word_anywhere() -> None:
     chunks = chunks_of(words(100))
     assert all(c.tokens <= 32 for c in chunks)
-    letters = chunk_document(raw_document("x" * 1000), SIZES, counts_of(len))
+    letters = chunk_document(raw_document("x" * 1000), SIZES, tokens_of(len))
     assert "".join(c.text for c in letters) == "x" * 1000
     assert all(c.tokens <= 32 for c in letters)
 
@@ -176,7 +176,7 @@ sizes = st.tuples(st.integers(1, 6), st.integers(16, 24), st.integers(32, 40)).m
 @given(st.lists(block, min_size=1, max_size=14), sizes)
 def test_chunks_and_the_blanks_between_them_rebuild_the_text(blocks: list[str], chosen: ChunkSettings) -> None:
     source = document("\n\n".join(blocks))
-    chunks = chunk_document(source, chosen, counts_of(count_words))
+    chunks = chunk_document(source, chosen, tokens_of(count_words))
     at = 0
     for chunk in chunks:
         assert source.text[at : chunk.start].strip() == ""
@@ -192,7 +192,7 @@ def test_chunks_and_the_blanks_between_them_rebuild_the_text(blocks: list[str], 
 @given(st.text(max_size=300))
 def test_any_text_at_all_can_be_cut(text: str) -> None:
     source = raw_document(text)
-    chunks = chunk_document(source, SIZES, counts_of(len))
+    chunks = chunk_document(source, SIZES, tokens_of(len))
     assert "".join("".join(c.text.split()) for c in chunks) == "".join(text.split())
     assert all(c.tokens <= SIZES.max_tokens for c in chunks)
 
@@ -202,7 +202,7 @@ def test_any_text_at_all_can_be_cut(text: str) -> None:
 def test_no_chunk_crosses_a_heading_unless_a_part_is_small(blocks: list[str]) -> None:
     source = document("\n\n".join(blocks))
     starts = [h.start for h in source.headings]
-    for chunk in chunk_document(source, SIZES, counts_of(count_words)):
+    for chunk in chunk_document(source, SIZES, tokens_of(count_words)):
         inner = [s for s in starts if chunk.start < s < chunk.end]
         bounds = [chunk.start, *inner, chunk.end]
         parts = [count_words(source.text[a:b]) for a, b in pairwise(bounds)]

@@ -172,6 +172,52 @@ def test_the_counts_say_what_each_pass_did() -> None:
     assert passes["repeated_lines"].characters > 150
 
 
+# ---------------------------------------------------------------- on request
+
+FURTHER = ("html_entities", "image_tags", "template_tags", "urls", "emails", "special_characters", "boilerplate")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "left"),
+    [
+        ("html_entities", "Salt &amp; water&nbsp;&lt; 5 &#176;C &unknown; AT&T", "Salt & water < 5 °C &unknown; AT&T"),
+        ("image_tags", "A ![the ward](a/b.png) and <img src='x.png' alt='y'> left, [image: bed] gone.", "A and left, gone."),
+        ("image_tags", "Before.\n\nPhoto credit: Jo Finch / Getty Images\n\nAfter.", "Before.\n\nAfter."),
+        ("image_tags", "Credit: 300 EUR. Image 3 shows [figure 2].", "Credit: 300 EUR. Image 3 shows [figure 2]."),
+        ("template_tags", "Dear {{ user.name }}, {% if x %}yes{% endif %}<%= y %> {a} {{1}, 5 < 6", "Dear, yes {a} {{1}, 5 < 6"),
+        ("boilerplate", "Skip to main content\n\nThe dose.\n\n© 2024 Northside. All rights reserved.", "The dose."),
+        ("boilerplate", "All rights reserved by section 4 stay with the tenant.", "All rights reserved by section 4 stay with the tenant."),
+        ("urls", "See (https://a.org/b?c=d), www.x.org. And <http://q.de/> (cf. https://a.b/c).", "See, . And (cf. )."),
+        ("emails", "Write to <mailto:a.b@c.org>, x+y@d.co.uk. 5 @ 3 EUR", "Write to, . 5 @ 3 EUR"),
+        ("special_characters", "Done ✅ 👩‍⚕️ ★ 5 °C ± 2 § 3 € 7 – “so” Größe 药 •", "Done 5 °C ± 2 § 3 € 7 – “so” Größe 药 •"),
+    ],
+)  # fmt: skip
+def test_what_a_recipe_asks_for_goes_and_nothing_else(name: str, text: str, left: str) -> None:
+    source = raw_document(text)
+    assert cleaned(source) == cleaned(raw_document(text), CleanSettings(**dict.fromkeys(FURTHER, False)))
+    result = clean_document(source, CleanSettings(**{name: True}))
+    assert re.sub(r"[ \t]+(?=[ ,.])|[ \t]+$", "", result.document.text) == re.sub(r"[ \t]+(?=[ ,.])", "", left)
+    assert (name in result.passes) == (left != text)
+
+
+def test_lines_and_signs_of_tables_stay_in_their_cells() -> None:
+    source = document("| a | b |\n| --- | --- |\n| read more | &#124; https://a.org/x |\n| ✅ | a@b.org |")
+    result = clean_document(source, CleanSettings(**dict.fromkeys(FURTHER, True))).document
+    (table,) = result.tables
+    lines = result.text[table.start : table.end].split("\n")
+    assert [line.count("|") for line in lines] == [3, 3, 3, 3]
+    assert "read more" in lines[2] and "https" not in lines[2] and "@" not in lines[3]
+
+
+@pytest.mark.parametrize(
+    "unit", ["(https://", "a@", "{{", "![", "<img ", "&amp", "photo by ", "© 2024 ", "privacy policy | "]
+)
+def test_no_text_makes_the_further_passes_long(unit: str) -> None:
+    began = time.process_time()
+    clean_document(raw_document(unit * 30_000), CleanSettings(**dict.fromkeys(FURTHER, True)))
+    assert time.process_time() - began < 20
+
+
 # ---------------------------------------------------------------- properties
 
 words = st.text("abcdeXY é\u00a0\u00ad-.,:7", min_size=1, max_size=30).filter(lambda s: s.strip())
@@ -189,11 +235,12 @@ documents = st.lists(blocks, min_size=1, max_size=12).map(lambda parts: document
 
 @settings(max_examples=150, deadline=None)
 @example(
-    document("7\n 7\n7\n7\n\n# 7\n\n# 7", media_type=PDF)
+    source=document("7\n 7\n7\n7\n\n# 7\n\n# 7", media_type=PDF)
 )  # the blank of an indented line goes with the line above
-@given(documents)
-def test_after_cleaning_every_span_stands_where_it_says(source: Document) -> None:
-    result = clean_document(source, ALL).document
+@given(source=documents)
+@pytest.mark.parametrize("wanted", [ALL, CleanSettings(**dict.fromkeys(FURTHER, True))])
+def test_after_cleaning_every_span_stands_where_it_says(wanted: CleanSettings, source: Document) -> None:
+    result = clean_document(source, wanted).document
     assert [result.text[h.start : h.end] for h in result.headings] == [h.text for h in result.headings]
     assert all(
         result.text[t.start] == "|"

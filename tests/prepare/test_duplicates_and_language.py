@@ -149,8 +149,38 @@ def test_counting_word_by_word_gives_what_the_tokenizer_gives(tokenizer_path: Pa
         "Größe 36,5 °C (bleep 210).\n| a | b |",
         "x" * 500 + " end",
     ):
-        assert counter.count(sample) == len(tokenizer.encode(sample).ids), sample
-        assert counter.count(sample) == len(tokenizer.encode(sample).ids), sample
+        wanted = len(tokenizer.encode(sample).ids)
+        for _ in range(2):  # words learned, and known
+            assert (counter.count(sample), counter.spans(sample)(0, len(sample))) == (wanted, wanted), sample
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text("ab  \n\t.ÄÅß药\xa0\ud800", max_size=60), st.data())
+def test_spans_are_counted_as_texts_of_their_own_and_sum_up_before_a_space(text: str, data: st.DataObject) -> None:
+    counter = TokenCounter(lambda texts: [sum(map(ord, text)) for text in texts])
+    for _ in range(2):  # words learned, and known
+        count = counter.spans(text)
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, len(text)))
+        assert count(start, end) == sum(map(ord, text[start:end]))
+        assert counter.count(text[start:end]) == count(start, end)
+
+
+def test_what_is_known_of_words_is_forgotten_when_it_grows_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fieldwise.prepare.tokens._MAX_REMEMBERED_WORDS", 5)
+    asked: list[str] = []
+
+    def encode(texts: list[str]) -> list[int]:
+        asked.extend(texts)
+        return [len(text) for text in texts]
+
+    counter = TokenCounter(encode)
+    for sample in ("a b c d e f g", "a b c", "a b c"):
+        assert counter.spans(sample)(0, len(sample)) == len(sample)
+    assert asked.count(" b") == 2
+    for sample in ("a b c d e f g", "a b c", "a b c"):
+        assert counter.count(sample) == len(sample)
+    assert asked.count(" b") == 4
 
 
 def test_a_file_that_is_no_tokenizer_is_an_error_with_its_place(tmp_path: Path) -> None:

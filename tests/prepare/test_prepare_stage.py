@@ -296,7 +296,7 @@ def test_personal_data_of_the_examples_is_reported_by_document(examples: Ran) ->
 def test_what_was_taken_out_stands_in_no_output_memo_or_message(
     tmp_path: Path, tokenizer_path: Path, action: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    actions = dict.fromkeys(PrepareSettings().personal_data.model_dump(), action)
+    actions = dict.fromkeys(PrepareSettings().personal_data.actions, action)
     source = [
         document(f"# Note on Wilbur Okonjo\n\n{NOTE}", uri="a.md").model_copy(update={"title": "Wilbur Okonjo"}),
         document(ENGLISH, uri="b.md"),

@@ -45,6 +45,7 @@ def live(
     retrieve: RetrieveSettings = RETRIEVE,
     engine: Callable[[str], Any] = FakeEngine,
     waits: bool = True,
+    ingest: Callable[[Any], Any] | None = None,
     **settings: Any,
 ) -> Iterator[Live]:
     """Serve a run until the block ends; with `waits` from when it is ready."""
@@ -55,7 +56,10 @@ def live(
         return engines[name]
 
     chosen = ServeSettings(port=0, **settings)
-    with listening(chosen) as listener, open_backend(run, chosen, retrieve, model, open_engine=open_engine) as backend:
+    with (
+        listening(chosen) as listener,
+        open_backend(run, chosen, retrieve, model, open_engine=open_engine, ingest=ingest) as backend,
+    ):
         app = create_app(backend, chosen)
         server = make_server(app)
         listener.listen(64)

@@ -156,13 +156,13 @@ def test_documents_and_chunks_are_found_by_id(words_run: RunFolder) -> None:
     with opened(words_run) as backend:
         chunk = next(iter(backend.library.search("gel", 1))).chunk
         assert (
-            backend.chunk(chunk.id) == chunk
+            backend.library.chunk(chunk.id) == chunk
             and backend.document(chunk.document_id).text[chunk.start : chunk.end] == chunk.text
         )
         with pytest.raises(NotFoundError):
             backend.document("doc_none")
         with pytest.raises(NotFoundError):
-            backend.chunk("chk_none")
+            backend.library.chunk("chk_none")
 
 
 # ------------------------------------------------------------ real weights

@@ -5,12 +5,27 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from stored_documents import entry
+from stored_documents import DIMENSIONS, entry
 
 from fieldwise.store.local import LocalStore
 from fieldwise.store.protocol import ChunkStore
 
-STORES: dict[str, Callable[[Path], ChunkStore]] = {"local": LocalStore.open}
+
+def on_qdrant(folder: Path) -> ChunkStore:
+    pytest.importorskip("qdrant_client", reason="needs fieldwise[qdrant]")
+    from fieldwise.store.qdrant import open_local
+
+    return open_local(None, dimensions=DIMENSIONS)
+
+
+def in_lance(folder: Path) -> ChunkStore:
+    pytest.importorskip("lancedb", reason="needs fieldwise[lancedb]")
+    from fieldwise.store.lance import open_lance
+
+    return open_lance(str(folder), dimensions=DIMENSIONS)
+
+
+STORES: dict[str, Callable[[Path], ChunkStore]] = {"local": LocalStore.open, "qdrant": on_qdrant, "lance": in_lance}
 
 
 @pytest.fixture(params=STORES)

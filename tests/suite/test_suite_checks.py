@@ -5,10 +5,10 @@ import json
 import pytest
 
 from fieldwise.records import ToolCall
+from fieldwise.refusals import declines
 from fieldwise.suite.checks import CHECKS, score, title
 from fieldwise.suite.items import Check, Item, Reply
 from fieldwise.suite.leaks import reveals
-from fieldwise.suite.refusals import declines
 
 TOOL = {
     "type": "function",

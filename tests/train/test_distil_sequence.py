@@ -45,7 +45,7 @@ NOT_KNOWN = example(NOT_STATED, "Who painted the door?")
         (KNOWN, "It is kept for 14 days [1].", None),
         (KNOWN, "fourteen days [1]", None),
         (KNOWN, "", "empty_reply"),
-        (KNOWN, "As an AI, I have no register. [1]", "refusal"),
+        (KNOWN, "I'm sorry, but I can't help with that. [1]", "over_refusal"),
         (KNOWN, NOT_STATED, "over_refusal"),
         (KNOWN, "14 days", "uncited"),
         (KNOWN, "14 days [3]", "no_such_passage"),
@@ -58,6 +58,7 @@ NOT_KNOWN = example(NOT_STATED, "Who painted the door?")
         (KNOWN, "14 days [1] " + "and so on " * 40, "answer_length"),
         (example("Mr Boyle [1]", "Who signs the register?"), "a deposit [1]", "differs_from_known"),
         (NOT_KNOWN, NOT_STATED, None),
+        (NOT_KNOWN, "The passages do not say who painted it.", "declines_otherwise"),
         (NOT_KNOWN, "Mr Boyle [1]", "answers_unanswerable"),
     ],
 )

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from fieldwise.collect.docling_setup import Docling
 from fieldwise.errors import DocumentError, MissingExtra, RunError
 from fieldwise.records import Document, Source
 
@@ -55,11 +56,23 @@ class ExtractionWorker:
     """Reads files in a child process; started with the first file, to be closed at the end.
 
     With `ocr` pictures and pages without a text layer are recognised; the limit of time then counts for each page.
+    With `docling` PDF files are read by its models, in the environment that holds it. XML files need `xml_elements`: what
+    their elements are.
     """
 
-    def __init__(self, limits: Limits, reader_modules: Sequence[str] = (), *, ocr: bool = False) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        reader_modules: Sequence[str] = (),
+        *,
+        ocr: bool = False,
+        docling: Docling | None = None,
+        xml_elements: Mapping[str, str] | None = None,
+    ) -> None:
         self._limits = limits
         self._ocr = ocr
+        self._docling = docling
+        self._xml_elements = dict(xml_elements or {})
         self._modules = tuple(reader_modules)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -86,6 +99,8 @@ class ExtractionWorker:
             "max_unpacked_mb": self._limits.max_unpacked_mb,
             "timeout_seconds": self._limits.timeout_seconds,
             "ocr": self._ocr,
+            "layout_models": self._docling.models if self._docling else None,
+            "xml_elements": self._xml_elements,
         }
         process = self._started()
         try:
@@ -144,7 +159,10 @@ class ExtractionWorker:
             "PYTHONHASHSEED": "0",
             "PYTHONIOENCODING": "utf-8",
         }
-        command = [sys.executable, "-m", "fieldwise.collect.worker", str(self._limits.memory_mb), *self._modules]
+        if self._docling is not None:
+            environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        python = self._docling.python if self._docling is not None else sys.executable
+        command = [python, "-m", "fieldwise.collect.worker", str(self._limits.memory_mb), *self._modules]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -17,6 +17,7 @@ PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentatio
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 EPUB = "application/epub+zip"
 HTML = "text/html"
+XML = "application/xml"
 MARKDOWN = "text/markdown"
 PLAIN = "text/plain"
 CSV = "text/csv"
@@ -192,7 +193,7 @@ def _detect_text(head: bytes, extension: str, named: str | None) -> Detected:
         if len(fields & {"from", "to", "subject", "date", "received", "message-id", "mime-version"}) >= 2:
             return Detected(MAIL, "an e-mail")
     if _XML_START.match(text) and named not in (MARKDOWN, HTML):
-        return Detected(None, "an XML file")
+        return Detected(XML if named is None else None, "an XML file")
     if named in _TEXT_TYPES and named != MAIL:
         return Detected(named, f"text ({named})")
     return (

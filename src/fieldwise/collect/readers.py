@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Reader:
     libraries: tuple[str, ...] = ()
     is_zip: bool = False
     allows_doctype: bool = False
+    besides: str = ""  # versions of what stands in another environment
 
     def load(self) -> Extractor:
         """Import the reader."""
@@ -44,9 +46,9 @@ class Reader:
     def version(self) -> str:
         """Return a hash of all that shapes what the reader returns: its code and the versions of its libraries."""
         sources = {name: _source_hash(name) for name in _modules(self.module)}
-        return sha256_text(
-            canonical_json([_FORMAT_VERSION, sources, {lib: installed_version(lib) for lib in self.libraries}])
-        )
+        libraries = {lib: installed_version(lib) for lib in self.libraries}
+        besides = [self.besides] if self.besides else []
+        return sha256_text(canonical_json([_FORMAT_VERSION, sources, libraries, *besides]))
 
 
 @functools.cache
@@ -100,6 +102,22 @@ OCR_READERS: dict[str, Reader] = {
     media.TIFF: _IMAGE,
 }
 """What takes the place of the others where text recognition is wanted and installed."""
+
+
+def layout_reader(versions: str) -> Reader:
+    """Return the reader of PDF files by the models of docling, whose versions and models are hashed already."""
+    return Reader("docling", "fieldwise.collect.pdf_docling", "read_pdf_by_layout", besides=versions)
+
+
+def xml_reader(elements: Mapping[str, str]) -> Reader:
+    """Return the reader of XML files by what their elements are."""
+    return Reader(
+        "xml",
+        "fieldwise.collect.xml_text",
+        "read_xml",
+        ("lxml",),
+        besides=canonical_json(dict(sorted(elements.items()))),
+    )
 
 
 def ocr_versions(setting: str) -> dict[str, JsonValue] | None:

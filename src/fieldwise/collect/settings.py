@@ -183,6 +183,33 @@ class WebSettings(Settings):
         return {"allow_private": list(self.allow_private)}
 
 
+class DoclingSettings(Settings):
+    """Where docling and its models are, and what its process may take; nothing is downloaded."""
+
+    models: str | None = Field(
+        None,
+        description="folder of its models (docling-tools models download layout tableformer); relative to the recipe file",
+    )
+    python: str | None = Field(
+        None,
+        description="python of the environment that holds docling; unless set this one. Relative to the recipe file",
+    )
+    memory_mb: int = Field(8192, ge=1024, description="most memory the process with the models may take")
+    timeout_seconds: float = Field(600, gt=0, description="longest time to read one file")
+
+
+XmlRole = Literal["title", "section", "label", "heading", "paragraph", "item", "table", "row", "cell", "skip"]
+
+
+class XmlSettings(Settings):
+    """What the elements of XML files are; without any named XML files are not read."""
+
+    elements: dict[str, XmlRole] = Field(
+        {},
+        description="role of each element by its name without namespace: title, section (its headings stand one level deeper), label (a number before what follows), heading, paragraph, item, table, row, cell, skip; the words of others are paragraphs",
+    )
+
+
 class CollectSettings(Settings):
     """Sources and limits of the collect stage."""
 
@@ -199,6 +226,11 @@ class CollectSettings(Settings):
         "auto",
         description="recognise the text of pictures and of pages without a text layer; auto: where fieldwise[ocr] is installed",
     )
+    layout: Literal["pdfium", "docling"] = Field(
+        "pdfium", description="how PDF files are understood: by pdfium and rules, or by the models of docling"
+    )
+    docling: DoclingSettings = DoclingSettings()
+    xml: XmlSettings = XmlSettings()
     max_file_mb: float = Field(50, gt=0, description="larger files are rejected")
     max_unpacked_mb: float = Field(400, gt=0, description="Office files that unpack to more are rejected as zip bombs")
     timeout_seconds: float = Field(
@@ -216,10 +248,13 @@ class CollectSettings(Settings):
     def keyed(self) -> dict[str, JsonValue]:
         """Return the settings without the place of the sources: their content counts, not their path.
 
-        Whether text is recognised depends on what is installed, and stands beside the content.
+        Whether text is recognised, and by which models pages are understood, depends on what is installed, and stands
+        beside the content.
         """
-        keyed = self.model_dump(mode="json", exclude={"sources", "timeout_seconds", "memory_mb", "web", "ocr"})
-        return {**keyed, "web": self.web.keyed()}
+        apart = {"sources", "timeout_seconds", "memory_mb", "web", "ocr", "layout", "docling", "xml"}
+        keyed = self.model_dump(mode="json", exclude=apart)
+        xml: dict[str, JsonValue] = {"xml": self.xml.model_dump(mode="json")} if self.xml.elements else {}
+        return {**keyed, **xml, "web": self.web.keyed()}
 
     @property
     def places(self) -> tuple[str, ...]:

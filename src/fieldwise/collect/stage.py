@@ -15,12 +15,13 @@ from urllib.parse import urljoin
 
 from pydantic import JsonValue
 
+from fieldwise.collect.docling_setup import Docling, find_docling
 from fieldwise.collect.extraction import ExtractionWorker, Limits, ReaderError
-from fieldwise.collect.media import PICTURES, detect
+from fieldwise.collect.media import PDF, PICTURES, XML, detect
 from fieldwise.collect.names import safe_name, title_from_name
 from fieldwise.collect.ocr import LOW_CONFIDENCE
 from fieldwise.collect.pdf import INSTALL_OCR, NO_TEXT_LAYER
-from fieldwise.collect.readers import OCR_READERS, READERS, Reader, ocr_versions
+from fieldwise.collect.readers import OCR_READERS, READERS, Reader, layout_reader, ocr_versions, xml_reader
 from fieldwise.collect.row_documents import RowCollector
 from fieldwise.collect.row_files import find_row_files
 from fieldwise.collect.row_sets import RowSet, open_row_files, open_row_sets, row_fingerprint
@@ -51,8 +52,16 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
     limits = Limits(settings.timeout_seconds, settings.memory_mb, settings.max_unpacked_mb)
     taken, refused = step.out(f"{FOLDER}/rows.jsonl"), step.work / "refused-rows.jsonl"
     ocr = ocr_versions(settings.ocr) is not None
-    with ExtractionWorker(limits, ocr=ocr) as worker:
-        collector = _Collector(settings, step, worker, record, READERS | OCR_READERS if ocr else READERS)
+    docling = find_docling(settings)
+    elements = settings.xml.elements
+    with (
+        ExtractionWorker(limits, ocr=ocr, xml_elements=elements) as worker,
+        _layout_worker(settings, docling) as by_layout,
+    ):
+        readers = READERS | (OCR_READERS if ocr else {}) | ({XML: xml_reader(elements)} if elements else {})
+        collector = _Collector(settings, step, worker, record, readers)
+        if docling is not None:
+            collector.read_pdf_with(by_layout, layout_reader(docling.version))
         rows = RowCollector(settings.licence, max_bytes, collector.read_text, taken, refused)
         documents = chain(collector.documents(found), record.counted(rows.documents(sets)))
         write_records(step.out(f"{FOLDER}/documents.parquet"), documents, Document)
@@ -81,6 +90,7 @@ def require_sources(settings: CollectSettings) -> None:
     find_local(settings)
     open_row_files(settings)
     ocr_versions(settings.ocr)
+    find_docling(settings)
 
 
 def find_local(settings: CollectSettings) -> Found:
@@ -106,7 +116,16 @@ def fingerprint(settings: CollectSettings) -> JsonValue:
             lines.append([file.uri, "unreadable"])
     lines += [["web", canonical_json(asked)] for asked in web_fingerprint(settings)]
     lines += [["rows", canonical_json(held)] for held in row_fingerprint(settings)]
+    if (docling := find_docling(settings)) is not None:
+        lines.append(["layout", docling.version])
     return [list[JsonValue](line) for line in sorted(lines)]
+
+
+def _layout_worker(settings: CollectSettings, docling: Docling | None) -> ExtractionWorker:
+    """The process that reads PDF files by their layout; it starts with the first of them."""
+    own = settings.docling
+    limits = Limits(own.timeout_seconds, own.memory_mb, settings.max_unpacked_mb)
+    return ExtractionWorker(limits, docling=docling)
 
 
 def _with_web(found: Found, settings: CollectSettings, step: StepRun) -> Found:
@@ -241,6 +260,11 @@ class _Collector:
         self._readers = readers
         self._memo = step.run.memo("extract")
         self._kept: set[Path] = set()
+        self._by_layout: tuple[ExtractionWorker, Reader] | None = None
+
+    def read_pdf_with(self, worker: ExtractionWorker, reader: Reader) -> None:
+        """Have PDF files read by another process; scans among them are read as without it."""
+        self._by_layout = worker, reader
 
     def documents(self, found: Found) -> Iterator[Document]:
         """Yield the documents by uri."""
@@ -258,6 +282,13 @@ class _Collector:
         original, sha256 = self._copy(file)
         try:
             detected = detect(original, file.name)
+            if detected.media_type == XML and XML not in self._readers:
+                raise DocumentError(
+                    "XML files are read once the recipe says what their elements are",
+                    reason="unknown_type",
+                    found=detected.found,
+                    fix="Name them in collect.xml.elements, or leave it out with collect.exclude.",
+                )
             if detected.media_type is None:
                 raise DocumentError(
                     "files of this kind are not read",
@@ -272,8 +303,7 @@ class _Collector:
                     found=detected.found,
                     fix=f"{INSTALL_OCR}, or leave it out with collect.exclude.",
                 )
-            reader = self._readers[detected.media_type]
-            read = self._read(original, sha256, detected.media_type, reader)
+            reader, read = self._read_by_kind(original, sha256, detected.media_type)
             self._require_unchanged(file, sha256)
         except DocumentError:
             if original not in self._kept:
@@ -308,7 +338,7 @@ class _Collector:
         path = self._step.work / "text-of-a-row"
         path.write_bytes(content)
         try:
-            return self._read(path, sha256_bytes(content), media_type, self._readers[media_type])
+            return self._read(path, sha256_bytes(content), media_type, self._readers[media_type], self._worker)
         finally:
             path.unlink(missing_ok=True)
 
@@ -341,7 +371,18 @@ class _Collector:
             temporary.unlink(missing_ok=True)
         return _Original(original, digest.hexdigest())
 
-    def _read(self, original: Path, sha256: str, media_type: str, reader: Reader) -> Document:
+    def _read_by_kind(self, original: Path, sha256: str, media_type: str) -> tuple[Reader, Document]:
+        reader = self._readers[media_type]
+        if self._by_layout is not None and media_type == PDF:
+            worker, by_layout = self._by_layout
+            try:
+                return by_layout, self._read(original, sha256, media_type, by_layout, worker)
+            except DocumentError as error:
+                if error.reason != "no_text_layer" or reader is not OCR_READERS[PDF]:
+                    raise
+        return reader, self._read(original, sha256, media_type, reader, self._worker)
+
+    def _read(self, original: Path, sha256: str, media_type: str, reader: Reader, worker: ExtractionWorker) -> Document:
         """Read a file, or remember what it said: the same bytes are read once by each version of a reader."""
         key: tuple[JsonValue, ...] = (sha256, reader.name, _version(reader))
         remembered = self._memo.get(*key)
@@ -350,7 +391,7 @@ class _Collector:
                 raise ReaderError(str(remembered["detail"]), reason=str(remembered["reason"]))
             return Document.model_validate(remembered)
         try:
-            document = self._worker.extract(original, Source(uri="", media_type=media_type))
+            document = worker.extract(original, Source(uri="", media_type=media_type))
         except ReaderError as answer:
             if answer.reason not in _PASSING_REASONS:
                 self._memo.put({"reason": answer.reason, "detail": answer.what}, *key)

@@ -2,7 +2,8 @@
 
 Reads one job a line on standard input and answers one line on standard output:
 
-    {"path": ..., "media_type": ..., "uri": ..., "max_unpacked_mb": 400, "timeout_seconds": 60, "ocr": false}
+    {"path": ..., "media_type": ..., "uri": ..., "max_unpacked_mb": 400, "timeout_seconds": 60, "ocr": false,
+     "layout_models": null, "xml_elements": {}}
     {"document": {...}}  or  {"reason": "encrypted", "detail": "..."}  or  {"missing": "...", "fix": "..."}
 
 Before its answer a reader may say `{"alive": true}`, whereupon its time counts from the beginning.
@@ -28,9 +29,10 @@ from pydantic import JsonValue
 
 from fieldwise.collect.archive import check_archive
 from fieldwise.collect.heartbeat import on_beat
-from fieldwise.collect.readers import OCR_READERS, READERS, Reader
+from fieldwise.collect.media import PDF, XML
+from fieldwise.collect.readers import OCR_READERS, READERS, Reader, xml_reader
 from fieldwise.errors import DocumentError, MissingExtra
-from fieldwise.records import Source
+from fieldwise.records import Document, Source
 
 _GRACE_SECONDS = 10
 _MAX_DEPTH = 20_000  # pages nested a few thousand deep exist; frames of Python take no room on the C stack
@@ -64,11 +66,13 @@ def _say_alive(answers: IO[str], seconds: int) -> None:
 def read(job: dict[str, JsonValue], readers: dict[str, Reader]) -> dict[str, JsonValue]:
     """Return the answer to one job; whatever goes wrong with a file is an answer, too."""
     path, media_type = Path(str(job["path"])), str(job["media_type"])
+    if media_type == XML:
+        readers = {XML: xml_reader(_elements(job))}
     reader = (OCR_READERS.get(media_type) if job["ocr"] else None) or readers[media_type]
     try:
         if reader.is_zip:
             check_archive(path, float(str(job["max_unpacked_mb"])), allow_doctype=reader.allows_doctype)
-        document = reader.load()(path, Source(uri=str(job["uri"])))
+        document = _document(reader, job, path)
         if not document.text.strip():
             raise DocumentError(
                 "there is no text in it", reason="no_text", fix="If its content is pictures, supply the text."
@@ -85,6 +89,25 @@ def read(job: dict[str, JsonValue], readers: dict[str, Reader]) -> dict[str, Jso
             "reason": "broken",
             "detail": f"The file cannot be read, found {type(error).__name__}: {str(error)[:200]}. Save it again from the program that made it.",
         }
+
+
+def _document(reader: Reader, job: dict[str, JsonValue], path: Path) -> Document:
+    source = Source(uri=str(job["uri"]))
+    if job["media_type"] == XML:
+        from fieldwise.collect.xml_text import read_xml
+
+        return read_xml(path, source, _elements(job))
+    models = job.get("layout_models")
+    if models is None or job["media_type"] != PDF:
+        return reader.load()(path, source)
+    from fieldwise.collect.pdf_docling import read_pdf_by_layout
+
+    return read_pdf_by_layout(path, source, str(models))
+
+
+def _elements(job: dict[str, JsonValue]) -> dict[str, str]:
+    elements = job.get("xml_elements")
+    return {name: str(role) for name, role in elements.items()} if isinstance(elements, dict) else {}
 
 
 def main(arguments: list[str]) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fieldwise.commands.common import Parents, add_command, print_json, recipe_for
 from fieldwise.errors import FieldwiseError
+
+if TYPE_CHECKING:
+    from fieldwise.recipe import Recipe
+    from fieldwise.serve.stored import OpenIngester
 
 
 def add(commands: Any, parents: Parents) -> None:
@@ -17,6 +22,10 @@ def add(commands: Any, parents: Parents) -> None:
     serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port (default 8000, 0 takes a free one)")
     serve.add_argument("--model", help="file to serve, such as q4_k_m (default: release.serve of the recipe)")
+    about = "document store to answer from; made from the run if it is not there (default serve.store of the recipe)"
+    serve.add_argument("--store", metavar="DIR", help=about)
+    serve.add_argument("--keys", metavar="FILE", help="keys with tenant, access groups and rights; needs a store")
+    serve.add_argument("--read-only", action="store_true", default=None, help="open the store for reading only")
     ask = add_command(commands, "ask", _ask, "ask the released model one question", parents.common, parents.place)
     ask.add_argument("question")
     ask.add_argument("--model", help="file to ask, such as q4_k_m")
@@ -27,10 +36,29 @@ def _serve(options: argparse.Namespace) -> int:
     from fieldwise.serve.server import serve_run
 
     run = RunFolder(options.run)
-    flags = {"serve.host": options.host, "serve.port": options.port}
+    flags = {
+        "serve.host": options.host,
+        "serve.port": options.port,
+        "serve.store": options.store,
+        "serve.keys": options.keys,
+        "serve.read_only": options.read_only,
+    }
     overrides = [*options.overrides, *(f"{k}={json.dumps(v)}" for k, v in flags.items() if v is not None)]
     recipe = recipe_for(options, run, overrides)
-    return serve_run(run, recipe.serve, recipe.retrieve, options.model or recipe.release.serve)
+    ingest = ingester_of(recipe) if recipe.serve.store is not None else None
+    return serve_run(run, recipe.serve, recipe.retrieve, options.model or recipe.release.serve, ingest)
+
+
+def ingester_of(recipe: Recipe) -> OpenIngester:
+    """Return what makes a reader of documents as a recipe reads, cuts and measures them."""
+    from fieldwise.ingest import Ingester
+
+    def tokenizer() -> Path:
+        from fieldwise.engine.base_weights import resolve
+
+        return Path(resolve(recipe.base.model, recipe.base.revision).path) / "tokenizer.json"
+
+    return lambda embedder: Ingester(recipe.collect, recipe.prepare, tokenizer, embedder)
 
 
 def _ask(options: argparse.Namespace) -> int:
@@ -46,7 +74,11 @@ def _ask(options: argparse.Namespace) -> int:
         )
     run = RunFolder(options.run)
     recipe = load_recipe(run.require("recipe.yaml", "run"))
-    with open_backend(run, recipe.serve, recipe.retrieve, options.model or recipe.release.serve) as backend:
+    settings = recipe.serve
+    if settings.store is not None:  # a service may be writing to it
+        is_there = (Path(settings.store) / "catalogue.sqlite").exists()
+        settings = settings.model_copy(update={"read_only": True} if is_there else {"store": None})
+    with open_backend(run, settings, recipe.retrieve, options.model or recipe.release.serve) as backend:
         answer = next(iter(backend.answerer().answer_all([(Message(role="user", content=options.question),)])))
     if options.json:
         print_json(answer.model_dump(mode="json"))

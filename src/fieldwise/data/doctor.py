@@ -14,11 +14,13 @@ from fieldwise.data.contamination import Benchmark, Contaminated, Contamination
 from fieldwise.data.findings import Finding, Places, Severity, by_share, rows
 from fieldwise.data.overlap import NGRAM_WORDS, SAME_SHARE, Overlap
 from fieldwise.data.rendering import Base, Piece, Rendered
+from fieldwise.data.unsafe import unsafe_categories
 from fieldwise.data.versions import content_of, version_of
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.prepare.language import detect_language
 from fieldwise.prepare.personal_data import find_personal_data
 from fieldwise.progress import track
+from fieldwise.refusals import declines
 from fieldwise.rows.formats import Item, RowFault, Schema
 from fieldwise.rows.items import Guessed, ItemReader, Unread
 from fieldwise.rows.splits import find_splits
@@ -26,8 +28,8 @@ from fieldwise.train.hardware import PRESETS, preset_for, this_machine
 from fieldwise.train.settings import TrainSettings
 
 _TOKEN_BATCH = 256
-_EVERY_LANGUAGE, _LANGUAGE_STEP = 2000, 10
-"""The language is told for the first rows and then for every tenth: it takes longer than all else together."""
+_EVERY_LANGUAGE, _LANGUAGE_STEP = 2000, 50
+"""The language is told for the first rows and then for every fiftieth: it takes longer than all else together."""
 _TOKEN_CHECKS = 200
 """Rows whose prompt is compared token by token as well; all are compared letter by letter."""
 _NO_LANGUAGE = "too short to tell"
@@ -54,6 +56,8 @@ class Report:
     kinds: dict[str, int]
     labels: dict[str, int]
     personal_data: dict[str, int]
+    unsafe: dict[str, int]
+    """Rows to look at, by what they speak of; those whose reply declines stand under `declined` alone."""
     overlap: dict[str, dict[str, float]]
     contamination: dict[str, Contaminated]
     """Of each benchmark the rows were held against."""
@@ -127,8 +131,9 @@ class _Doctor:
         self.kinds: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.personal: Counter[str] = Counter()
+        self.unsafe: Counter[str] = Counter()
         self.unknown_tools, self.undeclared = Places(), Places()
-        self.personal_rows = Places()
+        self.personal_rows, self.unsafe_rows, self.declined_rows = Places(), Places(), Places()
         self.overlap = Overlap()
         self.contents: list[tuple[str, str]] = []
         self.samples: list[tuple[str, Rendered]] = []
@@ -157,6 +162,7 @@ class _Doctor:
             kinds=dict(self.kinds.most_common(20)),
             labels=dict(self.labels.most_common()),
             personal_data=dict(self.personal.most_common()),
+            unsafe=dict(self.unsafe.most_common()),
             overlap={
                 split: {
                     "rows": o.rows,
@@ -234,12 +240,23 @@ class _Doctor:
             self.labels[str(item.label).lower()] += 1
         if item.rejected is not None and item.rejected.split() == item.said.split():
             self.same_sides.add(place)
-        if any(token in text for token in self.base.control_tokens):
+        if self.base.holds_control(text):
             self.control.add(place)
+        self._look_at_safety(place, item)
         if kinds := Counter(f.kind for f in find_personal_data(text)):
             self.personal.update(kinds)
             self.personal_rows.add(place)
         return bool(kinds)
+
+    def _look_at_safety(self, place: str, item: Item) -> None:
+        if not (found := unsafe_categories(item.text)):
+            return
+        if declines(item.said) and item.label is not False:
+            self.unsafe["declined"] += 1
+            self.declined_rows.add(place)
+        else:
+            self.unsafe.update(found)
+            self.unsafe_rows.add(place)
 
     def _look_at_render(self, place: str, item: Item, is_private: bool) -> None:
         calls = any(m.tool_calls for conversation in item.conversations for m in conversation)
@@ -321,6 +338,17 @@ class _Doctor:
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in self.personal.most_common())
             fix = "Mask or drop them before you train; a model can repeat what it has read. The values are not shown here."
             yield self.personal_rows.finding("warning", "personal_data", f"personal data in {rows(self.personal_rows.count)} ({kinds})", fix)  # fmt: skip
+
+        yield from self._about_safety()
+
+    def _about_safety(self) -> Iterator[Finding]:
+        if self.unsafe_rows.count:
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in self.unsafe.items() if kind != "declined")
+            fix = "Look at these before you train: a list of words knows no context, and clinical or legal text may speak of such things. Nothing is left out for it."
+            yield self.unsafe_rows.finding("warning", "unsafe", f"words that may be toxic or unsafe in {rows(self.unsafe_rows.count)} ({kinds})", fix)  # fmt: skip
+        if self.declined_rows.count:
+            fix = "Nothing to do if meant: such rows teach to decline. The reply was told by its first words alone."
+            yield self.declined_rows.finding("note", "unsafe_declined", f"unsafe requests whose reply declines in {rows(self.declined_rows.count)}", fix)  # fmt: skip
 
     def _about_render(self) -> Iterator[Finding]:
         for text, places in self.refusals.items():

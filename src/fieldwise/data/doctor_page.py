@@ -71,6 +71,7 @@ def _figures(report: Report) -> Iterator[str]:
         ("Kinds", report.kinds),
         ("Labels", report.labels),
         ("Personal data, by kind", report.personal_data),
+        ("Rows to look at: may be toxic or unsafe", report.unsafe),
     ):
         if found:
             yield _counted(title, found)

@@ -54,8 +54,11 @@ class Overlap:
         """Compare a row with those before it."""
         self._add_prompt(split, place, prompt, answer)
         self._add_text(split, place, text)
+        is_held = split in ("validation", "test")
+        if not is_held and not self._searched:  # nothing is held out that these could give away
+            return
         grams = set(ngrams(f"{prompt}\n{answer}"))
-        if split in ("validation", "test"):
+        if is_held:
             self._held.setdefault(split, {})[place] = frozenset(grams)
             self._searched |= grams
         elif split == "train":

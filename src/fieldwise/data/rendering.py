@@ -69,6 +69,8 @@ class Base:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.control_tokens = [t.content for t in self._tokenizer.get_added_tokens_decoder().values() if t.special]
+        longest_first = sorted(self.control_tokens, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     @classmethod
     def named(cls, model: str) -> Base:
@@ -78,12 +80,17 @@ class Base:
             return cls(model, folder)
         return cls(model, Path(resolve(model).path))
 
+    def holds_control(self, text: str) -> bool:
+        """Tell whether a control token stands in a text."""
+        return self._control is not None and self._control.search(text) is not None
+
     def rendered(self, conversation: Conversation, tools: Sequence[dict[str, JsonValue]] = ()) -> Rendered:
         """Return a conversation as training reads it, with the characters that carry loss.
 
         Raises ModelError when the template refuses it.
         """
-        safe = without_control(conversation, self.control_tokens)
+        is_plain = not any(m.tool_calls or self.holds_control(m.content) for m in conversation)
+        safe = conversation if is_plain else without_control(conversation, self.control_tokens)
         declared: list[dict[str, object]] = [{**tool} for tool in tools]
         text, spans = render_marked(self.template, safe, tools=declared, special_tokens=self.special_tokens)
         places = [n for n, m in enumerate(safe) if m.role == "assistant" and n]

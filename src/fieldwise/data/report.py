@@ -40,6 +40,7 @@ def _figures(report: Report) -> Iterator[str]:
         ("kinds", report.kinds),
         ("labels", report.labels),
         ("personal", report.personal_data),
+        ("look at", report.unsafe),
     ):
         if counts:
             usable = sum(c["used"] for c in report.splits.values())

@@ -93,4 +93,6 @@ def answer_questions(answerer: Answerer, questions: Sequence[Question], ledger: 
 
 def tuned(run: RunFolder) -> list[str]:
     """The trainings that left weights; the folder of one that was switched off may still stand there, empty."""
-    return [name for name in ("sft", "preference") if (run.path / f"4_adapters/{name}/merged/config.json").is_file()]
+    return [
+        name for name in ("sft", "preference", "rl") if (run.path / f"4_adapters/{name}/merged/config.json").is_file()
+    ]

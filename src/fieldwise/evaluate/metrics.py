@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from fieldwise.claims import claims
 from fieldwise.evaluate import overlap
-from fieldwise.evaluate.claims import claims
 from fieldwise.evaluate.overlap import Overlap, rouge_n, sentence_bleu, shared
 from fieldwise.records import Answer, Citation, Question
 
@@ -149,7 +149,7 @@ def groundedness(answer: Answer, question: Question) -> float | None:
 
 
 def claims_supported(answer: Answer, question: Question) -> float | None:
-    """Share of the claims that stand in the passages they cite (`fieldwise.evaluate.claims`); declined: not scored.
+    """Share of the claims that stand in the passages they cite (`fieldwise.claims`); declined: not scored.
 
     "Open from 9:00. Closed on Monday. [1]" over a passage that says only the first: 1/2.
     """

@@ -110,6 +110,8 @@ def _head(measured: Measured, body: str) -> str:
 
 
 def _selected(report: EvalReport) -> str:
+    if report.selected == "rl":
+        return "after reinforcement learning, better than what it began with on the validation split"
     if report.preference_method is None:
         return "SFT (no preference step was run)"
     preferred = trained_by(report)

@@ -70,7 +70,7 @@ class EvalReport(Record):
     questions_sha256: str
     baseline: str
     selected: str = Field(
-        "preference", description="the weights chosen on the validation split, sft or preference: those released"
+        "preference", description="the weights chosen on the validation split, sft, preference or rl: those released"
     )
     preference_method: str | None = Field(
         "dpo", description="how the preference step was trained; None: there was none, and system preference is sft"

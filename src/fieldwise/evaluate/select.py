@@ -38,7 +38,7 @@ class Choice(NamedTuple):
 
 
 def run_select(settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun) -> dict[str, JsonValue]:
-    """Choose between the weights before and after the preference step, and with development questions fit when to decline; no later figure uses these."""
+    """Choose between the weights before and after the preference step and what RL made of them, and with development questions fit when to decline; no later figure uses these."""
     questions = read_development(settings)
     names = tuned(step.run)
     choice = (

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from fieldwise.judge.settings import JudgeSettings
 from fieldwise.settings import Settings
 
-System = Literal["base", "rag_base", "sft", "preference", "rag_tuned"]
+System = Literal["base", "rag_base", "sft", "preference", "rl", "rag_tuned"]
 SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "preference", "rag_tuned")
 
 
@@ -51,7 +51,9 @@ class EvaluateSettings(Settings):
     false_declines: float = Field(
         0.2, ge=0, le=1, description="share of the answerable development questions that may be declined"
     )
-    systems: tuple[System, ...] = Field(SYSTEMS, min_length=1, description="what is compared")
+    systems: tuple[System, ...] = Field(
+        SYSTEMS, min_length=1, description="what is compared; rl, the weights after train.rl, only where it is named"
+    )
     max_new_tokens: int = Field(48, ge=1)
     semantic: bool = Field(
         False,

@@ -94,6 +94,8 @@ def _weights_of(system: System, run: RunFolder, base: BaseWeights) -> Path:
         return run.require("4_adapters/sft/merged", "train")
     if system == "preference" and "preference" in tuned(run):
         return run.path / "4_adapters/preference/merged"
+    if system == "rl":
+        return run.require("4_adapters/rl/merged", "train")
     return run.require(f"4_adapters/{_selected(run)}/merged", "train")
 
 

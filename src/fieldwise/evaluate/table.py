@@ -23,6 +23,7 @@ TITLES = {
     "base": "base, closed book",
     "rag_base": "RAG over base",
     "sft": "SFT, closed book",
+    "rl": "after RL, closed book",
     "served": "served file",
 }
 METHODS = {"dpo": "DPO", "orpo": "ORPO", "kto": "KTO", "simpo": "SimPO", "cpo": "CPO"}
@@ -36,6 +37,8 @@ def title(report: EvalReport, system: str) -> str:
             if report.preference_method is None
             else f"{trained_by(report)}, closed book"
         )
+    if system == "rag_tuned" and report.selected == "rl":
+        return "RAG over RL (selected)"
     if system == "rag_tuned":
         return "RAG over SFT (selected)" if report.selected == "sft" else f"RAG over {trained_by(report)}"
     return TITLES.get(system, system)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fieldwise.generate.pairs import Pair
 from fieldwise.generate.rules import problem
+from fieldwise.generate.wording import other_language, refuses
 from fieldwise.records import Chunk
 from fieldwise.support import content_stems, loses_negation, may_answer, unsupported, words_in
 
@@ -43,6 +44,8 @@ def checked_pairs(written: Sequence[Pair], chunk: Chunk) -> Iterator[Pair | Drop
 
 
 def _checked(pair: Pair, chunk: Chunk) -> Pair | str:
+    if refuses(pair.question) or refuses(pair.answer):
+        return "refusal"
     quote = words_in(pair.quote, chunk.text)
     if quote is None:
         return "quote_not_in_chunk"
@@ -57,6 +60,8 @@ def _checked(pair: Pair, chunk: Chunk) -> Pair | str:
     stems = content_stems(exact.answer)
     if stems and stems <= content_stems(exact.question):
         return "question_gives_answer_away"
+    if other_language(exact.question, chunk.text):
+        return "language_differs"
     return problem(exact, chunk.text) or exact
 
 
@@ -68,8 +73,12 @@ def checked_unanswerable(written: Sequence[str], chunk: Chunk, near: Sequence[st
     for question in map(_one_line, written):
         unclear = problem(Pair(question, _NO_ANSWER, "unanswerable", _NO_ANSWER), _NO_ANSWER)
         stems = content_stems(question)
-        if unclear is not None:
+        if refuses(question):
+            yield Dropped("refusal", question)
+        elif unclear is not None:
             yield Dropped(unclear, question)
+        elif other_language(question, chunk.text):
+            yield Dropped("language_differs", question)
         elif _REFERS.search(question) or _CASE.search(question):
             yield Dropped("question_refers_to_passage", question)
         elif not stems & content_stems(f"{chunk.label}\n{chunk.text}"):

@@ -17,6 +17,10 @@ from fieldwise.support import content_stems
 
 _LIKE = frozenset(["duration", "deadline", "frequency", "time", "place", "figure", "agent"])
 _MOST_CELL_WORDS = 14
+_SUM = re.compile(
+    r"(?:at|as at|as of|balance|outstanding|opening|closing|beginning|ending|end|(?:sub)?total|net)\b", re.I
+)
+"""Rows that add others up, or state a balance: beside what moves it they compare nothing."""
 _A_CHUNK = 3
 _ASKS = re.compile(r"(?:means?|meaning|when|where|who|what|how|which|why|for|from|to|until|by|at|if|with|then)\b|.*[?:]", re.I)  # fmt: skip
 
@@ -40,11 +44,11 @@ def _of_table(chunk: Chunk, table: Table, material: Material, rng: random.Random
         for (one, line), (other, below) in zip(told[::2], told[1::2], strict=False):
             if one[column] == other[column]:
                 continue
-            if _sort(one[column]) != _sort(other[column]):
+            if _sort(one[column]) != _sort(other[column]) or bool(_SUM.match(one[0])) != bool(_SUM.match(other[0])):
                 continue
             under = f'Compare what "{name}" says under "{label}" for {one[0]} and for {other[0]}.'
             differ = f'In "{name}", how do {one[0]} and {other[0]} differ in {lower_label(label)}?'
-            ask = under if label.isdigit() or _ASKS.match(label) else rng.choice((under, differ))
+            ask = under if re.search(r"\d", label) or _ASKS.match(label) else rng.choice((under, differ))
             answer = f"{one[0]}: {one[column]}; {other[0]}: {other[column]}"
             yield _cited(chunk, ask, answer, (line, below), material, rng)
     years = [n for n, label in enumerate(table.header) if n and re.fullmatch(r"(?:19|20)\d\d", label)]
@@ -64,7 +68,8 @@ def _sort(cell: str) -> tuple[bool, bool]:
 
 def lower_label(label: str) -> str:
     """The label of a column in the middle of a sentence."""
-    return label[:1].lower() + label[1:] if label[1:2].islower() or label[1:2] == " " else label
+    is_plain = label[1:] == label[1:].lower()
+    return label[:1].lower() + label[1:] if is_plain else label
 
 
 def _cited(
@@ -132,6 +137,11 @@ def _small(text: str) -> str:
 
 # ---------------------------------------------------------------- explanation
 
+_SENDS_ON = re.compile(r"(?:Find out|Learn|See|Read|Check|Note|Remember)\b")
+_GOES_ON = re.compile(r",? and (?:(?:is|are|was|were|has|have|can|may)|(?:its|it|they|their|this|these)) ")
+_UNNAMED = re.compile(
+    r"(?:Some|Many|Most|Other|The inheritance|The (?:\w+ )?(?:form|condition|disorder|disease|result|change))\b(?! of)"
+)
 _REASONS = (
     (re.compile(r"^(?P<main>[A-Z][^,;:]{9,140}?),? (?P<why>because (?:of )?[^;:]{6,160})$"), "why"),
     (re.compile(r"^(?P<main>[A-Z][^,;:]{9,140}?),? (?P<why>so that [^;:]{8,160})$"), "why"),
@@ -175,7 +185,9 @@ def reason_in(sentence: str, text: str, rng: random.Random) -> tuple[str, str] |
         if not match or len(re.findall(r"\b(?:because|so that|in order to)\b", body)) > 1:
             continue
         main, why = match.group("main").strip(), match.group("why").strip()
-        if re.search(r"\b(?:partly|mainly|only|simply|just|perhaps|not|but|either|is|are|and|or|largely|primarily|often|probably|in part|possibly|especially|particularly)$", main):  # fmt: skip
+        if _SENDS_ON.match(main) or _GOES_ON.search(why) or _UNNAMED.match(main):
+            return None
+        if re.search(r"\b(?:partly|mainly|only|simply|just|merely|solely|perhaps|not|but|either|is|are|and|or|largely|primarily|often|probably|in part|possibly|especially|particularly)$", main):  # fmt: skip
             return None
         if kind == "explains":
             return f"What explains {lower_first(main)}?", why

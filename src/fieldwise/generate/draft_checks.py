@@ -11,11 +11,11 @@ from fieldwise.extras import require
 from fieldwise.generate.drafts import Draft, Material, passages, section
 from fieldwise.generate.negatives import holds
 from fieldwise.generate.tools import date_in_words
+from fieldwise.generate.wording import refuses
 from fieldwise.prompts import cited_numbers, is_declined, without_marks
 from fieldwise.records import Message
 from fieldwise.support import content_stems, may_answer, unsupported
 
-_REFUSES = re.compile(r"\b(?:as an ai|language model|i(?:'m| am) sorry|i can(?:no|')t (?:help|assist|answer)|i do(?:n't| not) know)\b", re.I)  # fmt: skip
 _PRONOUN = re.compile(r"\b(?:it|its|they|them|their|he|she|his|her|this|that|these|those|there|one|ones|both|so)\b", re.I)  # fmt: skip
 _MOST_WORDS = {"summary": 130, "instruction": 220, "extraction": 300, "tool_call": 120}
 _MOST_SUMMARY = 0.75
@@ -31,7 +31,7 @@ def fault_of(draft: Draft, material: Material) -> str | None:
         return "question_length"
     if any(q.words not in q.chunk.text for q in draft.quotes):
         return "quote_not_in_chunk"
-    if _REFUSES.search(answer):
+    if refuses(answer):
         return "refusal"
     sides = {material.side(q.chunk) for q in draft.quotes}
     if sides - {material.side(draft.home)}:

@@ -17,6 +17,7 @@ from fieldwise.generate.settings import GenerateSettings, KindName
 from fieldwise.generate.tasks import Extracted, extraction_draft, key_of, object_schema
 from fieldwise.generate.tools import Tool, call_draft
 from fieldwise.generate.turns import Turn, conversation_draft
+from fieldwise.generate.wording import other_language
 from fieldwise.interfaces import LlmClient, LlmReply, LlmRequest
 from fieldwise.llm.client import BUDGET_SPENT
 from fieldwise.llm.fake import FakeLlm
@@ -215,11 +216,14 @@ def drafts_of(lessons: Lessons, material: Material, tools: Sequence[Tool], seed:
             if not written:
                 continue
             try:
-                yield _DRAFTS[kind](
+                draft = _DRAFTS[kind](
                     written, _Writer(chunk, material, tools, random.Random(f"{seed}/{chunk.id}/{kind}"))
                 )
             except _Unfit as unfit:
                 yield Dropped(kind, chunk.id, unfit.reason, unfit.words)
+                continue
+            is_foreign = other_language(draft.question, chunk.text)
+            yield Dropped(kind, chunk.id, "language_differs", draft.question) if is_foreign else draft
 
 
 class _Unfit(Exception):

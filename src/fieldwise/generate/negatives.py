@@ -15,6 +15,11 @@ from fieldwise.support import content_stems, may_answer
 _LEAST_NEAR = 3
 _A_CHUNK = 2
 _SEARCHED = 16
+_POINTS = re.compile(r"\b(?:this|these|those|such)\b", re.I)
+_TRAILS = re.compile(r", so (?:that )?(?:you|it|we|they)|meant by .*\b(?:does|do|is|are|was|were|can|not)\b")
+_LITTLE = re.compile(
+    r"(?:an?|the|one) (?:(?:very|most|more) )?(?:[a-z]+ )?(?:part|resource|way|example|thing|matter|option|step|tool|choice|idea|body|issue|question|problem|kind|type|factor|concern)\b(?: of \w+)?$"
+)
 
 
 def hard_negatives(material: Material, rng: random.Random) -> Iterator[Draft]:
@@ -40,7 +45,15 @@ def hard_negatives(material: Material, rng: random.Random) -> Iterator[Draft]:
 
 def is_specific(item: Asked) -> bool:
     """Tell whether a question says enough for one passage alone to answer it."""
-    return len(content_stems(item.pair.question)) >= 3 and item.pair.kind not in ("step", "condition") and '"' not in item.pair.quote  # fmt: skip
+    pair = item.pair
+    if len(content_stems(pair.question)) < 3 or pair.kind in ("step", "condition") or '"' in pair.quote:
+        return False
+    return not (_POINTS.search(pair.answer) or _TRAILS.search(pair.question) or _says_little(pair.kind, pair.answer))
+
+
+def _says_little(kind: str, answer: str) -> bool:
+    """Whether an answer is true of too much: "an excellent resource", "the body"."""
+    return _LITTLE.match(answer) is not None if kind in ("definition", "agent") else False
 
 
 def near_misses(item: Asked, material: Material, by_heading: dict[str, list[Chunk]], wanted: int) -> list[Chunk]:

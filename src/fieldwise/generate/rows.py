@@ -231,8 +231,9 @@ def place(own: OwnRows, made: Sequence[Example], settings: SplitSettings, seed: 
         else:
             allowed = tuple(side for side in _SIDES if all(side in row.sides for row in rows))
             free.setdefault(allowed, {}).update({row.place: group for row in rows})
+    strata = {row.place: f"{row.place.rpartition(':')[0]} {row.kind}" for row in own.rows}
     for allowed, grouped in sorted(free.items()):
-        sides |= split_documents(grouped, _shares(settings, allowed), seed)
+        sides |= split_documents(grouped, _shares(settings, allowed), seed, strata)
     _tell_alike(members, len(own.rows))
     gone = {e.id: e for e in made if any(tops.get(group, e.split) != e.split for group in asked[e.question])}
     _tell(own, rejected, len(gone))

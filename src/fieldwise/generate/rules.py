@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from fieldwise.generate.doubts import ENDS_OPEN, doubt, is_vague
 from fieldwise.generate.english import Clause, lower_first, parse, question, sentences, upper_first
@@ -402,17 +403,30 @@ def from_lists(text: str, rng: random.Random) -> Iterator[Pair]:
 # ---------------------------------------------------------------- a chunk
 
 
-def pairs_of_chunk(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> list[Pair]:
-    """Return the pairs of one chunk that pass the checks, without repeats."""
+class Read(NamedTuple):
+    """What the rules make of one chunk: pairs that pass the checks, without repeats, and the others with their check."""
+
+    kept: list[Pair]
+    left_out: list[tuple[Pair, str]]
+
+
+def read_chunk(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> Read:
+    """Return what the rules make of a chunk. Gaps are easy to make and narrow: they must not crowd out questions."""
     kept: dict[str, Pair] = {}
+    left_out: list[tuple[Pair, str]] = []
     for pair, fault in judged_pairs(chunk, rng, wide=wide):
         if fault is None:
             kept.setdefault(pair.question.casefold(), pair)
+        else:
+            left_out.append((pair, fault))
     gaps = [p for p in kept.values() if p.kind == "gap"]
     others = [p for p in kept.values() if p.kind != "gap"]
-    return (
-        others + gaps[: max(2, len(others) // 2)]
-    )  # gaps are easy to make and narrow: they must not crowd out questions
+    return Read(others + gaps[: max(2, len(others) // 2)], left_out)
+
+
+def pairs_of_chunk(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> list[Pair]:
+    """Return the pairs of one chunk that pass the checks, without repeats."""
+    return read_chunk(chunk, rng, wide=wide).kept
 
 
 def judged_pairs(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> Iterator[tuple[Pair, str | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from fieldwise.generate.english import sentences
@@ -16,6 +17,9 @@ _FIELDS = frozenset(["field", "item", "detail", "property", "label", "informatio
 _EMPTY = frozenset(["", "-", "--", "—", "–", "n/a", "N/A", "none"])
 _MARKUP = re.compile(r"\[!\w+\]|\{[%{]|<[/a-z]|https?://|\]\(|`|&#|\*\*|__|\s--\s|/s/|\s-\s\S.*\s-\s")
 _RUN_IN = re.compile(r"^(.{8,}?)[ :.]+\1\b", re.I)  # a heading that was joined to the sentence below it
+_JOINED = re.compile(
+    r"[a-z\d’'] (?:You|We|They|If|To|This|These|Your|Our|For|When|After|Before)(?:['’]\w+)? |\b(?:below|above) [A-Z]"
+)  # likewise
 _SHOUTED = re.compile(r"(?:[A-Z&.,]{2,}[ &]*){3,}")
 _CUT = re.compile(r"\b(?:[A-Z]\.)+$|\b(?:Inc|Ltd|Corp|Co|No|Nos|vs|Dr|Mr|Mrs|Ms|St|Sec|Art|Fig|approx|incl)\.$")
 _WORDS = re.compile(r"[A-Za-z]{2,}")
@@ -72,7 +76,8 @@ def read_section(chunk: Chunk) -> Section:
     body = [line for line in lines if line and line.strip("# ").casefold() not in names]
     prose = [line for line in body if not line.startswith(("|", "#")) and not _ITEM.match(line)]
     whole = [s.text for line in prose for s in sentences(line)]
-    kept = tuple(dict.fromkeys(s for s in whole if is_whole(s)))
+    cut = {s for before, s in pairwise(whole) if _CUT.search(before)}  # its beginning stands before the full stop
+    kept = tuple(dict.fromkeys(s for s in whole if is_whole(s) and s not in cut))
     is_prose = len(prose) == len(body) and len(kept) == len(whole)
     facts = _pairs_of_cells(body) if any(line.startswith("|") for line in body) else _facts(body)
     opens_whole = bool(whole) and bool(body) and prose[:1] == body[:1] and is_whole(whole[0])
@@ -137,7 +142,8 @@ def _listings(lines: list[str], names: set[str]) -> tuple[Listing, ...]:
             plain = all(not _MARKUP.search(item) and len(item.split()) <= 40 for item in items)
             if lead.endswith(":") and plain and (in_order or not any(numbers)) and not (is_last and _is_cut(items[-1])):
                 head = sentences(lead)[-1].text
-                found.append(Listing(head.rstrip(":").strip(), items, in_order))
+                if not _JOINED.search(head):
+                    found.append(Listing(head.rstrip(":").strip(), items, in_order))
         n = m
     return tuple(found)
 

@@ -130,6 +130,33 @@ class CandidateSettings(Settings):
         return self
 
 
+EvolutionKind = Literal["paraphrase", "constrain", "deepen", "concretise", "reason", "broaden"]
+EVOLUTIONS: tuple[EvolutionKind, ...] = get_args(EvolutionKind)
+RULE_EVOLUTIONS: tuple[EvolutionKind, ...] = ("paraphrase", "constrain")
+"""What the rules can do without a model."""
+
+
+class EvolutionSettings(Settings):
+    """Questions made from the questions there are: in other words, narrower, deeper, concreter, reasoned, broader."""
+
+    kinds: tuple[EvolutionKind, ...] = Field(
+        ("paraphrase",), min_length=1, description="how questions are evolved; rules know paraphrase and constrain"
+    )
+    per_question: int = Field(1, ge=1, le=len(EVOLUTIONS), description="most evolutions of one question")
+    share: float = Field(1.0, gt=0, le=1, description="share of the questions that are evolved")
+    splits: tuple[Literal["train", "validation", "test"], ...] = Field(
+        ("train",), min_length=1, description="sides whose questions are evolved; each stays on its own"
+    )
+    teacher: Literal["rules", "openai", "fake"] | None = Field(
+        None, description="who evolves them; null takes generate.teacher, openai is asked at generate.endpoint"
+    )
+
+    @field_validator("kinds", "splits", mode="before")
+    @classmethod
+    def _takes_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
 class GenerateSettings(Settings):
     """Settings of the generate stage."""
 
@@ -182,6 +209,9 @@ class GenerateSettings(Settings):
     )
     judge: PairJudgeSettings | None = Field(
         None, description="a judge that sees each pair with its passage; what it finds wrong is left out"
+    )
+    evolutions: EvolutionSettings | None = Field(
+        None, description="questions made from those that the documents gave, with the same evidence; off unless named"
     )
     review: tuple[str, ...] = Field(
         (),
@@ -253,6 +283,30 @@ class GenerateSettings(Settings):
             raise ValueError("the shares of generate.kinds add up to more than 1")
         return self
 
+    @model_validator(mode="after")
+    def _can_evolve(self) -> Self:
+        if self.evolutions is None:
+            return self
+        beyond = [k for k in self.evolutions.kinds if k not in RULE_EVOLUTIONS]
+        if self.evolver == "rules" and beyond:
+            raise ValueError(
+                f"evolutions: the rules cannot {beyond[0]}, which needs a model: set evolutions.teacher: openai with an "
+                f"endpoint, or take kinds among {', '.join(RULE_EVOLUTIONS)}"
+            )
+        if not self.from_documents:
+            raise ValueError("evolutions are made of the documents' questions: from_documents: false leaves none")
+        return self
+
+    @property
+    def evolver(self) -> str:
+        """Who evolves questions."""
+        return (self.evolutions.teacher if self.evolutions is not None else None) or self.teacher
+
+    @property
+    def asks_endpoint(self) -> bool:
+        """Whether `endpoint` is asked for questions or for their evolutions."""
+        return "openai" in (self.teacher, self.evolver)
+
     @property
     def further_kinds(self) -> tuple[KindName, ...]:
         """The kinds beside questions and answers, in the order of a curriculum."""
@@ -280,14 +334,23 @@ class GenerateSettings(Settings):
 
     def keyed(self) -> dict[str, JsonValue]:
         """Return what shapes the examples: of the endpoint what shapes its replies, of rows their names, not their places."""
-        new = {"preferences", "votes", "candidates", "judge", "review"}  # enter the key where they are used
+        new = {
+            "preferences",
+            "votes",
+            "candidates",
+            "judge",
+            "evolutions",
+            "review",
+        }  # enter the key where they are used
         keyed = self.model_dump(mode="json", exclude={"data", "endpoint", "tools", *new})
         if self.preferences is not None:
             keyed["preferences"] = self.model_dump(mode="json", include={"preferences"})["preferences"]
         if self.candidates.prompts:
             asked = self.candidates.model_dump(mode="json", exclude={"endpoint"})
             keyed["candidates"] = {**asked, "endpoint": self.candidates.endpoint.keyed()}
-        if self.teacher == "openai":
+        if self.evolutions is not None:
+            keyed["evolutions"] = self.evolutions.model_dump(mode="json")
+        if self.asks_endpoint:
             keyed["endpoint"] = self.endpoint.keyed()
         if self.judge is not None:
             keyed["judge"] = self.judge.keyed()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
+from urllib.parse import urlsplit
 
 from fieldwise.generate.settings import SplitSettings
 from fieldwise.records import Example
@@ -13,33 +14,77 @@ from fieldwise.records import Example
 Split = Literal["train", "validation", "test"]
 
 
-def split_documents(groups: dict[str, str], settings: SplitSettings, seed: int) -> dict[str, Split]:
+def split_documents(
+    groups: dict[str, str], settings: SplitSettings, seed: int, strata: dict[str, str] | None = None
+) -> dict[str, Split]:
     """Put whole groups of near-duplicate documents on one side each; the shares count documents.
 
-    A set too small for its shares still gets one group for validation and one for testing when there are three groups.
+    `strata` names for a document, or row, what every side shall have its share of (its domain, its kind): each stratum
+    gives its part of what is held out, rounded by largest remainder. A set too small for its shares still gets one
+    group for validation and one for testing when there are three groups.
     """
     members: dict[str, list[str]] = {}
     for document, group in sorted(groups.items()):
         members.setdefault(group, []).append(document)
     order = sorted(members)
     random.Random(f"{seed}/split").shuffle(order)
-    total = len(groups)
-    sides: dict[str, Split] = {}
-    taken: Counter[str] = Counter()
-    wanted: dict[Split, float] = {"test": settings.test * total, "validation": settings.validation * total}
+    stratum = {group: _most_common((strata or {}).get(d, "") for d in members[group]) for group in order}
+    sizes: Counter[str] = Counter()
     for group in order:
-        side: Split = "train"
-        for name, share in wanted.items():
-            least = 1 if share > 0 and len(members) >= 3 else 0
-            if (
-                taken[name] < max(least, round(share))
-                and taken[name] + len(members[group]) <= max(least, round(share)) + 1
-            ):
-                side = name
+        sizes[stratum[group]] += len(members[group])
+    total = len(groups)
+    least = 1 if len(members) >= 3 else 0
+    shares: dict[Split, float] = {"test": settings.test, "validation": settings.validation}
+    wanted = {name: max(least if share > 0 else 0, round(share * total)) for name, share in shares.items()}
+    quotas = {name: _quotas(most, sizes) for name, most in wanted.items()}
+    sides: dict[str, Split] = {}
+    taken: Counter[tuple[Split, str]] = Counter()
+    held: Counter[Split] = Counter()
+    for group in order:
+        size, of = len(members[group]), stratum[group]
+        for name, most in wanted.items():
+            quota = quotas[name][of]
+            if taken[name, of] < quota and taken[name, of] + size <= quota + 1 and held[name] + size <= most + 1:
+                taken[name, of] += size
+                held[name] += size
+                sides |= dict.fromkeys(members[group], name)
                 break
-        taken[side] += len(members[group])
-        sides |= dict.fromkeys(members[group], side)
+    for group in order:  # what the strata could not give, since a group was too large for them, comes from any
+        size = len(members[group])
+        if members[group][0] not in sides:
+            side: Split = next(
+                (n for n, most in wanted.items() if held[n] < most and held[n] + size <= most + 1), "train"
+            )
+            held[side] += size
+            sides |= dict.fromkeys(members[group], side)
     return sides
+
+
+def domain_of(uri: str) -> str:
+    """The part of a collection that a document is from: the first folder of its path, or the host of its address.
+
+    >>> domain_of("contracts/2024/lease.pdf"), domain_of("https://example.org/a"), domain_of("lease.pdf")
+    ('contracts', 'example.org', '')
+    """
+    if "://" in uri:
+        return urlsplit(uri).hostname or ""
+    return uri.split("/", 1)[0] if "/" in uri else ""
+
+
+def _most_common(names: Iterable[str]) -> str:
+    counted = Counter(names)
+    return min(counted, key=lambda name: (-counted[name], name))
+
+
+def _quotas(wanted: int, sizes: Counter[str]) -> dict[str, int]:
+    """Part a whole number among strata by their sizes: the largest remainders are rounded up."""
+    total = sum(sizes.values())
+    exact = {name: wanted * size / total for name, size in sizes.items()}
+    quotas = {name: int(share) for name, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (quotas[name] - exact[name], name))
+    for name in by_remainder[: wanted - sum(quotas.values())]:
+        quotas[name] += 1
+    return quotas
 
 
 def leakage(examples: Sequence[Example], groups: dict[str, str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
-from fieldwise.generate import kind_teacher, review
+from fieldwise.generate import evolve, kind_teacher, review
 from fieldwise.generate.candidates import WHERE, candidates, open_client
 from fieldwise.generate.drafts import Material
 from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
@@ -22,9 +22,9 @@ from fieldwise.generate.kinds import Further, kind_of, limited, make_further, te
 from fieldwise.generate.lengths import length_bias
 from fieldwise.generate.preferences import pairs_of_kinds, preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
-from fieldwise.generate.rules import pairs_of_chunk
+from fieldwise.generate.rules import read_chunk
 from fieldwise.generate.settings import QUESTION_KINDS, GenerateSettings
-from fieldwise.generate.split import Split, leakage, split_documents
+from fieldwise.generate.split import Split, domain_of, leakage, split_documents
 from fieldwise.generate.teacher import Taught, budget_spent, open_teacher, teach
 from fieldwise.generate.tools import Tool
 from fieldwise.generate.votes import HeldOut, read_votes
@@ -55,21 +55,28 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     own = read_own(settings.data_sets)
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
-    sides = split_documents(groups, settings.split, step.seed)
+    sides = split_documents(groups, settings.split, step.seed, {c.document_id: domain_of(c.uri) for c in chunks})
     taught = Taught()
+    evolved = evolve.Evolved()
     examples: list[Example] = []
     further: Further | None = None
     if settings.from_documents:
         retriever = open_index(chunks, step.run.path / "2_chunks" / "index", retrieve)
         taught = _teach(chunks, sides, settings, retriever, step)
         if len(taught.asked) + own.examples < _LEAST_PAIRS:
-            raise _too_few(taught, len(chunks), settings, own.examples)
+            raise _too_few(taught, chunks, settings, own.examples)
         maker = ExampleMaker(retriever, groups, sides, settings, random.Random(f"{step.seed}/examples"))
-        examples = _examples(taught, maker, settings, " ".join(c.text for c in chunks).casefold())
+        evolved = _evolved(taught, settings, retrieve, step)
+        every = evolve.beside_parents(taught.asked, evolved.made)
+        examples = _examples(taught, every, maker, settings, " ".join(c.text for c in chunks).casefold())
         if settings.asks_for_kinds:
             examples, further = _further(examples, chunks, sides, taught, maker, settings, step)
     placed = place(own, examples, settings.split, step.seed) if own.sets else Placed([], [], [], examples, [])
     placed, reviews = _reviewed(settings, placed, chunks)
+    parents: list[dict[str, JsonValue]] = []
+    if settings.evolutions is not None:
+        left, parents, orphans = evolve.after_review(placed.made, evolved.made, reviews)
+        placed = placed._replace(made=left, rejected=[*placed.rejected, *orphans])
     leaks = leakage(placed.made, groups)
     if leaks:
         raise DatasetError(
@@ -81,6 +88,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     preferred = _preferred(placed, settings, step, chunks, sides)
     left_out = [
         *taught.rejected,
+        *evolved.rejected,
         *(further.rejected if further else ()),
         *own.rejected,
         *placed.rejected,
@@ -95,10 +103,14 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
         further,
         reviews,
         placed.ratings,
+        parents,
     )
     if not settings.from_documents:
         _require_rows(made.examples, own)
-    return _write(step, made, chunks, sides, own, preferred.facts)
+    facts = preferred.facts
+    if settings.evolutions is not None:
+        facts = {**facts, "evolutions": {**evolved.facts, "examples": len(parents)}}
+    return _write(step, made, chunks, sides, own, facts, settings)
 
 
 class _Preferred(NamedTuple):
@@ -162,6 +174,7 @@ class _Made(NamedTuple):
     further: Further | None
     reviews: Sequence[review.Reviewed]
     ratings: Sequence[RatedReply]
+    evolutions: Sequence[dict[str, JsonValue]]
 
 
 def _reviewed(
@@ -227,46 +240,80 @@ def _teach(
     return taught
 
 
+def _evolved(taught: Taught, settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -> evolve.Evolved:
+    """Questions made from the accepted ones, by rules or by the endpoint; judged like these where a judge is named."""
+    wish = settings.evolutions
+    if wish is None:
+        return evolve.Evolved()
+    if settings.evolver == "rules":
+        evolved = evolve.by_rules(taught.asked, wish, step.seed)
+    else:
+        chunks = list({item.chunk.id: item.chunk for item in taught.asked}.values())
+        is_fake = settings.evolver == "fake"
+        client = evolve.fake_teacher(evolve.wishes(taught.asked, wish, step.seed)) if is_fake else open_teacher(settings.model_copy(update={"teacher": "openai"}), step.run.path, chunks, step.seed)  # fmt: skip
+        is_near = None if retrieve.embedding == "none" else evolve.near_in_meaning()
+        evolved = evolve.by_teacher(taught.asked, wish, client, step.seed, is_near=is_near)
+        if evolved.left and settings.endpoint.budget.when_spent == "stop":
+            raise budget_spent(client, evolved.left, len(chunks))
+    if settings.judge is not None and evolved.made:
+        _judge_evolved(evolved, settings, step)
+    made = evolved.facts["made"]
+    told = ", ".join(f"{n} {kind}" for kind, n in made.items()) if isinstance(made, dict) else ""
+    say(f"  evolved questions: {told or 'none'}; left out: {len(evolved.rejected)}")
+    return evolved
+
+
+def _judge_evolved(evolved: evolve.Evolved, settings: GenerateSettings, step: StepRun) -> None:
+    assert settings.judge is not None
+    seen = Taught([e.item for e in evolved.made])
+    evolved.facts["judge"] = judge_pairs(seen, settings.judge, open_judge(settings.judge, step.run.path))
+    kept = {(item.chunk.id, item.pair.question) for item in seen.asked}
+    evolved.made = [e for e in evolved.made if (e.item.chunk.id, e.item.pair.question) in kept]
+    evolved.rejected += seen.rejected
+
+
 def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: GenerateSettings, seed: int) -> Taught:
-    """What the rules are sure of."""
+    """What the rules are sure of; each pair they are not sure of is left out with the check that says so."""
     asked: list[Asked] = []
     rejected: list[Rejection] = []
+
+    def reject(chunk: Chunk, reason: str, detail: str) -> None:
+        rejected.append(Rejection(stage="generate", item=chunk.id, reason=reason, detail=detail))
+
     for chunk in track(chunks, "questions"):
-        pairs = pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)
-        if not pairs:
-            rejected.append(
-                Rejection(
-                    stage="generate",
-                    item=chunk.id,
-                    reason="no_question",
-                    detail=f"{chunk.uri}: no sentence, list or table that a rule is sure of",
-                )
-            )
-        asked += [Asked(p, chunk, sides[chunk.document_id]) for p in pairs[: settings.max_per_chunk]]
+        read = read_chunk(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)
+        for pair, fault in read.left_out:
+            reject(chunk, fault, f"{pair.question} | {pair.answer}")
+        if not read.kept:
+            reject(chunk, "no_question", f"{chunk.uri}: no sentence, list or table that a rule is sure of")
+        asked += [Asked(p, chunk, sides[chunk.document_id]) for p in read.kept[: settings.max_per_chunk]]
     return Taught(asked, rejected=rejected)
 
 
-def _too_few(taught: Taught, chunks: int, settings: GenerateSettings, rows: int) -> DatasetError:
-    found = f"{len(taught.asked)} questions from {chunks} chunks"
+def _too_few(taught: Taught, chunks: Sequence[Chunk], settings: GenerateSettings, rows: int) -> DatasetError:
+    """The error that says which rule left the questions out, and shows some."""
+    found = f"{len(taught.asked)} questions from {len(chunks)} chunks"
     if settings.data:
         found += f", {rows} rows of generate.data"
     fix = "Add documents with full sentences, lists or tables, or lower prepare.chunk.min_tokens."
-    if (settings.teacher != "rules" or settings.judge is not None) and taught.rejected:
-        reasons = Counter(r.reason for r in taught.rejected).most_common()
+    left_out = [r for r in taught.rejected if r.reason != "no_question"]
+    if left_out:
+        reasons = Counter(r.reason for r in left_out).most_common()
         found += f"; left out: {', '.join(f'{n} {reason}' for reason, n in reasons)}"
-        worst = [r for r in taught.rejected if r.reason == reasons[0][0]][:_SHOWN]
+        worst = [r for r in left_out if r.reason == reasons[0][0]][:_SHOWN]
         found += "".join(f"\n  {r.reason}: {r.detail[:200]}" for r in worst)
-        fix = f"\n{fix} If it is the fault of teacher or judge, take another model."
+        fix = f"\n{fix}" + ("" if settings.teacher == "rules" and settings.judge is None else " If it is the fault of teacher or judge, take another model.")  # fmt: skip
     return DatasetError("the documents gave too few questions to train on", where="generate", found=found, fix=fix)
 
 
-def _examples(taught: Taught, maker: ExampleMaker, settings: GenerateSettings, corpus: str) -> list[Example]:
+def _examples(
+    taught: Taught, asked: Sequence[Asked], maker: ExampleMaker, settings: GenerateSettings, corpus: str
+) -> list[Example]:
     """Every pair closed, those of a share of the chunks grounded as well.
 
     Without an answer are questions the teacher wrote to that end and such about other chunks of the document, and
     without passages those about invented things.
     """
-    asked = taught.asked
     rng = random.Random(maker.rng.random())
     made: list[Example] = []
     by_document: dict[str, list[Asked]] = {}
@@ -336,8 +383,9 @@ def _write(
     sides: dict[str, Split],
     own: OwnRows,
     preferred: dict[str, JsonValue],
+    settings: GenerateSettings,
 ) -> dict[str, JsonValue]:
-    examples, pairs, rejected, taught, further, reviews, ratings = made
+    examples, pairs, rejected, taught, further, reviews, ratings, evolutions = made
     counts: dict[str, int] = {}
     has_more = further is not None or any(e.tools for e in examples)
     without = () if has_more else ("phase", "tools")  # a file without further kinds stays as it was
@@ -370,7 +418,7 @@ def _write(
         labels = Counter("wanted" if r.is_wanted else "unwanted" for r in ratings)
         facts["rated_replies"] = dict(sorted(labels.items()))
         say(f"  {len(ratings)} rated replies, {labels['wanted']} wanted: learnt from with train.preference.method=kto")
-    if taught.facts or taught.judged:
+    if settings.from_documents:
         reasons = Counter(r.reason for r in taught.rejected).most_common()
         told = {k: v for k, v in (("teacher", taught.facts), ("judge", taught.judged)) if v}
         facts |= {**told, "rejected_by_rule": dict(reasons)}
@@ -381,13 +429,25 @@ def _write(
         facts["review"] = [done.facts for done in reviews]
         corrections = (c.model_dump(mode="json") for done in reviews for c in done.corrections)
         write_jsonl(step.out("3_examples/corrections.jsonl"), corrections)
+    if evolutions:
+        write_jsonl(step.out("3_examples/evolutions.jsonl"), evolutions)
     write_json(step.out("3_examples/card.json"), facts)
     with atomic(step.out("3_examples/review.csv")) as path:
         review.write_sheet(path, examples)
+    _tell_empty(counts, settings, len(sides))
     say(
         f"  {counts['train']} training, {counts['validation']} validation, {counts['test']} test examples, {len(pairs)} preference pairs; {len(covered)} of {len(chunks)} chunks covered"
     )
     return facts
+
+
+def _tell_empty(counts: Mapping[str, int], settings: GenerateSettings, documents: int) -> None:
+    shares = {"validation": settings.split.validation, "test": settings.split.test}
+    if empty := [name for name, share in shares.items() if share and not counts[name]]:
+        of = f"{documents} documents" if settings.from_documents else "the rows"
+        say(
+            f"  nothing is held out for {' and '.join(empty)}: {of} are too few for generate.split, which needs three that are not nearly the same; add some, or name questions of your own with evaluate.questions and evaluate.development"
+        )
 
 
 def _sets_used(own: OwnRows, made: _Made) -> dict[str, JsonValue]:

@@ -111,7 +111,14 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
     usable = [
         n
         for n, (_, s) in enumerate(found)
-        if not depends(s) and 8 <= len(s.split()) <= 40 and stems[n] and _is_statement(s)
+        if not depends(s)
+        and 8 <= len(s.split()) <= 40
+        and stems[n]
+        and _is_statement(s)
+        and not _SENDS_ON.match(s)
+        and not _ADDS.match(s)
+        and not (n and _POINTS_BACK.search(s))
+        and not (n + 1 < len(found) and _TURNS.match(found[n + 1][1]))
     ]
     if len(usable) < 2 or usable[0] > 0:
         return []
@@ -124,6 +131,11 @@ def _central(chunks: Sequence[Chunk]) -> list[_Part]:
     return [_Part(found[n][1], (found[n][1],), found[n][0]) for n in sorted(chosen)] if len(chosen) > 1 else []
 
 
+_POINTS_BACK = re.compile(r"\b(?:this|these|such)(?: types? of)? (?!conditions?\b|disorders?\b|diseases?\b|syndromes?\b|polic|sections?\b|documents?\b|agreements?\b|terms\b|programs?\b|services?\b|as\b|guides?\b|pages?\b|websites?\b)\w+", re.I)  # fmt: skip
+_ADDS, _TURNS = re.compile(r"(?:[\w'’-]+ ){1,4}also\b"), re.compile(r"(?:However|But|Yet)\b")
+"""What leans on the sentence before it, and what takes back some of it: neither goes without the other."""
+_SENDS_ON = re.compile(r"(?:Find out|Learn|See|Read|Check|Call|Click|Visit|Watch|Check out|Download|Contact|Go to|Follow)\b|.*\b(?:(?:you (?:see|find)|listed|shown) there|available (?:from|at|on))\b", re.I)  # fmt: skip
+"""What sends its reader elsewhere says nothing of the matter."""
 _FINITE = re.compile(r"\b(?:is|are|was|were|has|have|had|must|may|might|can|cannot|could|will|would|should|shall|do|does|did|don't|doesn't)\b|n't\b")  # fmt: skip
 
 
@@ -156,6 +168,8 @@ def _head(item: str) -> str:
 
 _COUNTED = re.compile(r"\b(?:count|number of|total|quantity|beds|hours|days|minutes|weeks|months|years|age|litres|price|amount)\b", re.I)  # fmt: skip
 _MOST_ROWS, _MOST_COLUMNS = 5, 6
+_OF_FIGURES = re.compile(r"\b(?:in (?:thousands|millions|billions)|thousands|millions|except|(?:years?|months|quarters?|period) ended|fiscal)\b|[$€£]", re.I)  # fmt: skip
+"""The corner of a table that tells of its figures, and not what its rows are."""
 _FACT_KINDS = frozenset(["duration", "deadline", "frequency", "time", "place", "figure", "person", "contact", "agent"])
 
 
@@ -225,7 +239,8 @@ def _of_form(table: Table, name: str) -> Iterator[Extracted]:
 
 def _of_table(table: Table, name: str, rng: random.Random) -> Iterator[Extracted]:
     is_by_year = all(label.isdigit() for label in table.header[1:])
-    header = ("item" if is_by_year or not table.header[0] else table.header[0], *table.header[1:])
+    is_unit = is_by_year or not table.header[0] or _OF_FIGURES.search(table.header[0])
+    header = ("item" if is_unit else table.header[0], *table.header[1:])
     keys = [key_of(h) for h in header]
     if len(set(keys)) < len(keys) or len(keys) > _MOST_COLUMNS:
         return
@@ -300,7 +315,9 @@ def _key_of_question(question: str) -> str:
 # ---------------------------------------------------------------- instruction
 
 _RULE_WORDS = ("must not", "may not", "must", "shall", "should", "required", "allowed", "risk")
-_CASE = re.compile(r"^(If|When|Unless|Once|Before|After) ([^,;:]{4,110}), (?!who\b|which\b|and\b|or\b)(.{6,200}?)\.$")
+_CASE = re.compile(
+    r"^(If|When|Unless|Once|Before|After) ([^,;:]{4,110}), (?!who\b|which\b|and\b|or\b|\w+,? (?:or|and) )(.{6,200}?)\.$"
+)
 _ACT = re.compile(
     r"^(?:(?:First|Then|Next|Now|Finally|Afterwards|After that),? )?(?:(?:do not|never|always) )?"
     r"(?:add|allow|apply|ask|attach|avoid|bring|call|carry|change|check|choose|clean|click|close|collect|complete|confirm|contact|count|cover|create|cut|dial|discard|draw|empty|ensure|enter|fill|find|follow|gather|get|give|go|hand|hang|help|hold|identify|include|inform|keep|leave|let|lift|lock|look|make|mark|measure|move|note|open|phone|place|plug|pour|prepare|press|print|pull|push|put|read|record|remove|repeat|replace|report|return|review|ring|rinse|save|say|scan|select|send|set|show|sign|start|stay|stop|store|submit|switch|take|tell|throw|tick|try|turn|use|visit|wait|wash|wear|wipe|write)\b"
@@ -360,13 +377,23 @@ def _of_listing(chunk: Chunk, listing: Listing, material: Material, rng: random.
     if listing.is_numbered:
         task = f'List in order what stands under "{listing.lead}" in "{about(chunk)}", numbered.'
         yield _rewritten(chunk, task, [f"{n}. {item}" for n, item in enumerate(items, 1)], quotes, material, rng)
-    elif not any(re.search(r"[.;:!?]", item) for item in items) and sum(len(i.split()) for i in items) <= 50:
+    elif _leads(listing.lead) and not any(re.search(r"[.;:!?]", i) for i in items) and sum(len(i.split()) for i in items) <= 50:  # fmt: skip
         last = re.sub(r"^(?:and|or) ", "", items[-1])
-        ahead = [re.sub(r",? (?:and|or)$", "", item) for item in items[:-1]]
-        word = "or" if re.search(r"\bor$", items[-2]) else "and"
+        ahead = [re.sub(r",? (?:and/or|and|or)$", "", item) for item in items[:-1]]
+        word = "or" if re.search(r"(?<!/)\bor$", items[-2]) else "and"
         said = f"{listing.lead}: {'; '.join(ahead)}; {word} {last}"
         task = f'Write the list "{listing.lead}" of "{about(chunk)}" as one sentence.'
         yield _rewritten(chunk, task, [said], quotes, material, rng)
+
+
+_VERB = re.compile(r"\b(?:includ(?:es?|ing)|needs?|like|such as|consists?|contains?|covers?|offers?|provides?|requires?|carries|keeps?|takes?|wants?|gives?|pays?|gets?|sends?|shows?|served?|uses?|qualif(?:y|ies)|choose|put|apply|file|means?|agrees?)\b")  # fmt: skip
+
+
+def _leads(lead: str) -> bool:
+    """Whether a lead-in and its items make a sentence that says of whom it is true: it has a verb, and more than "you have a"."""
+    if re.fullmatch(r"(?:You|We|It|They) \w+(?: an?| the)?", lead):
+        return False
+    return bool(_FINITE.search(lead) or _ACT.match(lead) or _VERB.search(lead))
 
 
 def _rewritten(

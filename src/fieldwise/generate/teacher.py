@@ -27,6 +27,7 @@ from fieldwise.llm.fake import FakeLlm
 from fieldwise.progress import say, track
 from fieldwise.prompts import ANSWER_STYLE
 from fieldwise.records import NOT_STATED, Chunk, Message, Rejection
+from fieldwise.support import content_stems
 
 WHERE = "generate.endpoint"
 _WORDS_A_PAIR = 25
@@ -122,15 +123,29 @@ def teach(
     if chunks and all(r.problem for r in replies.values()):
         raise _nothing_came(next(iter(replies.values())), client)
     seen: set[str] = set()
+    near: _Near = {}
     for chunk in track(chunks, "checks"):
-        _take(chunk, sides[chunk.document_id], replies[chunk.id], settings, taught)
+        _take(chunk, sides[chunk.document_id], replies[chunk.id], settings, taught, near)
     seen |= {item.pair.question.casefold() for item in taught.asked}
     for chunk in chunks:
         _take_unanswerable(chunk, sides[chunk.document_id], replies[chunk.id], taught, search, seen)
     return taught
 
 
-def _take(chunk: Chunk, split: Split, reply: LlmReply, settings: GenerateSettings, taught: Taught) -> None:
+_Near = dict[frozenset[str], list[Asked]]
+_LEAST_STEMS = 2
+
+
+def _asked_nearly(pair: Pair, chunk: Chunk, near: _Near) -> bool:
+    """Whether a question with the same words of meaning was taken already: of this document, or with this answer."""
+    stems = frozenset(content_stems(pair.question))
+    return len(stems) >= _LEAST_STEMS and any(
+        item.chunk.document_id == chunk.document_id or item.pair.answer.casefold() == pair.answer.casefold()
+        for item in near.get(stems, ())
+    )
+
+
+def _take(chunk: Chunk, split: Split, reply: LlmReply, settings: GenerateSettings, taught: Taught, near: _Near) -> None:
     if not isinstance(reply.value, Lesson):
         taught.rejected.append(_rejection(chunk, reply.problem, f"{chunk.uri}: {reply.detail}"))
         return
@@ -139,9 +154,12 @@ def _take(chunk: Chunk, split: Split, reply: LlmReply, settings: GenerateSetting
     for found in checked_pairs(written, chunk):
         if isinstance(found, Dropped):
             taught.rejected.append(_rejection(chunk, *found))
+        elif _asked_nearly(found, chunk, near):
+            taught.rejected.append(_rejection(chunk, "question_nearly_repeated", f"{found.question} | {found.answer}"))
         elif kept < settings.max_per_chunk:
             kept += 1
             taught.asked.append(Asked(found, chunk, split))
+            near.setdefault(frozenset(content_stems(found.question)), []).append(taught.asked[-1])
     if not written:
         taught.rejected.append(_rejection(chunk, "no_question", f"{chunk.uri}: the teacher found nothing to ask"))
 

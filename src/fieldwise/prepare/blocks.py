@@ -129,8 +129,7 @@ def _item_starts(text: str, start: int, end: int) -> Iterator[int]:
 
 
 def _trimmed(text: str, start: int, end: int, kind: Kind) -> Block | None:
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
+    inner = text[start:end].rstrip()
+    end = start + len(inner)
+    start = end - len(inner.lstrip())
     return Block(start, end, kind) if end > start else None

@@ -18,21 +18,13 @@ from fieldwise.prepare.settings import ChunkSettings
 from fieldwise.records import Chunk, Document
 
 UnitKind = Literal["head", "text", "list", "item", "sentence", "word", "table", "row"]
+_PART_KINDS: dict[UnitKind, UnitKind] = {"table": "row", "list": "item", "text": "sentence", "item": "sentence"}
 _TABULAR = ("table", "row")
 _WORD = re.compile(r"\S+")
 _MAX_WHOLE_ROW = 2  # times the largest chunk; a cell that holds a whole letter is cut, or no model could be shown it
 
-Counts = Callable[[Sequence[str]], list[int]]
-"""Returns the tokens of each of some texts; those of a text are the sum of its parts where it is cut before a space."""
-
-
-class _Span(NamedTuple):
-    """A unit before its tokens are counted."""
-
-    start: int
-    end: int
-    kind: UnitKind
-    leads: bool = False
+TokensOf = Callable[[str], Callable[[int, int], int]]
+"""Returns for a text what counts the tokens of its spans; they are the sum of their parts where cut before a space."""
 
 
 class _Unit(NamedTuple):
@@ -59,9 +51,9 @@ class _Piece(NamedTuple):
     section: int
 
 
-def chunk_document(document: Document, settings: ChunkSettings, counts: Counts) -> list[Chunk]:
-    """Return the chunks of a document in order; `counts` returns the tokens of texts."""
-    chunker = _Chunker(document.text, settings, counts)
+def chunk_document(document: Document, settings: ChunkSettings, tokens_of: TokensOf) -> list[Chunk]:
+    """Return the chunks of a document in order; `tokens_of` returns what counts the tokens of spans of its text."""
+    chunker = _Chunker(document.text, settings, tokens_of)
     pieces = chunker.join_small(chunker.pieces(split_sections(document)))
     return [
         Chunk.make(
@@ -77,22 +69,18 @@ def chunk_document(document: Document, settings: ChunkSettings, counts: Counts) 
 
 
 class _Chunker:
-    def __init__(self, text: str, settings: ChunkSettings, counts: Counts) -> None:
-        self._text, self._settings, self._counts = text, settings, counts
-
-    def _count(self, start: int, end: int) -> int:
-        return self._counts((self._text[start:end],))[0]
+    def __init__(self, text: str, settings: ChunkSettings, tokens_of: TokensOf) -> None:
+        self._text, self._settings, self._count = text, settings, tokens_of(text)
 
     # ------------------------------------------------------------ within a section
 
     def pieces(self, sections: Sequence[Section]) -> list[_Piece]:
-        """Fill chunks with the units of each section; all are counted at once, since that is several times as fast."""
-        spans = [list(self._spans(section)) for section in sections]
-        units = iter(self._counted([span for of_section in spans for span in of_section]))
-        pieces: list[_Piece] = []
-        for number, (section, of_section) in enumerate(zip(sections, spans, strict=True)):
-            pieces += self._pack([next(units) for _ in of_section], section.path, number)
-        return pieces
+        """Fill chunks with the units of each section."""
+        return [
+            piece
+            for number, section in enumerate(sections)
+            for piece in self._pack(self._units(section), section.path, number)
+        ]
 
     def _pack(self, units: Iterable[_Unit], path: tuple[str, ...], number: int) -> list[_Piece]:
         """Fill chunks with the units of one section, up to about the target size."""
@@ -120,9 +108,10 @@ class _Chunker:
             pieces.append(self._piece(current, path, number))
         return self._without_small_rest(pieces)
 
-    def _spans(self, section: Section) -> Iterator[_Span]:
+    def _units(self, section: Section) -> Iterator[_Unit]:
         if section.head_end > section.start:
-            yield _Span(section.start, section.head_end, "head", leads=True)
+            tokens = self._tokens(section.start, section.head_end)
+            yield _Unit(section.start, section.head_end, "head", tokens, leads=True)
         for block, following in zip(section.blocks, [*section.blocks[1:], None], strict=False):
             leads = (
                 block.kind == "text"
@@ -130,14 +119,24 @@ class _Chunker:
                 and following.kind != "text"
                 and self._text[block.end - 1] == ":"
             )
-            yield _Span(block.start, block.end, block.kind, leads)
+            yield _Unit(block.start, block.end, block.kind, self._tokens(block.start, block.end), leads)
 
-    def _counted(self, spans: Sequence[_Span]) -> list[_Unit]:
-        text = self._text
-        tokens = self._counts([text[self._before(span.start) : span.end] for span in spans])
-        return [
-            _Unit(span.start, span.end, span.kind, count, span.leads) for span, count in zip(spans, tokens, strict=True)
-        ]
+    def _counted(self, kind: UnitKind, spans: Iterable[tuple[int, int]]) -> list[_Unit]:
+        """Units of one kind with their tokens."""
+        return [_Unit(start, end, kind, self._tokens(start, end)) for start, end in spans]
+
+    def _tokens(self, start: int, end: int) -> int:
+        """The tokens of a span with the blanks before it."""
+        return self._count(self._before(start), end)
+
+    def _finer(self, start: int, end: int, kind: UnitKind) -> Iterable[tuple[int, int]]:
+        """Where a block has its next finer joints."""
+        block = Block(start, end, "text")
+        if kind == "table":
+            return _spans_of(rows_of(self._text, block))
+        if kind == "list":
+            return _spans_of(items_of(self._text, block))
+        return split_sentences(self._text, start, end)
 
     def _before(self, start: int) -> int:
         """Where the blanks before a unit begin."""
@@ -160,18 +159,13 @@ class _Chunker:
 
     def _parts(self, unit: _Unit) -> list[_Unit]:
         """Cut a unit at the next finer joint; a single row, unless it is huge, and a single sign cannot be cut."""
-        block = Block(unit.start, unit.end, "text")
-        if unit.kind == "table":
-            parts = self._counted([_Span(b.start, b.end, "row") for b in rows_of(self._text, block)])
+        if unit.kind in _PART_KINDS:
+            parts = self._counted(_PART_KINDS[unit.kind], self._finer(unit.start, unit.end, unit.kind))
         elif unit.kind == "row":
-            parts = self._counted([_Span(b.start, b.end, "row") for b in header_and_row(self._text, block)])
+            row = Block(unit.start, unit.end, "table")
+            parts = self._counted("row", _spans_of(header_and_row(self._text, row)))
             if len(parts) == 1 and unit.tokens > _MAX_WHOLE_ROW * self._settings.max_tokens:
                 return self._parts(unit._replace(kind="text"))
-        elif unit.kind == "list":
-            parts = self._counted([_Span(b.start, b.end, "item") for b in items_of(self._text, block)])
-        elif unit.kind in ("text", "item"):
-            sentences = split_sentences(self._text, unit.start, unit.end)
-            parts = self._counted([_Span(*sentence, "sentence") for sentence in sentences])
         elif unit.kind in ("sentence", "head"):
             parts = self._words(unit)
         else:
@@ -182,7 +176,7 @@ class _Chunker:
 
     def _words(self, unit: _Unit) -> list[_Unit]:
         """Runs of words of half the target size each; a word longer than a chunk is cut anywhere."""
-        runs = self._counted([_Span(start, end, "word") for start, end in self._runs(unit)])
+        runs = self._counted("word", self._runs(unit))
         return [part for run in runs for part in self._halves(run)]
 
     def _runs(self, unit: _Unit) -> Iterator[tuple[int, int]]:
@@ -190,18 +184,12 @@ class _Chunker:
         text, limit = self._text, self._settings.target_tokens // 2
         words = [match.span() for match in _WORD.finditer(text, unit.start, unit.end)]
         spaces = [-1, *(text.rfind(" ", a[1], b[0]) for a, b in pairwise(words))]
-        tails = self._counts(
-            [
-                text[max(s, start) : end] if s < 0 else text[s:end]
-                for s, (start, end) in zip(spaces, words, strict=False)
-            ]
-        )
         start = end = cut = unit.start
         before = last = 0  # tokens from the start of the run to its last space, and from there to the last word
-        for space, tail, (word_start, word_end) in zip(spaces, tails, words, strict=False):
+        for space, (word_start, word_end) in zip(spaces, words, strict=False):
             if space >= 0:
                 before += last if space == end else self._count(cut, space)
-                cut, last = space, tail
+                cut, last = space, self._count(space, word_end)
             else:
                 last = self._count(cut, word_end)
             if start < end and before + last > limit:
@@ -215,7 +203,7 @@ class _Chunker:
         middle = (unit.start + unit.end) // 2
         if unit.tokens <= self._settings.max_tokens or middle == unit.start:
             return [unit]
-        halves = self._counted([_Span(unit.start, middle, "word"), _Span(middle, unit.end, "word")])
+        halves = self._counted("word", ((unit.start, middle), (middle, unit.end)))
         return [part for half in halves for part in self._halves(half)]
 
     def _piece(self, units: list[_Unit], path: tuple[str, ...], number: int) -> _Piece:
@@ -237,8 +225,7 @@ class _Chunker:
             return 0
         word_end = self._text.find(" ", start, end)
         word_end = end if word_end < 0 else word_end
-        with_blanks, without = self._counts((self._text[before:word_end], self._text[start:word_end]))
-        return with_blanks - without
+        return self._count(before, word_end) - self._count(start, word_end)
 
     # ------------------------------------------------------------ small pieces
 
@@ -271,10 +258,23 @@ class _Chunker:
 
     def _joined(self, first: _Piece, second: _Piece, path: tuple[str, ...]) -> _Piece | None:
         """Both as one, or None if that would be too large."""
-        tokens = self._count(first.start, second.end)
+        tokens = self._tokens_together(first, second)
         if tokens > self._settings.max_tokens:
             return None
         return _Piece(first.start, second.end, tokens, path, first.has_table or second.has_table, second.section)
+
+    def _tokens_together(self, first: _Piece, second: _Piece) -> int:
+        """The tokens of two pieces and the blanks between them: only words at the joint differ from those of each."""
+        text = self._text
+        cut = max(text.rfind(" ", first.start, first.end), first.start)
+        resumed = text.find(" ", second.start, second.end)
+        resumed = second.end if resumed < 0 else resumed
+        joint, tail, head = self._count(cut, resumed), self._count(cut, first.end), self._count(second.start, resumed)
+        return first.tokens - tail + joint - head + second.tokens
+
+
+def _spans_of(blocks: Iterable[Block]) -> Iterator[tuple[int, int]]:
+    return ((block.start, block.end) for block in blocks)
 
 
 def _common_path(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from fieldwise.extras import require
+from fieldwise.prepare import removals
 from fieldwise.prepare.edits import Edit, apply_edits
 from fieldwise.prepare.line_ends import join_lines
 from fieldwise.prepare.running_lines import page_number_lines, repeated_lines
@@ -125,6 +126,13 @@ def _smallest(start: int, old: str, new: str) -> Edit:
 PASSES: dict[str, Callable[[Document], list[Edit]]] = {
     "mojibake": mojibake,
     "odd_blanks": odd_blanks,
+    "html_entities": removals.html_entities,
+    "image_tags": removals.image_tags,
+    "template_tags": removals.template_tags,
+    "urls": removals.urls,
+    "emails": removals.emails,
+    "special_characters": removals.special_characters,
+    "boilerplate": removals.boilerplate,
     "repeated_lines": repeated_lines,
     "page_numbers": page_number_lines,
     "leaders": leaders,

@@ -58,7 +58,7 @@ _NOT_NAMES = frozenset(
     licence permit certificate insurance policyholder account accounts invoice payment balance annual general special
     national international royal public private central local main first second third other others adult child children
     infant baby babies parent parents mother father guardian family visitor visitors carer carers volunteer volunteers
-    disease syndrome scale score index sign method law's day's street's memorial prize award building's so-and-so card ssn provider birth link ip account
+    disease syndrome scale score index sign method law's day's street's memorial prize award building's so-and-so card ssn provider birth link ip account identifier
     partner partners education vendor supplier buyer seller party parties licensor licensee officer president member members""".split()
 )
 _PARTICLES = frozenset("van von der den de del della di da dos du la le ter ten bin ibn al el zu zur af av".split())

@@ -34,18 +34,21 @@ DETECTORS: dict[str, Detector] = {
 }
 
 KINDS = (
-    "card", "iban", "ssn", "npi", "mrn", "licence", "date_of_birth", "email", "ip_address", "phone", "url", "address", "name"
+    "card", "iban", "ssn", "npi", "mrn", "licence", "identifier", "date_of_birth", "email", "ip_address", "phone", "url", "address", "name"
 )  # fmt: skip
 """Most specific first: of two findings of the same length the earlier kind counts."""
 
 _SEVERITY = {"drop": 0, "mask": 1, "pseudonymise": 2, "report": 3}
 
 
-def find_personal_data(text: str, actions: Mapping[str, str] | None = None) -> list[Finding]:
+def find_personal_data(
+    text: str, actions: Mapping[str, str] | None = None, beside: Detector | None = None
+) -> list[Finding]:
     """Return the findings of a text in order; none overlaps another.
 
     Where findings overlap the longest counts, then the most specific. A kind that is only reported never hides one
-    that is taken out, and of those taken out nothing is left over: their spans are joined.
+    that is taken out, and of those taken out nothing is left over: their spans are joined. Findings of a detector
+    `beside` those of this project are merged with theirs by kind: see `_merged`.
 
     >>> [(f.kind, f.rule) for f in find_personal_data("Mail jane@example.org, SSN 536-22-1234.")]
     [('email', 'email'), ('ssn', 'ssn_shape')]
@@ -54,9 +57,40 @@ def find_personal_data(text: str, actions: Mapping[str, str] | None = None) -> l
     found = [finding for detect in DETECTORS.values() for finding in detect(reading)]
     found += names.repeated_names(reading, found)
     acts = actions or {}
+    if beside is not None:
+        found = _merged(found, list(beside(reading)), acts)
     acting = _joined([f for f in found if acts.get(f.kind, "report") != "report"], acts)
     reported = [f for f in found if acts.get(f.kind, "report") == "report"]
     return sorted(_apart(reported, acting), key=lambda f: f.start)
+
+
+def _merged(own: list[Finding], others: list[Finding], actions: Mapping[str, str]) -> list[Finding]:
+    """Findings of two sources as one list: what both found once, and where kinds differ the more specific one.
+
+    What is only reported makes way; what is taken out stays in any case, so that nothing of it is left over.
+    """
+    own = sorted(own, key=lambda f: (f.start, f.end))
+    longest = max((f.end - f.start for f in own), default=0)
+    dropped: set[int] = set()
+    added: list[Finding] = []
+    for other in others:
+        first = bisect_left(own, other.start - longest, key=lambda f: f.start)
+        last = bisect_left(own, other.end, key=lambda f: f.start)
+        overlapping = [n for n in range(first, last) if own[n].end > other.start]
+        same = [n for n in overlapping if own[n].kind == other.kind]
+        for n in same:
+            own[n] = own[n]._replace(found_by="both")
+        is_taken_out = actions.get(other.kind, "report") != "report"
+        if same:
+            covered = any(own[n].start <= other.start and other.end <= own[n].end for n in same)
+            if not covered:
+                added.append(other._replace(found_by="both"))
+        elif all(KINDS.index(other.kind) < KINDS.index(own[n].kind) for n in overlapping):
+            dropped.update(n for n in overlapping if actions.get(own[n].kind, "report") == "report")
+            added.append(other)
+        elif is_taken_out:
+            added.append(other)
+    return [finding for n, finding in enumerate(own) if n not in dropped] + added
 
 
 def _rank(finding: Finding) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 # a run starts at a digit, which the regex engine finds far faster than a choice of signs
 _NUMBER = re.compile(r"\d[\d ().\-/\u2010-\u2013]*\d", re.ASCII)
@@ -17,12 +17,13 @@ _AROUND_WORDS = ".,;:!?()[]{}\"'“”‘’*_|"
 
 
 class Finding(NamedTuple):
-    """Personal data in a text: what it is, where it stands (code points), and the rule that found it."""
+    """Personal data in a text: what it is, where it stands (code points), the rule that found it, and whose rule."""
 
     kind: str
     start: int
     end: int
     rule: str
+    found_by: Literal["fieldwise", "presidio", "both"] = "fieldwise"
 
 
 class Run(NamedTuple):

@@ -43,16 +43,18 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[Piece]:
 
 def _is_abbreviation(text: str, begin: int, full_stop: int) -> bool:
     """Whether the word before a full stop is known to end in one; it is read backwards, from the full stop."""
-    match = _WORD_BACKWARDS.match(text[max(begin, full_stop - _MAX_WORD_CHARS) : full_stop][::-1])
-    if match is None:
-        return False
-    word = match[0].rstrip("._")[::-1]
+    window = text[max(begin, full_stop - _MAX_WORD_CHARS) : full_stop]
+    word = window.rpartition(" ")[2]
+    if not word.isalpha():  # nearly every word is, and needs no search
+        match = _WORD_BACKWARDS.match(window[::-1])
+        if match is None:
+            return False
+        word = match[0].rstrip("._")[::-1]
     return word.casefold() in _ABBREVIATIONS or (len(word) == 1 and word.isupper())
 
 
 def _trimmed(text: str, start: int, end: int) -> Piece | None:
-    while start < end and text[start].isspace():
-        start += 1
-    while end > start and text[end - 1].isspace():
-        end -= 1
+    inner = text[start:end].rstrip()
+    end = start + len(inner)
+    start = end - len(inner.lstrip())
     return Piece(start, end) if end > start else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
+from fieldwise.extras import installed_version
 from fieldwise.settings import Settings
 
 
@@ -16,6 +17,13 @@ class CleanSettings(Settings):
     page_numbers: bool = Field(True, description="drop lines that hold nothing but a page number")
     hyphenation: bool = Field(True, description="join words broken at a line end")
     mojibake: bool = Field(True, description="repair text that was decoded with the wrong table")
+    html_entities: bool = Field(False, description="replace entities such as &amp; by the sign they stand for")
+    image_tags: bool = Field(False, description="remove tags of pictures and lines that name a photographer")
+    template_tags: bool = Field(False, description="remove what a template engine left, such as {{ name }}")
+    boilerplate: bool = Field(False, description="remove lines of web pages about navigation, sharing, cookies, rights")
+    urls: bool = Field(False, description="remove web addresses")
+    emails: bool = Field(False, description="remove e-mail addresses")
+    special_characters: bool = Field(False, description="remove pictographs and signs without a meaning of their own")
 
 
 class ChunkSettings(Settings):
@@ -84,6 +92,39 @@ class FilterSettings(Settings):
 
 
 Action = Literal["report", "mask", "pseudonymise", "drop"]
+PersonalKind = Literal[
+    "name", "address", "date_of_birth", "email", "phone", "url", "ip_address", "ssn", "mrn", "npi", "licence", "card",
+    "iban", "identifier",
+]  # fmt: skip
+
+
+class PresidioPattern(Settings):
+    """A pattern of your own, as presidio's PatternRecognizer takes it."""
+
+    entity: str = Field(description="its name in the leak report, such as STAFF_ID", pattern="^[A-Z][A-Z0-9_]*$")
+    regex: str = Field(description="regular expression of what is found", min_length=1)
+    score: float = Field(0.5, gt=0, le=1, description="how sure a match alone is; words of context raise it by 0.35")
+    context: tuple[str, ...] = Field((), description="words that make it surer where they stand near")
+    kind: PersonalKind = Field("identifier", description="the kind whose action is taken")
+
+
+class PresidioSettings(Settings):
+    """Recognisers of presidio-analyzer beside the detectors here (extra presidio); off while nothing is named."""
+
+    recognizers: tuple[str, ...] = Field(
+        (), description="classes of presidio_analyzer.predefined_recognizers, such as UsPassportRecognizer"
+    )
+    patterns: tuple[PresidioPattern, ...] = Field((), description="patterns of your own")
+    model: str | None = Field(
+        None, description="spaCy model that finds names: an installed package or a folder; never downloaded"
+    )
+    language: str = Field("en", description="language of the model and of the tokens around a finding (ISO 639-1)")
+    min_score: float = Field(0.4, ge=0, le=1, description="findings presidio is less sure of are left out")
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything is to be looked for."""
+        return bool(self.recognizers or self.patterns or self.model)
 
 
 class PersonalDataSettings(Settings):
@@ -102,6 +143,30 @@ class PersonalDataSettings(Settings):
     licence: Action = Field("report", description="numbers of driving and medical licences")
     card: Action = Field("report", description="payment card numbers")
     iban: Action = Field("report", description="bank account numbers (IBAN)")
+    identifier: Action = Field(
+        "report", description="numbers presidio alone knows, such as those of passports and taxes"
+    )
+    presidio: PresidioSettings = PresidioSettings()
+
+    @property
+    def actions(self) -> dict[str, str]:
+        """What is done about each kind."""
+        return self.model_dump(exclude={"presidio"})
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return the actions, and where presidio is used its settings with the versions of its libraries."""
+        keyed = self.model_dump(mode="json", exclude={"presidio"})
+        if self.presidio.is_used:
+            versions: dict[str, JsonValue] = {
+                name: installed_version(name) for name in _presidio_libraries(self.presidio)
+            }
+            keyed["presidio"] = {**self.presidio.keyed(), "versions": versions}
+        return keyed
+
+
+def _presidio_libraries(settings: PresidioSettings) -> tuple[str, ...]:
+    model = (settings.model,) if settings.model and "/" not in settings.model else ()
+    return ("presidio-analyzer", "spacy", *model)
 
 
 class PrepareSettings(Settings):
@@ -114,3 +179,7 @@ class PrepareSettings(Settings):
     personal_data: PersonalDataSettings = PersonalDataSettings()
     languages: tuple[str, ...] = Field((), description="ISO 639-1 codes to keep; empty keeps all")
     min_document_chars: int = Field(40, ge=0, description="shorter documents are rejected")
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return the settings that shape the output, and the versions of optional libraries that are used."""
+        return {**super().keyed(), "personal_data": self.personal_data.keyed()}

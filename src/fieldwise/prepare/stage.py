@@ -14,9 +14,10 @@ from fieldwise.files import read_jsonl, write_json, write_jsonl, write_text
 from fieldwise.hashing import sha256_file, sha256_of_files
 from fieldwise.prepare.chunk import chunk_document
 from fieldwise.prepare.clean import PassCount, clean_document
-from fieldwise.prepare.duplicates import DuplicateFinder, NearPair
+from fieldwise.prepare.duplicates import AT_ONCE, DuplicateFinder, NearPair, Verdict
 from fieldwise.prepare.filters import judge, measure_document
 from fieldwise.prepare.language import detect_language
+from fieldwise.prepare.presidio import presidio_detector
 from fieldwise.prepare.quality import Quality
 from fieldwise.prepare.redaction import KindCount, LeakReport, StandIns, redact
 from fieldwise.prepare.report import EXACT, KEPT, PAGE, REPORT
@@ -30,6 +31,7 @@ from fieldwise.run import StepRun
 from fieldwise.tables import read_records, write_records
 
 FOLDER = "2_chunks"
+_MAX_WAITING_CHARS = 4_000_000  # of documents compared in one call
 _DOCUMENTS = "1_documents/documents.parquet"
 _NOT_READ = "1_documents/rejected.jsonl"
 _LIBRARIES = ("ftfy", "py3langid", "tokenizers", "rensa")
@@ -106,7 +108,8 @@ class _Preparer:
 
     def __init__(self, settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> None:
         self._settings = settings
-        self.actions: dict[str, str] = settings.personal_data.model_dump()
+        self.actions = settings.personal_data.actions
+        self._presidio = presidio_detector(settings.personal_data.presidio)
         self._stand_ins = StandIns()
         self._numbered: dict[str, tuple[str, ...]] = {}
         self._counter = TokenCounter.from_file(tokenizer_path)
@@ -128,7 +131,7 @@ class _Preparer:
         What is remembered of a document holds stand-ins, not values, so the numbers cannot be taken from there.
         """
         cleaned = clean_document(document, self._settings.clean).document
-        self._numbered[document.id] = redact(cleaned, self.actions, self._stand_ins).stand_ins
+        self._numbered[document.id] = redact(cleaned, self.actions, self._stand_ins, self._presidio).stand_ins
 
     def prepared(self, document: Document) -> Prepared:
         """Return a document cleaned and redacted, with its language and its chunks; its id stays."""
@@ -137,9 +140,9 @@ class _Preparer:
         if remembered is not None:
             return remembered
         cleaned = clean_document(document, self._settings.clean)
-        redacted = redact(cleaned.document, self.actions, self._stand_ins)
+        redacted = redact(cleaned.document, self.actions, self._stand_ins, self._presidio)
         final = redacted.document.model_copy(update={"language": detect_language(redacted.document.text)})
-        chunks = tuple(chunk_document(final, self._settings.chunk, self._counter.counts))
+        chunks = tuple(chunk_document(final, self._settings.chunk, self._counter.spans))
         prepared = Prepared(final, chunks, cleaned.passes, redacted.found, measure_document(cleaned.document))
         self._memo.put(_to_json(prepared), *key, *self._key)
         return prepared
@@ -167,7 +170,9 @@ def _to_json(prepared: Prepared) -> dict[str, JsonValue]:
         "document": prepared.document.model_dump(mode="json"),
         "chunks": [[c.start, c.end, list(c.heading_path), c.tokens, c.kind] for c in prepared.chunks],
         "passes": {name: list(count) for name, count in prepared.passes.items()},
-        "found": {kind: [c.findings, list(c.pages), dict(c.rules)] for kind, c in prepared.found.items()},
+        "found": {
+            kind: [c.findings, list(c.pages), dict(c.rules), dict(c.found_by)] for kind, c in prepared.found.items()
+        },
         "measures": dict(prepared.measures),
     }
 
@@ -179,7 +184,7 @@ def _from_json(raw: dict[str, Any]) -> Prepared:
         for start, end, path, tokens, kind in raw["chunks"]
     )
     passes = {name: PassCount(*count) for name, count in raw["passes"].items()}
-    found = {kind: KindCount(count, tuple(pages), rules) for kind, (count, pages, rules) in raw["found"].items()}
+    found = {kind: KindCount(n, tuple(pages), rules, by) for kind, (n, pages, rules, by) in raw["found"].items()}
     return Prepared(document, chunks, passes, found, raw["measures"])
 
 
@@ -201,21 +206,18 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
     quality = Quality()
     uris: dict[str, str] = {}
     keys: dict[str, tuple[JsonValue, ...]] = {}
-    leaks = LeakReport(preparer.actions)
+    leaks = LeakReport(preparer.actions, names_finders=settings.personal_data.presidio.is_used)
     survey = Survey(preparer.actions)
     rejected: list[Rejection] = []
     near: list[tuple[NearPair, str, str]] = []
     kept: list[str] = []
     finder = DuplicateFinder(settings.duplicates, lambda identifier: preparer.text_of(keys[identifier]))
-    for document in track(read_records(source, Document), "preparing"):
-        prepared = preparer.prepared(document)
+    for document, prepared, reason, verdict in _compared(settings, preparer, finder, source, keys):
         quality.add_read(document, prepared.passes)
         leaks.add(document, prepared.found)
-        reason = _unfit(prepared, settings, preparer.actions)
         twin: Twin | None = None
-        if reason is None:
-            keys[document.id], uris[document.id] = preparer.key_of(document), document.source.uri
-            verdict = finder.add(document.id, prepared.document.text)
+        if verdict is not None:
+            uris[document.id] = document.source.uri
             near += [(pair, uris[pair.first], uris[pair.second]) for pair in verdict.near]
             best = max(verdict.near, key=lambda pair: pair.similarity, default=None)
             if verdict.exact is not None:
@@ -242,6 +244,36 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
         outcome = reason.reason if reason else KEPT
         survey.add(document, prepared.document.language, prepared.chunks, prepared.found, outcome, twin)
     return _Sifted(frozenset(kept), rejected, near, finder.groups(), quality, leaks, survey)
+
+
+def _compared(
+    settings: PrepareSettings,
+    preparer: _Preparer,
+    finder: DuplicateFinder,
+    source: Path,
+    keys: dict[str, tuple[JsonValue, ...]],
+) -> Iterator[tuple[Document, Prepared, Rejection | None, Verdict | None]]:
+    """Yield each document as prepared with why it is unfit by itself, or else what it repeats; some hundred at once."""
+    waiting: list[tuple[Document, Prepared, Rejection | None]] = []
+    chars = 0
+
+    def compared() -> Iterator[tuple[Document, Prepared, Rejection | None, Verdict | None]]:
+        fit = [(document.id, prepared.document.text) for document, prepared, reason in waiting if reason is None]
+        verdicts = iter(finder.add_all(fit))
+        for document, prepared, reason in waiting:
+            yield document, prepared, reason, next(verdicts) if reason is None else None
+
+    for document in track(read_records(source, Document), "preparing"):
+        prepared = preparer.prepared(document)
+        reason = _unfit(prepared, settings, preparer.actions)
+        if reason is None:
+            keys[document.id] = preparer.key_of(document)
+        waiting.append((document, prepared, reason))
+        chars += len(prepared.document.text)
+        if len(waiting) == AT_ONCE or chars > _MAX_WAITING_CHARS:
+            yield from compared()
+            waiting, chars = [], 0
+    yield from compared()
 
 
 def _unfit(prepared: Prepared, settings: PrepareSettings, actions: dict[str, str]) -> Rejection | None:

@@ -38,12 +38,15 @@ class NearFinder:
     def signature(self, text: str) -> Signature:
         """Return what a text is compared by."""
         made: Any = self._rensa.RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
-        made.update(sorted(shingles(text, SHINGLE_WORDS)))
+        made.update(list(shingles(text, SHINGLE_WORDS)))  # their order changes no minimum
         return Signature(made, np.asarray(made.digest(), np.uint32))
 
     def alike(self, signature: Signature) -> list[int]:
         """Return the numbers of the inserted texts that are nearly the same."""
-        candidates = np.asarray(sorted(self._index.query(signature.hash))[:_MAX_CANDIDATES], np.int64)
+        found = self._index.query(signature.hash)
+        if not found:
+            return []
+        candidates = np.asarray(sorted(found)[:_MAX_CANDIDATES], np.int64)
         same = (self._signatures[candidates] == signature.digest).mean(axis=1) >= THRESHOLD
         return [int(n) for n in candidates[same]]
 

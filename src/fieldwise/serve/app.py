@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from fieldwise import __version__
 from fieldwise.errors import FieldwiseError
-from fieldwise.serve import routes_ask, routes_compare, routes_generate, routes_openai, routes_state
+from fieldwise.serve import routes_ask, routes_compare, routes_generate, routes_openai, routes_state, routes_store
 from fieldwise.serve.access import Access
 from fieldwise.serve.backend import Backend
 from fieldwise.serve.desk import Desk
@@ -61,10 +61,12 @@ def create_app(backend: Backend, settings: ServeSettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    for routes in (routes_ask, routes_compare, routes_generate, routes_openai, routes_state):
+    for routes in (routes_ask, routes_store, routes_compare, routes_generate, routes_openai, routes_state):
         shape = OpenAiError if routes is routes_openai else OwnError
         app.include_router(routes.router(service), responses={"default": {"model": shape, "description": "An error"}})
-    app.add_middleware(Frame, access=access, metrics=metrics)
+    app.add_middleware(
+        Frame, access=access, metrics=metrics, most_bytes={routes_store.PATH: int(settings.max_upload_mb * 1e6)}
+    )
     _tell_errors(app)
     return app
 

@@ -7,19 +7,24 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.errors import ModelError
 from fieldwise.hashing import sha256_file
 from fieldwise.interfaces import Engine, Sampling
-from fieldwise.records import Chunk, Document, ModelBuild
+from fieldwise.records import Document, ModelBuild
 from fieldwise.retrieve.grounded import GroundedAnswerer
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
-from fieldwise.serve.library import Library
+from fieldwise.serve.library import Library, Shelf
 from fieldwise.serve.release_file import BASE, TUNED, ReleaseFile, named_builds, read_release
 from fieldwise.serve.settings import ServeSettings
+from fieldwise.store.options import PLAIN
+from fieldwise.store.protocol import Identity
+
+if TYPE_CHECKING:
+    from fieldwise.serve.stored import OpenIngester, StoreLibrary
 
 ANSWER_TOKENS = 256
 OpenEngine = Callable[[Path, str, ServeSettings], Engine]
@@ -58,19 +63,29 @@ def open_backend(
     model: str,
     *,
     open_engine: OpenEngine = open_llama,
+    ingest: OpenIngester | None = None,
 ) -> Iterator[Backend]:
     """Open the release of a run; `model` is the type of the file to serve as "tuned", such as q8_0.
 
+    `ingest` makes what reads documents that are added to a store; without it none can be added.
     Raises RunError when nothing is released, ModelError when the model was not built, its file is gone or is another.
     """
     release = read_release(run)
     named = named_builds(release, model)
-    backend = Backend(run, release, named, Library(run, retrieve), (settings, retrieve), open_engine)
+    library: Library | StoreLibrary
+    if settings.store is None:
+        library = Library(run, retrieve)
+    else:
+        from fieldwise.serve.stored import open_store_library
+
+        library = open_store_library(run, settings, retrieve, ingest)
+    backend = Backend(run, release, named, library, (settings, retrieve), open_engine)
     try:
         backend.engine(TUNED)
         yield backend
     finally:
         backend.close()
+        library.close()
 
 
 class Backend:
@@ -81,7 +96,7 @@ class Backend:
         run: RunFolder,
         release: ReleaseFile,
         named: dict[str, ModelBuild],
-        library: Library,
+        library: Library | StoreLibrary,
         settings: tuple[ServeSettings, RetrieveSettings],
         open_engine: OpenEngine,
     ) -> None:
@@ -137,14 +152,17 @@ class Backend:
                 )
             return self._engines[name]
 
-    def answerer(self, name: str = TUNED, *, top_k: int | None = None) -> GroundedAnswerer:
-        """Return what answers from the documents with a model; `top_k` is how many passages it is shown."""
+    def answerer(
+        self, name: str = TUNED, *, top_k: int | None = None, identity: Identity | None = None
+    ) -> GroundedAnswerer:
+        """Return what answers someone from the documents with a model; `top_k` is how many passages it is shown."""
         retrieve = self.retrieve if top_k is None else self.retrieve.model_copy(update={"top_k": top_k})
         name = self.name_of(name)
         # fitted to the tuned weights and to as many passages as were shown then
-        rule = self.release.decline if name != BASE and retrieve.top_k == self.retrieve.top_k else None
+        is_as_fitted = retrieve.top_k == self.retrieve.top_k and self.settings.search == PLAIN
+        rule = self.release.decline if name != BASE and is_as_fitted else None
         return GroundedAnswerer(
-            name, self.engine(name), self.library, retrieve, Sampling(max_tokens=ANSWER_TOKENS), rule
+            name, self.engine(name), self.reader(identity), retrieve, Sampling(max_tokens=ANSWER_TOKENS), rule
         )
 
     def warm_up(self) -> None:
@@ -173,13 +191,13 @@ class Backend:
 
     # ------------------------------------------------------------ documents
 
+    def reader(self, identity: Identity | None = None) -> Shelf:
+        """Return the documents that are there for someone; None asks as whoever runs the service."""
+        return self.library.reader(identity)
+
     def document(self, identifier: str) -> Document:
         """Return a document; raises NotFoundError."""
-        return self.library.document(identifier)
-
-    def chunk(self, identifier: str) -> Chunk:
-        """Return a chunk; raises NotFoundError."""
-        return self.library.chunk(identifier)
+        return self.reader().document(identifier)
 
     def close(self) -> None:
         """Free all models."""

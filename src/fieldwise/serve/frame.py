@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fieldwise.serve.access import Access
 from fieldwise.serve.events import ClientGoneError
+from fieldwise.serve.keys import STRANGER, Caller
 from fieldwise.serve.metrics import Metrics
 from fieldwise.serve.problems import RequestError, problem_bytes
 from fieldwise.serve.trace import SCOPE_KEY, Trace, new_request_id, outcome_of
 
 MOST_BODY_BYTES = 1_000_000
+CALLER_KEY = "fieldwise.caller"
 _MOST_DRAINED_BYTES = 16_000_000
 _CONTENT_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 _SAFE_HEADERS = {
@@ -31,8 +35,11 @@ log = logging.getLogger(__name__)
 class Frame:
     """ASGI middleware; it sees every byte, so it is written against the protocol and copies nothing but the body."""
 
-    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
-        self._app, self._access, self._metrics = app, access, metrics
+    def __init__(
+        self, app: ASGIApp, access: Access, metrics: Metrics, most_bytes: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        """`most_bytes` are the largest bodies of paths that take more than the others."""
+        self._app, self._access, self._metrics, self._most_bytes = app, access, metrics, most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -67,8 +74,10 @@ class Frame:
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, reply: _Reply) -> None:
         try:
             client = scope.get("client")
-            self._access.check(scope["method"], scope["path"], headers, client[0] if client else None)
-            body = await _whole_body(headers, receive)
+            scope[CALLER_KEY] = self._access.check(
+                scope["method"], scope["path"], headers, client[0] if client else None
+            )
+            body = await _whole_body(headers, receive, self._most_bytes.get(scope["path"], MOST_BODY_BYTES))
         except RequestError as problem:
             await reply.fail(problem)
             return
@@ -95,6 +104,13 @@ class Frame:
                 }
             },
         )
+
+
+def caller_of(scope: Mapping[str, Any]) -> Caller:
+    """Return who asks; a request that did not come through the frame asks as a stranger."""
+    caller = scope.get(CALLER_KEY, STRANGER)
+    assert isinstance(caller, Caller)
+    return caller
 
 
 class _Reply:
@@ -143,32 +159,33 @@ def _with_safe_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[byt
     ]
 
 
-async def _whole_body(headers: Headers, receive: Receive) -> bytes:
+async def _whole_body(headers: Headers, receive: Receive, most: int) -> bytes:
     """Read the body up to its limit, so that no route can be given more."""
     length = headers.get("content-length", "0")
     announced = int(length) if length.isdecimal() else 0
     parts: list[bytes] = []
     size = 0
-    while announced <= _MOST_DRAINED_BYTES:
+    drained = max(_MOST_DRAINED_BYTES, most)
+    while announced <= drained:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         size += len(message.get("body", b""))
-        if size > _MOST_DRAINED_BYTES:
+        if size > drained:
             break
-        if size <= MOST_BODY_BYTES:
+        if size <= most:
             parts.append(message.get("body", b""))
         if not message.get("more_body"):
             break
     # what is moderately too large is read to its end, so that the client is listening when it is told
-    if max(size, announced) > MOST_BODY_BYTES:
+    if max(size, announced) > most:
         raise RequestError(
             413,
             "body_too_large",
             "the request is too large",
             where="body",
-            found=f"more than {MOST_BODY_BYTES // 1000} kB",
-            fix="Send less text.",
+            found=f"more than {most // 1000} kB",
+            fix="Send less text." if most == MOST_BODY_BYTES else "Send a smaller file, or raise serve.max_upload_mb.",
             headers={"Connection": "close"},
         )
     return b"".join(parts)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from fieldwise.errors import DatasetError
 from fieldwise.hashing import sha256_file
-from fieldwise.records import Chunk, Document, RetrievedPassage
+from fieldwise.records import Answer, Chunk, Document, RetrievedPassage
 from fieldwise.retrieve.embed import MiniLmEmbedder
 from fieldwise.retrieve.index import open_index
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
+from fieldwise.store.protocol import Identity
 from fieldwise.tables import read_records
 
 ORIGINALS = "1_documents/originals"
@@ -20,6 +22,39 @@ ORIGINALS = "1_documents/originals"
 
 class NotFoundError(DatasetError):
     """There is no document or chunk with this id."""
+
+
+class Shelf(Protocol):
+    """The documents that are there for one caller."""
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many documents and chunks there are."""
+        ...
+
+    def search(self, query: str, top_k: int) -> list[RetrievedPassage]:
+        """Return the best passages, best first."""
+        ...
+
+    def similarity(self, query: str, texts: list[str]) -> list[float] | None:
+        """Return the cosine of each text to a query, or None without embeddings."""
+        ...
+
+    def stems(self, text: str) -> list[str]:
+        """Return the words of a text as the lexical index counts them."""
+        ...
+
+    def document(self, identifier: str) -> Document:
+        """Return a document; raises NotFoundError, and GoneError for one that was there."""
+        ...
+
+    def original(self, document: Document) -> Path | None:
+        """Return the file a document was read from, if it is still kept."""
+        ...
+
+    def standing(self, answer: Answer) -> Answer:
+        """Return an answer without what rests on documents that went while it was written."""
+        ...
 
 
 class Library:
@@ -32,10 +67,14 @@ class Library:
         self._chunks = {chunk.id: chunk for chunk in chunks}
         self._lock = threading.Lock()
 
+    def reader(self, identity: Identity | None = None) -> Library:
+        """Return the documents for a caller: those of a run are for everyone who may ask."""
+        return self
+
     @property
-    def chunk_count(self) -> int:
-        """How many chunks are searched."""
-        return len(self._chunks)
+    def counts(self) -> tuple[int, int]:
+        """How many documents and chunks there are."""
+        return len(self.documents), len(self._chunks)
 
     @cached_property
     def documents(self) -> dict[str, Document]:
@@ -82,8 +121,20 @@ class Library:
 
     def original(self, document: Document) -> Path | None:
         """Return the file a document was read from, if the run still holds exactly these bytes."""
-        digest, folder = document.source.sha256, self._run.path / ORIGINALS
-        if not digest:
-            return None
-        candidates = sorted(p for p in folder.glob(f"{digest[:16]}*") if p.is_file())
-        return next((p for p in candidates if sha256_file(p) == digest), None)
+        return file_of(document, self._run.path / ORIGINALS)
+
+    def standing(self, answer: Answer) -> Answer:
+        """Return the answer: the documents of a run stay while it is served."""
+        return answer
+
+    def close(self) -> None:
+        """Nothing has to be released."""
+
+
+def file_of(document: Document, *folders: Path) -> Path | None:
+    """Return the file of exactly the bytes a document was read from, if one of the folders holds it."""
+    digest = document.source.sha256
+    if not digest:
+        return None
+    found = (p for folder in folders for p in sorted(folder.glob(f"{digest[:16]}*")) if p.is_file())
+    return next((p for p in found if sha256_file(p) == digest), None)

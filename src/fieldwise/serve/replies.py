@@ -96,8 +96,12 @@ def grounded(
     is_cancelled: IsCancelled,
     *,
     where: str,
+    standing: Callable[[Answer], Answer] = lambda answer: answer,
 ) -> Iterator[Event]:
-    """Yield the events of an answer from the documents; `where` is the field of the request that holds the question."""
+    """Yield the events of an answer from the documents; `where` is the field of the request that holds the question.
+
+    `standing` looks once more whether what is cited is still there.
+    """
     stream = answerer.stream(conversation, sampling, is_cancelled)
     try:
         passages = next(stream)
@@ -109,6 +113,7 @@ def grounded(
         if isinstance(part, StreamedText) and part.text:
             yield Text(part.text)
         elif isinstance(part, Answer):
+            part = standing(part)
             yield Ended(
                 part.text,
                 part.finish_reason,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fieldwise.serve.library import Library
+from fieldwise.serve.library import Shelf
 
 
 class Ranked(NamedTuple):
@@ -23,7 +23,7 @@ class Ranked(NamedTuple):
     overlap: float
 
 
-def rerank(library: Library, query: str, texts: Sequence[str]) -> list[Ranked]:
+def rerank(library: Shelf, query: str, texts: Sequence[str]) -> list[Ranked]:
     """Return all texts, best first; equal ones stay in order."""
     shares = overlaps(library.stems(query), [library.stems(text) for text in texts])
     cosines = library.similarity(query, list(texts))

@@ -18,11 +18,14 @@ from fieldwise.serve import replies
 from fieldwise.serve.bodies import AskBody
 from fieldwise.serve.desk import Produce
 from fieldwise.serve.events import event
-from fieldwise.serve.library import NotFoundError
+from fieldwise.serve.frame import caller_of
+from fieldwise.serve.keys import Caller
+from fieldwise.serve.library import NotFoundError, Shelf
 from fieldwise.serve.problems import RequestError, own_error
 from fieldwise.serve.replies import Begun, Ended, Event, IsCancelled, Text
 from fieldwise.serve.service import Service
 from fieldwise.serve.trace import trace_of
+from fieldwise.store.protocol import GoneError
 
 _UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._ -]+")
 DocumentId = Annotated[str, InPath(max_length=80, description="as in a citation")]
@@ -43,7 +46,7 @@ def router(service: Service) -> APIRouter:
     )
     async def ask(body: AskBody, request: Request) -> Any:
         """Answer a question from the documents. With `stream` the events are `passages`, `text` (many) and `answer`."""
-        produce = _work(service, service.name_of(body.model, request), body)
+        produce = _work(service, service.name_of(body.model, request), body, caller_of(request.scope))
         if not body.stream:
             return JSONResponse(shown_answer((await service.whole(request, produce)).answer))
 
@@ -61,13 +64,14 @@ def router(service: Service) -> APIRouter:
         )
 
     @routes.get("/documents/{document_id}")
-    def document(document_id: DocumentId) -> dict[str, JsonValue]:
+    def document(document_id: DocumentId, request: Request) -> dict[str, JsonValue]:
         """Return the text of a document with its pages and headings; offsets count characters."""
-        found = _document(service, document_id)
+        shelf = service.backend.reader(caller_of(request.scope).identity)
+        found = _document(shelf, document_id)
         shown = found.model_dump(
             mode="json", include={"id", "title", "text", "pages", "headings", "tables", "language", "notes"}
         )
-        has_original = service.backend.library.original(found) is not None
+        has_original = shelf.original(found) is not None
         return {
             **shown,
             "uri": found.source.uri,
@@ -76,10 +80,11 @@ def router(service: Service) -> APIRouter:
         }
 
     @routes.get("/documents/{document_id}/original", response_class=FileResponse)
-    def original(document_id: DocumentId) -> Any:
+    def original(document_id: DocumentId, request: Request) -> Any:
         """Return the file a document was read from, to be saved, never to be shown by a browser."""
-        found = _document(service, document_id)
-        path = service.backend.library.original(found)
+        shelf = service.backend.reader(caller_of(request.scope).identity)
+        found = _document(shelf, document_id)
+        path = shelf.original(found)
         if path is None:
             raise RequestError(
                 404,
@@ -93,7 +98,7 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _work(service: Service, name: str, body: AskBody) -> Produce[Event]:
+def _work(service: Service, name: str, body: AskBody, caller: Caller) -> Produce[Event]:
     conversation: Conversation = (
         *(Message(role=turn.role, content=turn.content) for turn in body.history),
         Message(role="user", content=body.question),
@@ -101,9 +106,14 @@ def _work(service: Service, name: str, body: AskBody) -> Produce[Event]:
 
     def produce(is_cancelled: IsCancelled) -> Iterator[Event]:
         replies.engine_of(service.backend, name)
-        answerer = service.backend.answerer(name, top_k=body.top_k)
+        answerer = service.backend.answerer(name, top_k=body.top_k, identity=caller.identity)
         return replies.grounded(
-            answerer, conversation, Sampling(max_tokens=body.max_tokens), is_cancelled, where="question"
+            answerer,
+            conversation,
+            Sampling(max_tokens=body.max_tokens),
+            is_cancelled,
+            where="question",
+            standing=service.backend.reader(caller.identity).standing,
         )
 
     return produce
@@ -127,6 +137,7 @@ def shown_citations(citations: tuple[Citation, ...]) -> list[dict[str, Any]]:
                 "uri": c.uri,
                 "title": c.title,
                 "page": c.page,
+                **({} if c.version is None else {"version": c.version}),
                 "quote": c.quote,
                 "start": c.start,
                 "end": c.end,
@@ -148,8 +159,10 @@ def attachment_headers(uri: str) -> dict[str, str]:
     }
 
 
-def _document(service: Service, identifier: str) -> Document:
+def _document(shelf: Shelf, identifier: str) -> Document:
     try:
-        return service.backend.document(identifier)
+        return shelf.document(identifier)
+    except GoneError as error:
+        raise RequestError(410, "document_gone", error.what, found=identifier, fix=error.fix) from error
     except NotFoundError as error:
         raise RequestError(404, "document_not_found", error.what, found=error.found, fix=error.fix) from error

@@ -17,6 +17,7 @@ from fieldwise.serve import replies
 from fieldwise.serve.bodies import BatchBody, GenerateBody, RerankBody, SamplingFields
 from fieldwise.serve.desk import Produce
 from fieldwise.serve.events import event, unless_gone
+from fieldwise.serve.frame import caller_of
 from fieldwise.serve.problems import own_error
 from fieldwise.serve.replies import Ended, Event, IsCancelled, Text
 from fieldwise.serve.rerank import Ranked, rerank
@@ -141,7 +142,7 @@ def router(service: Service) -> APIRouter:
         """Order texts by how well they fit a query: cosine of embeddings and overlap of words, half each."""
 
         def work(_: IsCancelled) -> Iterator[list[Ranked]]:
-            yield rerank(service.backend.library, body.query, body.documents)
+            yield rerank(service.backend.reader(caller_of(request.scope).identity), body.query, body.documents)
 
         ranked = (await unless_gone(request, service.desk.all_of(work)))[0][: body.top_k]
         results = [

@@ -14,6 +14,8 @@ from fastapi.responses import JSONResponse
 
 from fieldwise.serve import replies
 from fieldwise.serve.desk import Produce
+from fieldwise.serve.frame import caller_of
+from fieldwise.serve.keys import Caller
 from fieldwise.serve.openai_bodies import ChatBody, CompletionBody, OpenAiBody
 from fieldwise.serve.openai_shapes import Completion
 from fieldwise.serve.problems import RequestError
@@ -51,7 +53,9 @@ def router(service: Service) -> APIRouter:
     async def chat_completions(body: ChatBody, request: Request) -> Any:
         """Go on with a conversation."""
         wanted = _wanted(service, body.model, request)
-        return await _complete(service, request, body, wanted, _chat_work(service, wanted, body))
+        return await _complete(
+            service, request, body, wanted, _chat_work(service, wanted, body, caller_of(request.scope))
+        )
 
     @routes.post("/completions")
     async def completions(body: CompletionBody, request: Request) -> Any:
@@ -100,7 +104,7 @@ async def _complete(
     return JSONResponse(completion.whole(await service.whole(request, produce)))
 
 
-def _chat_work(service: Service, wanted: _Wanted, body: ChatBody) -> Produce[Event]:
+def _chat_work(service: Service, wanted: _Wanted, body: ChatBody, caller: Caller) -> Produce[Event]:
     conversation, tools = body.conversation(), body.offered_tools()
     if wanted.is_grounded and tools:
         raise RequestError(
@@ -125,8 +129,11 @@ def _chat_work(service: Service, wanted: _Wanted, body: ChatBody) -> Produce[Eve
     def produce(is_cancelled: IsCancelled) -> Iterator[Event]:
         engine = replies.engine_of(service.backend, wanted.name)
         if wanted.is_grounded:
-            answerer = service.backend.answerer(wanted.name)
-            return replies.grounded(answerer, conversation, body.sampling(), is_cancelled, where="messages")
+            answerer = service.backend.answerer(wanted.name, identity=caller.identity)
+            standing = service.backend.reader(caller.identity).standing
+            return replies.grounded(
+                answerer, conversation, body.sampling(), is_cancelled, where="messages", standing=standing
+            )
 
         def make() -> list[int]:
             return engine.render(conversation, tools=tools)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from fieldwise import __version__, ui
+from fieldwise.serve.frame import caller_of
 from fieldwise.serve.problems import RequestError
 from fieldwise.serve.service import Service
 
@@ -32,9 +33,10 @@ def router(service: Service) -> APIRouter:
         )
 
     @routes.get("/models")
-    def models() -> dict[str, Any]:
+    def models(request: Request) -> dict[str, Any]:
         """List the models by the name to ask for, and describe the release."""
-        release, library = service.backend.release, service.backend.library
+        release = service.backend.release
+        documents, chunks = service.backend.reader(caller_of(request.scope).identity).counts
         served = [
             {
                 "name": m.name,
@@ -53,8 +55,8 @@ def router(service: Service) -> APIRouter:
             "domain": release.domain,
             "verdict": release.verdict,
             "override": release.override,
-            "documents": len(library.documents),
-            "chunks": library.chunk_count,
+            "documents": documents,
+            "chunks": chunks,
         }
         return {"release": described, "models": served}
 

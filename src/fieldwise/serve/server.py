@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldwise.errors import ServiceError
 from fieldwise.extras import require
@@ -19,11 +19,20 @@ from fieldwise.serve.access import Access
 from fieldwise.serve.backend import open_backend
 from fieldwise.serve.settings import ServeSettings
 
+if TYPE_CHECKING:
+    from fieldwise.serve.stored import OpenIngester
+
 _BACKLOG = 512
 _GRACE_SECONDS = 5
 
 
-def serve_run(run: RunFolder, settings: ServeSettings, retrieve: RetrieveSettings, model: str) -> int:
+def serve_run(
+    run: RunFolder,
+    settings: ServeSettings,
+    retrieve: RetrieveSettings,
+    model: str,
+    ingest: OpenIngester | None = None,
+) -> int:
     """Serve the release of a run until SIGINT, SIGTERM or POST /api/v1/shutdown; returns the exit code 0.
 
     Prints one line with the address once connections are taken. Raises FieldwiseError for what can be known before:
@@ -32,7 +41,7 @@ def serve_run(run: RunFolder, settings: ServeSettings, retrieve: RetrieveSetting
     require("fastapi", extra="serve", to="serve over HTTP")
     Access.from_settings(settings)
     log.configure()
-    with listening(settings) as listener, open_backend(run, settings, retrieve, model) as backend:
+    with listening(settings) as listener, open_backend(run, settings, retrieve, model, ingest=ingest) as backend:
         from fieldwise.serve.app import create_app
 
         app = create_app(backend, settings)

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, JsonValue, model_validator
 
 from fieldwise.settings import Settings
+from fieldwise.store.options import SearchOptions
 
 
 class ServeSettings(Settings):
@@ -17,6 +18,21 @@ class ServeSettings(Settings):
     api_key_env: str = Field(
         "FIELDWISE_API_KEY", description="environment variable that holds the key clients must send"
     )
+    keys: str | None = Field(
+        None,
+        description="file of keys, each with tenant, access groups and rights; needs a store; relative to the recipe file",
+    )
+    groups: tuple[str, ...] = Field(
+        ("everyone",),
+        description="access groups of whoever asks without a key or with the one of api_key_env; none sees nothing of a store",
+    )
+    store: str | None = Field(
+        None,
+        description="folder of a document store to answer from in place of the run's own index; made from the run if it is not there; relative to the recipe file",
+    )
+    read_only: bool = Field(False, description="open the store for reading only, beside a process that writes")
+    max_upload_mb: float = Field(20, gt=0, le=1000, description="largest document that can be added over HTTP")
+    search: SearchOptions = SearchOptions()
     context_tokens: int = Field(
         4096,
         ge=0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -39,6 +40,7 @@ from fieldwise.store.protocol import (
     Scope,
     Stats,
     StoredChunk,
+    StoredDocument,
 )
 from fieldwise.store.search import Allowed, View, by_vector, by_words, checked_vector, mask_of_documents
 from fieldwise.store.snapshot import Model, Snapshot
@@ -94,6 +96,16 @@ class LocalStore:
         `language` is the stemmer of documents that do not say theirs; it is fixed when the store is made.
         """
         return cls(folder, writes=True, language=language, settings=settings)
+
+    @classmethod
+    def rebuild(cls, folder: Path, *, settings: StoreSettings = StoreSettings()) -> LocalStore:
+        """Open a store for writing with everything beside the catalogue made anew."""
+        if not (folder / FILE).exists():
+            raise DatasetError("there is no document store", where=folder, fix="Name the folder of a store.")
+        with _locked(folder):
+            for name in ("words", "vectors"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+        return cls.open(folder, settings=settings)
 
     @classmethod
     def read(cls, folder: Path, *, settings: StoreSettings = StoreSettings()) -> LocalStore:
@@ -340,6 +352,66 @@ class LocalStore:
             document.page_at(start),
         )
 
+    def around(self, key: int, reach: int, identity: Identity) -> list[StoredChunk]:
+        """Return a chunk with its neighbours; see `ChunkStore.around`."""
+        with self.catalogue.reading() as db:
+            return db.around(key, reach, identity)
+
+    def vectors_of(self, keys: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        """Return the vectors of chunks, of the model that searches use."""
+        with self.catalogue.reading() as db:
+            if db.model is None:
+                return {}
+            found, vectors = db.vectors_of(db.model, keys)
+        return dict(zip(found.tolist(), vectors, strict=True))
+
+    def describe(self, document_id: str, identity: Identity) -> StoredDocument:
+        """Return what is known of a document; see `ChunkStore.describe`."""
+        with self.catalogue.reading() as db:
+            found = db.documents(identity, 0, 1, document_id)
+        if not found:
+            self._document(document_id, identity)  # raises, and tells what has gone from what never was
+            raise self._gone("replace", document_id)  # it came back between the two looks
+        return found[0]
+
+    def documents(self, identity: Identity, after: int = 0, count: int = 100) -> list[StoredDocument]:
+        """Return documents by key; see `ChunkStore.documents`."""
+        if not identity.groups:
+            return []
+        with self.catalogue.reading() as db:
+            return db.documents(identity, after, count)
+
+    def count_for(self, identity: Identity) -> tuple[int, int]:
+        """Return how many documents and chunks are there for an identity."""
+        with self.catalogue.reading() as db:
+            return db.count_for(identity)
+
+    def groups(self, tenant: str = DEFAULT_TENANT) -> list[str]:
+        """Return every access group that documents of a tenant name; for whoever keeps the store, not for readers."""
+        with self.catalogue.reading() as db:
+            return db.groups(tenant)
+
+    def groups_of(self, uri: str, tenant: str = DEFAULT_TENANT) -> list[frozenset[str]]:
+        """Return the access groups of what is there of a document; for whoever keeps the store, not for readers."""
+        with self.catalogue.reading() as db:
+            return db.groups_of(tenant, uri)
+
+    def versions(self, uri: str, tenant: str = DEFAULT_TENANT) -> list[StoredDocument]:
+        """Return what is there of a document, the latest last, with all its groups; for whoever keeps the store."""
+        with self.catalogue.reading() as db:
+            groups = frozenset[str]().union(*db.groups_of(tenant, uri))
+            return db.documents(Identity(tenant, groups), 0, 2**31, uri=uri)
+
+    def files_of(self, uri: str, tenant: str = DEFAULT_TENANT) -> list[str]:
+        """Return the SHA-256 of the files a document was read from; for whoever keeps the store."""
+        with self.catalogue.reading() as db:
+            return db.files_of(tenant, uri)
+
+    def count_of_file(self, sha256: str) -> int:
+        """Return how many documents were read from a file of this SHA-256; for whoever keeps the store."""
+        with self.catalogue.reading() as db:
+            return db.live_of(sha256)
+
     def original(self, document_id: str, identity: Identity) -> Document:
         """Return a document with its text and structure."""
         return self._document(document_id, identity)[0]
@@ -351,12 +423,16 @@ class LocalStore:
         if found:
             return found
         if gone:
-            raise GoneError(
-                "the document was deleted" if gone[0] == "delete" else "the document was replaced by a newer version",
-                found=f"{document_id} until generation {gone[1]}",
-                fix="Search again: passages change with the documents.",
-            )
+            raise self._gone(gone[0], f"{document_id} until generation {gone[1]}")
         raise DatasetError("there is no such document", found=document_id, fix="Take the id from a search.")
+
+    @staticmethod
+    def _gone(kind: str, found: str) -> GoneError:
+        return GoneError(
+            "the document was deleted" if kind == "delete" else "the document was replaced by a newer version",
+            found=found,
+            fix="Search again: passages change with the documents.",
+        )
 
     def stats(self) -> Stats:
         """Return how much there is."""
@@ -374,6 +450,26 @@ class LocalStore:
             segments=len(view.listed.segments),
             words_segments=view.searcher.num_segments,
         )
+
+    def faults(self) -> list[str]:
+        """Return what is wrong, in words; nothing for a store that holds together. Reads all of it."""
+        with self.catalogue.reading() as db:
+            found = list(db.faults())
+        view, stats = self._current(), self.stats()
+        indexed = int(self._current_words().searcher.num_docs) - 1  # one is the marker of the generation
+        if stats.published < stats.generation:
+            found.append(f"searches see change {stats.published} of {stats.generation}: open the store for writing")
+        elif indexed != stats.chunks:
+            found.append(f"the lexical index holds {indexed} chunks, the catalogue {stats.chunks}: rebuild the store")
+        if view.model is not None:
+            segments = [*view.listed.segments, *([view.tail] if view.tail is not None else [])]
+            alive = self._alive(view)
+            count = sum(int(alive[segment.keys].sum()) for segment in segments)
+            if stats.published == stats.generation and count != stats.vectors:
+                found.append(f"the segments hold {count} vectors, the catalogue {stats.vectors}: rebuild the store")
+            if stats.vectors < stats.chunks:
+                found.append(f"{stats.chunks - stats.vectors} chunks have no vector of {view.model.fingerprint}")
+        return found
 
     # ------------------------------------------------------------ what a search sees
 

@@ -108,6 +108,29 @@ class StoredChunk(NamedTuple):
     fields: dict[str, FieldValue]
 
 
+class StoredDocument(NamedTuple):
+    """What a store knows of a document, without its text; `groups` are those of its groups the asker has too.
+
+    `key` orders the documents of a list and means nothing beyond the store.
+    """
+
+    key: int
+    id: str
+    uri: str
+    title: str
+    tenant: str
+    version: int
+    language: str | None
+    licence: str | None
+    valid_from: date | None
+    valid_until: date | None
+    fields: dict[str, FieldValue]
+    groups: tuple[str, ...]
+    chunks: int
+    characters: int
+    generation: int
+
+
 class Quote(NamedTuple):
     """Words of a stored original, with the version they were taken from."""
 
@@ -180,6 +203,22 @@ class ChunkStore(Protocol):
 
     def original(self, document_id: str, identity: Identity) -> Document:
         """Return a document with its text and structure; raises as `quote` does."""
+        ...
+
+    def around(self, key: int, reach: int, identity: Identity) -> list[StoredChunk]:
+        """Return a chunk with up to `reach` chunks of its document on each side, in order; none if it is gone."""
+        ...
+
+    def vectors_of(self, keys: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+        """Return unit vectors of chunks that `candidates` has found, as far as there are any."""
+        ...
+
+    def describe(self, document_id: str, identity: Identity) -> StoredDocument:
+        """Return what is known of a document; raises as `quote` does."""
+        ...
+
+    def documents(self, identity: Identity, after: int = 0, count: int = 100) -> list[StoredDocument]:
+        """Return the documents that are there for an identity, by key, those beyond `after`."""
         ...
 
     def stats(self) -> Stats:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fieldwise.records import Chunk, Document
 from fieldwise.store.filters import Condition, FieldType, as_day
-from fieldwise.store.protocol import Identity, StoredChunk
+from fieldwise.store.protocol import Identity, StoredChunk, StoredDocument
 
 VISIBLE = "d.added <= ? AND (d.removed IS NULL OR d.removed > ?)"
 # for one identity: the tenant, then the groups as a JSON list
@@ -26,6 +26,14 @@ _STILL_THERE = (
 _CHUNK_COLUMNS = (
     'c.number, c.id, d.id, d.uri, c.title, c.start, c."end", c.text, c.heading_path, c.page, c.tokens, c.kind, '
     "d.tenant, d.version, d.licence, d.valid_from, d.valid_until, d.fields"
+)
+
+
+# the first parameter is the groups of who asks, as a JSON list
+_DOCUMENT_COLUMNS = (
+    "d.number, d.id, d.uri, d.title, d.tenant, d.version, d.language, d.licence, d.valid_from, d.valid_until, d.fields, "
+    "(SELECT json_group_array(name) FROM access WHERE document = d.number AND name IN (SELECT value FROM json_each(?))), "
+    "(SELECT count(*) FROM chunks c WHERE c.document = d.number), length(d.text), d.added"
 )
 
 
@@ -146,6 +154,79 @@ class Snapshot:
         ).fetchone()
         return (Document.model_validate({**json.loads(row[0]), "text": row[1]}), row[2]) if row else None
 
+    def around(self, key: int, reach: int, identity: Identity) -> list[StoredChunk]:
+        """Return a chunk and its neighbours: those of a document have keys one after the other."""
+        rows = self.db.execute(
+            "SELECT n.number FROM chunks c JOIN chunks n ON n.document = c.document AND n.number BETWEEN ? AND ? "
+            "WHERE c.number = ? ORDER BY n.number",
+            (key - reach, key + reach, key),
+        )
+        return self.chunks([row[0] for row in rows], identity)
+
+    def documents(
+        self, identity: Identity, after: int, count: int, document_id: str | None = None, uri: str | None = None
+    ) -> list[StoredDocument]:
+        """Return the documents that are there for this identity now, or those of an id or a uri."""
+        groups = json.dumps(sorted(identity.groups))
+        rows = self.db.execute(
+            f"SELECT {_DOCUMENT_COLUMNS} FROM documents d WHERE d.number > ? AND d.removed IS NULL AND {ALLOWED} "
+            "AND (? IS NULL OR d.id = ?) AND (? IS NULL OR d.uri = ?) ORDER BY d.number LIMIT ?",
+            (groups, after, identity.tenant, groups, document_id, document_id, uri, uri, count),
+        )
+        return [_stored_document(row) for row in rows]
+
+    def count_for(self, identity: Identity) -> tuple[int, int]:
+        """Return how many documents and chunks are there for an identity."""
+        rows = self.db.execute(
+            "SELECT count(*), coalesce(sum((SELECT count(*) FROM chunks c WHERE c.document = d.number)), 0) "
+            f"FROM documents d WHERE d.removed IS NULL AND {ALLOWED}",
+            (identity.tenant, json.dumps(sorted(identity.groups))),
+        )
+        documents, chunks = rows.fetchone()
+        return int(documents), int(chunks)
+
+    def groups(self, tenant: str) -> list[str]:
+        """Return every access group that documents of a tenant name."""
+        rows = self.db.execute(
+            "SELECT DISTINCT a.name FROM access a JOIN documents d ON d.number = a.document "
+            "WHERE d.tenant = ? AND d.removed IS NULL",
+            (tenant,),
+        )
+        return sorted(row[0] for row in rows)
+
+    def files_of(self, tenant: str, uri: str) -> list[str]:
+        """Return the SHA-256 of the files that the versions of a document were read from."""
+        rows = self.db.execute(
+            "SELECT DISTINCT json_extract(structure, '$.source.sha256') FROM documents "
+            "WHERE tenant = ? AND uri = ? AND removed IS NULL",
+            (tenant, uri),
+        )
+        return [row[0] for row in rows if row[0]]
+
+    def live_of(self, sha256: str) -> int:
+        """Return how many documents are there that were read from a file of this SHA-256, whoever may see them."""
+        sql = "SELECT count(*) FROM documents WHERE removed IS NULL AND json_extract(structure, '$.source.sha256') = ?"
+        return int(self.db.execute(sql, (sha256,)).fetchone()[0])
+
+    def groups_of(self, tenant: str, uri: str) -> list[frozenset[str]]:
+        """Return the access groups of each version that is there of a document."""
+        rows = self.db.execute(
+            "SELECT d.number, a.name FROM documents d JOIN access a ON a.document = d.number "
+            "WHERE d.tenant = ? AND d.uri = ? AND d.removed IS NULL",
+            (tenant, uri),
+        ).fetchall()
+        return [frozenset(name for n, name in rows if n == number) for number in sorted({n for n, _ in rows})]
+
+    def faults(self) -> Iterator[str]:
+        """Yield what does not hold together: pages of the file, rows without their document, spans beside the text."""
+        yield from (row[0] for row in self.db.execute("PRAGMA integrity_check") if row[0] != "ok")
+        yield from (f"{row[0]} row {row[1]} has no {row[2]}" for row in self.db.execute("PRAGMA foreign_key_check"))
+        rows = self.db.execute(
+            "SELECT d.uri, c.id FROM chunks c JOIN documents d ON d.number = c.document "
+            'WHERE substr(d.text, c.start + 1, c."end" - c.start) != c.text'
+        )
+        yield from (f"chunk {chunk} is not in the text of {uri}" for uri, chunk in rows)
+
     def farewell(self, document_id: str, identity: Identity) -> tuple[str, int] | None:
         """Return how a document went (delete, replace) and in which generation; None for those who could not see it."""
         row = self.db.execute(
@@ -228,11 +309,35 @@ def _column(rows: sqlite3.Cursor) -> NDArray[np.int64]:
     return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
 
+def _stored_document(row: tuple[Any, ...]) -> StoredDocument:
+    key, identifier, uri, title, tenant, version, language, licence, valid_from, valid_until = row[:10]
+    return StoredDocument(
+        key=key,
+        id=identifier,
+        uri=uri,
+        title=title,
+        tenant=tenant,
+        version=version,
+        language=language,
+        licence=licence,
+        valid_from=date.fromisoformat(valid_from) if valid_from else None,
+        valid_until=date.fromisoformat(valid_until) if valid_until else None,
+        fields=_fields(row[10]),
+        groups=tuple(sorted(json.loads(row[11]))),
+        chunks=row[12],
+        characters=row[13],
+        generation=row[14],
+    )
+
+
+def _fields(text: str) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+
+
 def _stored_chunk(row: tuple[Any, ...]) -> StoredChunk:
     names = ("id", "document_id", "uri", "title", "start", "end", "text", "heading_path", "page", "tokens", "kind")
     values = dict(zip(names, row[1:12], strict=True))
     values["heading_path"] = tuple(json.loads(values["heading_path"]))
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(row[17]).items()}
     return StoredChunk(
         key=row[0],
         chunk=Chunk.model_construct(**values),
@@ -241,5 +346,5 @@ def _stored_chunk(row: tuple[Any, ...]) -> StoredChunk:
         licence=row[14],
         valid_from=date.fromisoformat(row[15]) if row[15] else None,
         valid_until=date.fromisoformat(row[16]) if row[16] else None,
-        fields=fields,
+        fields=_fields(row[17]),
     )

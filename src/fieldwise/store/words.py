@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,8 @@ FORMAT = 1
 _POINTER = "words.json"
 _HEAP_BYTES = 48_000_000
 _MAX_TERMS = 256
+_K1, _B = 1.2, 0.75
+_USUAL_BODY_TERMS, _USUAL_HEADER_TERMS = 100, 8  # where the mean of all chunks is not known
 _LARGEST = 2**62
 # language of a document (ISO 639-1) -> tantivy's stemmer
 STEMMERS = {
@@ -208,7 +211,7 @@ class WordIndex:
         """Return a query of the terms of a text, analysed as each language would be; None if it has no term."""
         clauses, kind = [], self.tantivy.Query
         for name in sorted({field_of(language, self.default) for language in languages}):
-            for term in _terms(name, text)[:_MAX_TERMS]:
+            for term in terms_of(name, text)[:_MAX_TERMS]:
                 body = kind.term_query(self.schema, f"body_{name}", term, "freq")
                 header = kind.boost_query(kind.term_query(self.schema, f"header_{name}", term, "freq"), HEADER_WEIGHT)
                 clauses += [(self.tantivy.Occur.Should, body), (self.tantivy.Occur.Should, header)]
@@ -273,7 +276,28 @@ def _stopper_of(name: str) -> Any:
     return builder.filter(tantivy.Filter.stopword(name)).build()
 
 
-def _terms(name: str, text: str) -> list[str]:
+def weights_of(name: str, body: str, header: str, header_weight: float) -> dict[str, float]:
+    """Return the terms of a chunk with their part of BM25 that does not depend on others (k1 1.2, b 0.75).
+
+    The header is a field of its own with its own weight, as in the index here.
+    """
+    found: dict[str, float] = {}
+    analyse = _analyser_of(name)
+    for text, weight, usual in ((body, 1.0, _USUAL_BODY_TERMS), (header, header_weight, _USUAL_HEADER_TERMS)):
+        counts = Counter(analyse.analyze(text))
+        length = 1 - _B + _B * counts.total() / usual
+        for term, count in counts.items():
+            found[term] = found.get(term, 0.0) + weight * count * (_K1 + 1) / (count + _K1 * length)
+    return found
+
+
+def terms_in(name: str, text: str) -> list[str]:
+    """Return the terms of a text of a document, as often as they stand there."""
+    return list(_analyser_of(name).analyze(text))
+
+
+def terms_of(name: str, text: str) -> list[str]:
+    """Return the terms of a query in one language, each once."""
     analyse = _analyser_of(name)
     if name == "english":
         return query_terms(analyse, text)

@@ -18,10 +18,10 @@ from fieldwise.errors import DatasetError
 from fieldwise.evaluate.metrics import exact_match, normalise, token_f1
 from fieldwise.prompts import without_marks
 from fieldwise.records import Answer, Question
+from fieldwise.refusals import declines
 from fieldwise.suite.items import Check, Fault, Finding, Item, Reply
 from fieldwise.suite.json_checks import contains_json, json_equals, json_valid, schema_fault, schema_valid
 from fieldwise.suite.leaks import reveals
-from fieldwise.suite.refusals import declines
 from fieldwise.suite.tool_match import MOST_CALLS, ExpectedCall, match_calls, parameters_of
 
 MOST_ANSWER_WORDS = 60

@@ -6,7 +6,6 @@ Kim and Rush 2016, arXiv:1606.07947, section 3.2, with one reply a question.
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +21,11 @@ from fieldwise.llm.local import EngineClient
 from fieldwise.progress import say, track
 from fieldwise.prompts import asked_of, cited_numbers, is_declined, without_marks
 from fieldwise.records import BaseWeights, Example
+from fieldwise.refusals import declines
 from fieldwise.support import content_stems, unsupported
 from fieldwise.train.distil_settings import DistillationSettings
 
 _WHERE = "train.distillation.teacher.endpoint"
-_REFUSES = re.compile(r"\b(?:as an ai|language model|i(?:'m| am) sorry|i can(?:no|')t (?:help|assist|answer)|i do(?:n't| not) know)\b", re.I)  # fmt: skip
 _MOST_WORDS, _MOST_TIMES = 60, 3  # a reply may be as long as the one, or so often as long as the known reply
 _AGREES = 0.5  # of the words of the known answer that carry meaning
 _USUAL_REPLY_TOKENS = 60
@@ -108,18 +107,16 @@ def lesson_of(examples: Sequence[Example], replies: dict[str, LlmReply], setting
 def fault_of(example: Example, reply: str) -> str | None:
     """Return the rule that a teacher's reply breaks, or None; what is known of the example decides, no model does.
 
-    It declines where the known reply does and only there, cites passages that are there and the one with the evidence,
+    It declines where the known reply does, in its words, and only there, cites passages that are there and the one with the evidence,
     says nothing its passages or quotes do not hold, and agrees with the known answer in figures and half of its words.
     """
     known = example.conversation[-1].content
     said, wanted = without_marks(reply), without_marks(known)
     if not said:
         return "empty_reply"
-    if _REFUSES.search(said):
-        return "refusal"
     if is_declined(known):
-        return None if is_declined(reply) else "answers_unanswerable"
-    if is_declined(reply):
+        return None if is_declined(reply) else "declines_otherwise" if declines(said) else "answers_unanswerable"
+    if declines(said):
         return "over_refusal"
     if (as_json := _json_keys(wanted)) is not None:
         found = _json_keys(said)

@@ -32,6 +32,7 @@ def told_before(settings: TrainSettings, base: Path, run: Path) -> str:
     lines = [_of_training("sft", settings, base, run)]
     if settings.preference.enabled:
         lines.append(_of_training("preference", settings, base, run))
+    lines += [_of_training(training, settings, base, run) for training in _further(settings)]
     return "\n".join(lines)
 
 
@@ -44,6 +45,8 @@ def require_trainable(settings: TrainSettings, base: Path) -> None:
     _of_training("sft", settings, base, None)
     if settings.preference.enabled:
         _of_training("preference", settings, base, None)
+    for training in _further(settings):
+        _of_training(training, settings, base, None)
 
 
 def require_base(base: Path) -> None:
@@ -72,8 +75,28 @@ def _of_training(training: Training, settings: TrainSettings, base: Path, run: P
     device = device_for(preset, settings.precision, settings.threads, machine)
     shape: Shape | None = read_shape(base)
     count = _counter(base)
-    measured = _sft_measured(settings, run, count) if training == "sft" else _preference_measured(settings, run, count)
+    if training in ("reward", "rl"):
+        measured = _further_measured(training, settings, shape)
+    elif training == "sft":
+        measured = _sft_measured(settings, run, count)
+    else:
+        measured = _preference_measured(settings, run, count)
     return told(fit(training, settings, preset, device, machine, shape, measured), training)
+
+
+def _further(settings: TrainSettings) -> list[Training]:
+    named: tuple[tuple[Training, bool], ...] = (("reward", settings.reward.enabled), ("rl", settings.rl.enabled))
+    return [training for training, is_on in named if is_on]
+
+
+def _further_measured(training: Training, settings: TrainSettings, shape: Shape | None) -> Callable[[MemoryPlan], Work]:
+    """How much is learnt from at once at most; a reward model scores no token, and stands beside the policy later on."""
+    if training == "reward":
+        return lambda p: Work(2 * p.micro_batch, p.max_length, 2 * p.micro_batch)
+    other = 4.0 * shape.parameters if shape is not None and "reward_model" in settings.rl.rewards else 0.0
+    return lambda p: Work(
+        p.micro_batch, p.max_length, p.micro_batch * settings.rl.max_new_tokens, None, None, other_bytes=other
+    )
 
 
 def _sft_measured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,7 +18,9 @@ from fieldwise.machine import (
     usable_cores,
 )
 
-Training = Literal["sft", "preference"]  # the parts of the train stage, as the recipe and the folders call them
+Training = Literal[
+    "sft", "preference", "reward", "rl"
+]  # the parts of the train stage, as the recipe and the folders call them
 _CLASS_LIMITS = ((16e9, "8gb"), (44e9, "24gb"))  # a GPU with more is of the class 80gb
 
 
@@ -34,25 +37,28 @@ class Preset(NamedTuple):
     """What a class of hardware is best begun with; a recipe overrules any of it."""
 
     name: str
-    micro_batch: dict[Training, int]
-    max_length: dict[Training, int]
+    micro_batch: Mapping[Training, int]
+    max_length: Mapping[Training, int]
     weights: Literal["float32", "bfloat16"]
     optimizer: Literal["adamw", "paged_adamw_8bit"]
     precomputes_reference: bool = True  # scoring it in every step keeps a second forward pass in memory
 
 
+def _pairs(number: int) -> dict[Training, int]:
+    """What holds for pairs holds for the reward model, and for replies with their prompts."""
+    return {"preference": number, "reward": number, "rl": number}
+
+
 # CPU: packed rows one at a time are 1.8 times as fast as four, since attention without FlashAttention works on a dense
 # mask over all that is packed; the same holds for a GPU. Pairs are padded, so several at once cost nothing.
 PRESETS = {
-    "cpu": Preset("cpu", {"sft": 1, "preference": 4}, {"sft": 512, "preference": 768}, "float32", "adamw"),
-    "8gb": Preset(
-        "8gb", {"sft": 1, "preference": 1}, {"sft": 1024, "preference": 1024}, "bfloat16", "paged_adamw_8bit"
-    ),
-    "24gb": Preset("24gb", {"sft": 1, "preference": 2}, {"sft": 2048, "preference": 2048}, "bfloat16", "adamw"),
+    "cpu": Preset("cpu", {"sft": 1, **_pairs(4)}, {"sft": 512, **_pairs(768)}, "float32", "adamw"),
+    "8gb": Preset("8gb", {"sft": 1, **_pairs(1)}, {"sft": 1024, **_pairs(1024)}, "bfloat16", "paged_adamw_8bit"),
+    "24gb": Preset("24gb", {"sft": 1, **_pairs(2)}, {"sft": 2048, **_pairs(2048)}, "bfloat16", "adamw"),
     "80gb": Preset(
         "80gb",
-        {"sft": 1, "preference": 4},
-        {"sft": 4096, "preference": 2048},
+        {"sft": 1, **_pairs(4)},
+        {"sft": 4096, **_pairs(2048)},
         "bfloat16",
         "adamw",
         precomputes_reference=False,

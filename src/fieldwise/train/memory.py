@@ -65,6 +65,7 @@ class Work(NamedTuple):
     scored_tokens: int  # positions of a micro-batch that carry loss, at most
     tokens: int | None = None  # of the whole training, every epoch counted
     steps: int | None = None
+    other_bytes: float = 0.0  # of models beside the one that is trained: a reward model
 
 
 class Estimate(NamedTuple):
@@ -104,7 +105,7 @@ def estimate(shape: Shape, plan: MemoryPlan, work: Work) -> Estimate:
     whole = 4.0 * shape.parameters  # merging adds the update to float32 weights on the CPU
     kept = frozen_bytes if plan.device == "cpu" else 0.0
     return Estimate(
-        weights=frozen_bytes + (4.0 * trained if plan.rank is not None else 0.0),
+        weights=frozen_bytes + (4.0 * trained if plan.rank is not None else 0.0) + work.other_bytes,
         gradients=4.0 * trained,
         optimizer=float(moments * trained),
         activations=activations(shape, plan, work),

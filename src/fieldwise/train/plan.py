@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.train.hardware import Device, Machine, Preset, Training
 from fieldwise.train.memory import Estimate, MemoryPlan, Work, estimate, seconds
-from fieldwise.train.settings import PreferenceSettings, SftSettings, TrainSettings
+from fieldwise.train.settings import PreferenceSettings, RlSettings, SftSettings, Trained, TrainSettings
 from fieldwise.train.shape import Shape
 
 _SHARE = 0.95  # of the memory may be planned for: the system and other programs need a little
@@ -48,9 +48,7 @@ class Fitted(NamedTuple):
         }
 
 
-def first_plan(
-    training: Training, settings: TrainSettings, own: SftSettings | PreferenceSettings, preset: Preset, device: Device
-) -> MemoryPlan:
+def first_plan(training: Training, settings: TrainSettings, own: Trained, preset: Preset, device: Device) -> MemoryPlan:
     """Return the plan of a preset with what the recipe fixes put in its place."""
     least = 2 if isinstance(own, PreferenceSettings) and own.method == "kto" else 1
     micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[training], least)
@@ -75,13 +73,17 @@ def first_plan(
         target_modules=own.lora.target_modules,
         device="cuda" if device.name == "cuda" else "cpu",
         reference=_reference(own, preset),
-        unit="rows" if isinstance(own, SftSettings) else "pairs" if least == 1 else "replies",
+        unit="rows"
+        if isinstance(own, SftSettings)
+        else "replies"
+        if least > 1 or isinstance(own, RlSettings)
+        else "pairs",
         least_micro=least,
     )
 
 
-def _reference(own: SftSettings | PreferenceSettings, preset: Preset) -> Literal["none", "precomputed", "beside"]:
-    if isinstance(own, SftSettings) or not own.has_reference:
+def _reference(own: Trained, preset: Preset) -> Literal["none", "precomputed", "beside"]:
+    if not isinstance(own, PreferenceSettings) or not own.has_reference:
         return "none"
     wanted = own.precompute_reference
     return "precomputed" if (preset.precomputes_reference if wanted is None else wanted) else "beside"
@@ -100,7 +102,7 @@ def fit(
 
     `measured` tells for a plan how much is trained on at once. Without a shape nothing is estimated.
     """
-    own = settings.sft if training == "sft" else settings.preference
+    own: Trained = getattr(settings, training)
     plan = first_plan(training, settings, own, preset, device)
     reasons = [f"{preset.name} preset"] if not own.max_length or not own.micro_batch_size else []
     if plan.optimizer != "adamw" and not machine.has_bitsandbytes and settings.optimizer is None:
@@ -207,7 +209,7 @@ def told(fitted: Fitted, training: Training) -> str:
 
 
 def _open_changes(
-    own: SftSettings | PreferenceSettings, settings: TrainSettings, plan: MemoryPlan, machine: Machine
+    own: Trained, settings: TrainSettings, plan: MemoryPlan, machine: Machine
 ) -> Iterator[tuple[Callable[[MemoryPlan], MemoryPlan], str]]:
     """What may be changed without asking, the least costly first: each gives the same model but for rounding."""
     if isinstance(own, PreferenceSettings) and own.precompute_reference is None and plan.reference == "beside":

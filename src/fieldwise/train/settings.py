@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -152,6 +152,88 @@ class PreferenceSettings(Settings):
         return self.beta or (2.0 if self.method == "simpo" else 0.1)
 
 
+class RewardSettings(Settings):
+    """A reward model, trained on preference pairs: one number for how good a reply is."""
+
+    enabled: bool = False
+    start: Literal["base", "tuned"] = Field(
+        "base",
+        description="weights to begin with; the tuned ones have read the right replies of the held-out pairs, which flatters the accuracy",
+    )
+    held_out: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the pairs, whole documents, that is kept for measuring; pairs outside the training split are always",
+    )
+    epochs: float = Field(1, gt=0)
+    max_steps: int = Field(-1, ge=-1)
+    learning_rate: float = Field(1e-4, gt=0)
+    centre: float = Field(0.01, ge=0, description="how strongly the mean of the rewards is held at 0; 0 lets it drift")
+    batch_size: int = Field(16, ge=1)
+    micro_batch_size: int | None = Field(None, ge=1, description="pairs in memory at once; left out: as above")
+    max_length: int | None = Field(None, ge=64, description="tokens of prompt and reply; left out: as for pairs")
+    lora: LoraSettings = LoraSettings()
+
+
+RewardName = Literal["answer", "citation", "grounded", "declines", "json", "reward_model"]
+
+
+class PpoSettings(Settings):
+    """What only PPO knows."""
+
+    epochs: int = Field(4, ge=1, description="how often the replies of a step are learnt from")
+    minibatches: int = Field(1, ge=1, description="steps of the optimizer in each of these")
+    value_learning_rate: float = Field(1e-3, gt=0, description="of the value head")
+    value_weight: float = Field(0.1, gt=0, description="of the value loss against that of the policy")
+    value_clip: float = Field(0.2, gt=0, description="how far a value may move from the old one before it counts less")
+    discount: float = Field(1.0, gt=0, le=1, description="gamma: what a reward one token later is worth")
+    trace: float = Field(
+        0.95, ge=0, le=1, description="lambda of GAE: 0 trusts the value head alone, 1 the rewards alone"
+    )
+    target_kl: float | None = Field(
+        None,
+        gt=0,
+        description="KL of a whole reply that train.rl.kl is steered towards; left out: train.rl.kl is fixed",
+    )
+
+
+class RlSettings(Settings):
+    """Reinforcement learning on the tuned weights: replies are drawn, rewarded, and the better ones made likelier."""
+
+    enabled: bool = False
+    method: Literal["rloo", "grpo", "ppo"] = Field(
+        "rloo", description="rloo and grpo compare several replies to one prompt, ppo learns a value for each token"
+    )
+    rewards: dict[RewardName, Annotated[float, Field(gt=0)]] = Field(
+        {"answer": 1.0, "declines": 1.0, "citation": 0.5, "grounded": 0.5, "json": 1.0},
+        min_length=1,
+        description="what is rewarded, each with its weight; the whole mapping replaces this one",
+    )
+    prompts: int | None = Field(None, ge=1, description="at most so many training prompts; left out: all")
+    epochs: float = Field(1, gt=0, description="how often each prompt is asked")
+    max_steps: int = Field(-1, ge=-1)
+    learning_rate: float = Field(5e-5, gt=0)
+    batch_size: int = Field(16, ge=2, description="replies of a step")
+    generations: int = Field(4, ge=2, description="replies to one prompt (rloo, grpo); a divisor of batch_size")
+    micro_batch_size: int | None = Field(None, ge=1, description="replies learnt from at once; left out: as above")
+    max_length: int | None = Field(None, ge=64, description="tokens of prompt and reply; left out: as for pairs")
+    max_new_tokens: int = Field(64, ge=1, description="longest reply, in tokens")
+    temperature: float = Field(1.0, gt=0, description="of drawing replies")
+    kl: float = Field(0.05, gt=0, description="weight of the distance to the weights at the start")
+    clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability may move in one step")
+    ppo: PpoSettings = PpoSettings()
+    lora: LoraSettings = LoraSettings()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each reward by its name."""
+        return {str(name): weight for name, weight in self.rewards.items()}
+
+
+Trained = SftSettings | PreferenceSettings | RewardSettings | RlSettings
+
+
 class TrainSettings(Settings):
     """Settings of the train stage."""
 
@@ -162,6 +244,8 @@ class TrainSettings(Settings):
         exclude_if=lambda found: found is None,
         description="SFT learns from a larger model besides the examples; off unless a teacher is named",
     )
+    reward: RewardSettings = RewardSettings()
+    rl: RlSettings = RlSettings()
     hardware: Literal["auto", "cpu", "8gb", "24gb", "80gb"] = Field(
         "auto", description="fills what is left out here for a CPU or a class of GPU; auto looks at the machine"
     )
@@ -185,6 +269,7 @@ class TrainSettings(Settings):
     checkpoint_every_steps: int = Field(20, ge=1, description="how often progress is saved")
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without the number of threads."""
-        found = self.model_dump(mode="json", exclude={"threads", "distillation"})
+        """Return the settings without the number of threads, and without sections that are switched off by default and here."""
+        off = {name for name in ("reward", "rl") if not getattr(self, name).enabled}
+        found = self.model_dump(mode="json", exclude={"threads", "distillation", *off})
         return found if self.distillation is None else {**found, "distillation": self.distillation.keyed()}

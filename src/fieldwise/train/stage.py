@@ -1,4 +1,4 @@
-"""The train stage: SFT, then learning from preferences on the merged weights."""
+"""The train stage: SFT, then learning from preferences; if asked a reward model, and reinforcement learning on the result."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -21,6 +22,8 @@ from fieldwise.train import distil
 from fieldwise.train.forecast import require_base
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
 from fieldwise.train.plan import fit
+from fieldwise.train.reward import train_reward
+from fieldwise.train.rl import train_rl
 from fieldwise.train.settings import TrainSettings
 from fieldwise.train.shape import read_shape
 from fieldwise.train.trl_trainer import Fitter, Outcome, train_preference, train_sft
@@ -93,6 +96,11 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
             preference_out,
         )
         facts["preference"] = _facts(preferred, outcome)
+    tuned, below = (preference_out, preferred) if "preference" in facts else (sft_out, sft)
+    if settings.reward.enabled:
+        facts["reward"] = _reward(settings, every, base, tuned, device, step, fitter)
+    if settings.rl.enabled:
+        facts["rl"] = _rl(settings, train, every, tuned, below, device, step, fitter)
     return facts
 
 
@@ -114,6 +122,71 @@ def _start(
         return Path(base.path), base, None
     merged = sft_out / "merged"
     return merged, BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out)), sft.id
+
+
+MakeFitter = Callable[[Training, Path], Fitter]
+
+
+def _reward(
+    settings: TrainSettings,
+    pairs: Sequence[PreferencePair],
+    base: BaseWeights,
+    tuned: Path,
+    device: Device,
+    step: StepRun,
+    fitter: MakeFitter,
+) -> JsonValue:
+    """Train the reward model and copy it to its place; returns what the run's record says of it."""
+    start = tuned / "merged" if settings.reward.start == "tuned" else Path(base.path)
+    done = step.work / "reward-done"
+    record = train_reward(
+        start,
+        pairs,
+        settings.reward,
+        device,
+        work=step.work / "reward",
+        out=done,
+        seed=step.seed,
+        save_steps=settings.checkpoint_every_steps,
+        tracker=step.tracker,
+        fitter=fitter("reward", start),
+    )
+    out = step.out("4_adapters/reward")
+    shutil.copytree(done, out, dirs_exist_ok=True)
+    (out / "complete").unlink()
+    return {k: v for k, v in record.items() if k != "curve"}
+
+
+def _rl(
+    settings: TrainSettings,
+    examples: Sequence[Example],
+    pairs: Sequence[PreferencePair],
+    tuned: Path,
+    parent: Adapter,
+    device: Device,
+    step: StepRun,
+    fitter: MakeFitter,
+) -> JsonValue:
+    """Train the tuned weights further by reinforcement; the result is a candidate of its own."""
+    has_model = "reward_model" in settings.rl.rewards
+    outcome = _finished(step, "rl") or train_rl(
+        tuned / "merged",
+        examples,
+        settings.rl,
+        device,
+        reward_model=step.work / "reward-done" if has_model else None,
+        work=step.work / "rl",
+        out=step.work / "rl-done",
+        seed=step.seed,
+        save_steps=settings.checkpoint_every_steps,
+        tracker=step.tracker,
+        fitter=fitter("rl", tuned / "merged"),
+    )
+    merged = BaseWeights(model=f"4_adapters/{tuned.name}/merged", sha256=sft_of(tuned))
+    ids = (*(e.id for e in examples), *(p.id for p in pairs if has_model))
+    return _facts(
+        _record(step, outcome, "rl", settings.rl.method, merged, parent.id, ids, step.out("4_adapters/rl")), outcome
+    )
 
 
 def sft_of(folder: Path) -> str:

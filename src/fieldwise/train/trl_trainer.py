@@ -306,7 +306,7 @@ def _common(device: Device, plan: MemoryPlan, seed: int, save_steps: int) -> dic
 
 def _preset_alone(training: Training, settings: TrainSettings, device: Device) -> Fitter:
     preset = PRESETS["cpu" if device.name == "cpu" else "24gb"]
-    own = settings.sft if training == "sft" else settings.preference
+    own = getattr(settings, training)
     return lambda measured: Fitted(first_plan(training, settings, own, preset, device), None, None, ())
 
 
@@ -348,8 +348,8 @@ def _score_labelled_only() -> None:
         utilities._use_triton = lambda device: True  # asked only here; the kernels below look for themselves
 
 
-def _model(base: Path, plan: MemoryPlan | None = None) -> Any:
-    """Load the weights as a plan holds them; without one whole, in float32."""
+def _model(base: Path, plan: MemoryPlan | None = None, *, has_score: bool = False) -> Any:
+    """Load the weights as a plan holds them; without one whole, in float32. With a score in the place of the output layer if asked."""
     transformers = require("transformers", extra="train", to="fine-tune")
     torch = require("torch", extra="train", to="fine-tune")
     options: dict[str, Any] = {}
@@ -361,11 +361,20 @@ def _model(base: Path, plan: MemoryPlan | None = None) -> Any:
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16 if plan.bfloat16 else torch.float32,
+            **({"llm_int8_skip_modules": ["score"]} if has_score else {}),
         )
         options["device_map"] = {"": 0 if plan.device == "cuda" else "cpu"}
     dtype = torch.bfloat16 if plan is not None and plan.weights == "bfloat16" else torch.float32
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        base, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+    kind = transformers.AutoModelForCausalLM
+    if has_score:
+        kind = transformers.AutoModelForSequenceClassification
+    model = kind.from_pretrained(
+        base,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        **({"num_labels": 1} if has_score else {}),
+        **options,
     )
     for module in model.modules() if options else ():
         # bitsandbytes repacks the weights at the first evaluation and trains on with wrong gradients (AVX512-BF16)
@@ -422,6 +431,8 @@ def _watched(trainer: Any, training: Training) -> Any:
 
 
 def _extent(inputs: Any) -> str:
+    if isinstance(inputs, list):  # prompts, to which the trainer draws the replies itself
+        return f"{len(inputs)} replies"
     sides = [inputs[key] for key in ("input_ids", "chosen_input_ids", "rejected_input_ids") if key in inputs]
     rows, tokens = sum(len(side) for side in sides), max(side.shape[1] for side in sides)
     scored = int((inputs["labels"] != IGNORED).sum()) if "labels" in inputs else None
@@ -485,6 +496,7 @@ def _callback(tracker: Tracker, training: Training) -> Any:
                     f"  {training} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
                     + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else "")
                     + (f", accuracy {figures['rewards/accuracies']:.2f}" if "rewards/accuracies" in figures else "")
+                    + (f", reward {figures['reward']:.3f}" if "reward" in figures else "")
                     + (f", KL {figures['kl']:.3f}" if "kl" in figures else "")
                     + (f", about {(time.monotonic() - self.began) / done * left:.0f} s left" if done and left else "")
                 )
@@ -510,18 +522,7 @@ def _run(
     patience: int | None = None,
     measure: Callable[[Any], tuple[dict[str, float], dict[str, JsonValue]]] | None = None,
 ) -> Outcome:
-    transformers = require("transformers", extra="train", to="fine-tune")
-    trainer.remove_callback(transformers.PrinterCallback)
-    last = _last_checkpoint(work)
-    if last:
-        say(f"  resuming from {last.name}")
-    state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json")) if last else trainer.state
-    has_stopped = patience is not None and since_best(_held_losses(state)) >= patience
-    if last and (has_stopped or state.global_step >= state.max_steps):  # the trainer would go one step further
-        _take_weights(trainer, last)
-        trainer.state = state
-    else:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    _train_or_resume(trainer, work, patience)
     evaluated = max((row["step"] for row in trainer.state.log_history if "eval_loss" in row), default=None)
     if trainer.eval_dataset is not None and evaluated != trainer.state.global_step:
         trainer.evaluate()
@@ -552,6 +553,22 @@ def _run(
     (adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is made at release
     merge(base, adapter, merged)
     return Outcome(adapter, merged, int(trainer.state.global_step), figures, history, dropped, about)
+
+
+def _train_or_resume(trainer: Any, work: Path, patience: int | None = None) -> None:
+    """Train from the last checkpoint, if there is one, to the end; one that is at the end already only gives its weights."""
+    transformers = require("transformers", extra="train", to="fine-tune")
+    trainer.remove_callback(transformers.PrinterCallback)
+    last = _last_checkpoint(work)
+    if last:
+        say(f"  resuming from {last.name}")
+    state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json")) if last else trainer.state
+    has_stopped = patience is not None and since_best(_held_losses(state)) >= patience
+    if last and (has_stopped or state.global_step >= state.max_steps):  # the trainer would go one step further
+        _take_weights(trainer, last)
+        trainer.state = state
+    else:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
 
 
 def _take_weights(trainer: Any, checkpoint: Path) -> None:
