@@ -219,7 +219,12 @@ def _require_trainable(recipe: Recipe) -> None:
 def _estimate_training(recipe: Recipe, run: RunFolder) -> str | None:
     from fieldwise.train.forecast import told_before
 
-    return told_before(recipe.train, Path(_base(recipe).path), run.path)
+    told = told_before(recipe.train, Path(_base(recipe).path), run.path)
+    if recipe.train.distillation is None:
+        return told
+    from fieldwise.train import distil_sequence
+
+    return "\n".join(t for t in (told, distil_sequence.told_before(recipe.train.distillation, run.path)) if t)
 
 
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:

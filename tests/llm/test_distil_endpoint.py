@@ -8,7 +8,8 @@ from chat_server import ChatServer, said
 from fieldwise.errors import ServiceError
 from fieldwise.prompts import grounded_prompt
 from fieldwise.records import NOT_STATED, Example, Message
-from fieldwise.train.distil_sequence import taught
+from fieldwise.tables import write_records
+from fieldwise.train.distil_sequence import MEMO, taught, told_before
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import require_fitting
 
@@ -65,6 +66,20 @@ def test_a_budget_may_end_with_what_there_is(server: ChatServer, tmp_path: Path)
     taught(EXAMPLES[:2], settings(server), None, tmp_path)
     found = taught(EXAMPLES, settings(server, budget={"tokens": 1, "when_spent": "finish"}), None, tmp_path)
     assert found.facts["rejected"] == {"budget_spent": 1, "over_refusal": 1} and len(found.examples) == 3
+
+
+def test_the_cost_is_told_before_and_nothing_is_asked(server: ChatServer, tmp_path: Path) -> None:
+    server.behave = behave
+    own = settings(server, price={"input": 1.0, "output": 10.0})
+    assert "not known before stage 3" in str(told_before(own, tmp_path))
+    (tmp_path / "3_examples").mkdir()
+    write_records(tmp_path / "3_examples/train.parquet", EXAMPLES, Example)
+    told = str(told_before(own, tmp_path))
+    assert server.count == 0 and "3 of 3 questions still to be asked" in told and "currency of the prices" in told
+    taught(EXAMPLES[:2], own, None, tmp_path / MEMO)
+    assert "1 of 3 questions still to be asked" in str(told_before(own, tmp_path))
+    weights = DistillationSettings.model_validate({"teacher": {"model": "fieldwise-nano"}})
+    assert told_before(weights, tmp_path) is None
 
 
 def test_a_missing_key_shows_before_anything_is_asked(server: ChatServer, tmp_path: Path, monkeypatch) -> None:

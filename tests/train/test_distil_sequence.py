@@ -179,3 +179,16 @@ def test_a_gguf_file_that_is_not_there_is_named(base, examples, device, tmp_path
             base, examples, [], SftSettings(), device, work=tmp_path / "w", out=tmp_path / "o", seed=1, save_steps=2,
             tracker=JsonlTracker(tmp_path / "c.jsonl"),
         )  # fmt: skip
+
+
+def test_a_gguf_file_teaches(nano, tmp_path) -> None:
+    pytest.importorskip("xllamacpp")
+    from fieldwise.release.gguf import convert
+    from fieldwise.train.distil_teacher import require_fitting, teacher_weights
+
+    file = tmp_path / "teacher.gguf"
+    convert(Path(resolve("fieldwise-nano/nano-2m").path), file, dtype="f16")
+    own = nano.model_copy(update={"teacher": TeacherSettings(model=str(file))})
+    require_fitting(own, Path(resolve("fieldwise-nano/nano-2m").path))
+    found = taught([KNOWN], own, teacher_weights(own.teacher), tmp_path)
+    assert found.facts["learnt"] == 1 and "14 days" in str(found.rows[0]["reply"])

@@ -21,7 +21,7 @@ from fieldwise.errors import ModelError
 from fieldwise.files import write_jsonl
 from fieldwise.progress import say
 from fieldwise.records import BaseWeights, Example
-from fieldwise.train.distil_sequence import taught
+from fieldwise.train.distil_sequence import MEMO, taught
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import Teaching, require_fitting, teacher_weights
 from fieldwise.train.distil_token import train_token
@@ -31,7 +31,6 @@ from fieldwise.train.plan import Fitted
 from fieldwise.train.shape import read_shape
 from fieldwise.train.trl_trainer import Fitter, Outcome, train_sft
 
-MEMO = "memo/distillation"
 _COPIES = (
     8  # float32 rows of the whole vocabulary that GKD and GOLD hold at a position, of both models and on the way back
 )

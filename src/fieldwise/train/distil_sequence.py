@@ -23,8 +23,10 @@ from fieldwise.prompts import asked_of, cited_numbers, is_declined, without_mark
 from fieldwise.records import BaseWeights, Example
 from fieldwise.refusals import declines
 from fieldwise.support import content_stems, unsupported
+from fieldwise.tables import read_records
 from fieldwise.train.distil_settings import DistillationSettings
 
+MEMO = "memo/distillation"
 _WHERE = "train.distillation.teacher.endpoint"
 _MOST_WORDS, _MOST_TIMES = 60, 3  # a reply may be as long as the one, or so often as long as the known reply
 _AGREES = 0.5  # of the words of the known answer that carry meaning
@@ -57,6 +59,19 @@ def taught(
         if left and settings.teacher.endpoint is not None and settings.teacher.endpoint.budget.when_spent == "stop":
             raise _spent(client, left, len(requests))
     return lesson_of(examples, {e.id: r for e, r in zip(asked, replies, strict=True)}, settings)
+
+
+def told_before(settings: DistillationSettings, run: Path) -> str | None:
+    """Return what asking an endpoint would take, for a run whose examples are made; None for other teachers. Asks nothing."""
+    endpoint = settings.teacher.endpoint
+    if endpoint is None:
+        return None
+    path = run / "3_examples/train.parquet"
+    if not path.exists():
+        return "distillation: cost of the teacher not known before stage 3 has made examples"
+    requests = [LlmRequest(e.conversation[:-1], label=e.id) for e in read_records(path, Example) if _may_be_asked(e)]
+    client = EndpointClient(endpoint, run / MEMO / "journal.jsonl", where=_WHERE)
+    return f"distillation: {_told(client, requests)}"
 
 
 def lesson_of(examples: Sequence[Example], replies: dict[str, LlmReply], settings: DistillationSettings) -> Lesson:
@@ -201,15 +216,20 @@ def _announce(settings: DistillationSettings, client: LlmClient, requests: Seque
     if endpoint is None or not isinstance(client, EndpointClient):
         say(f"  teacher: {len(requests)} questions")
         return
-    left, usual, most = client.estimate(requests, _USUAL_REPLY_TOKENS)
-    price = f", about {usual.money:.4f} (at most {most.money:.4f})" if most.money else ""
-    say(
-        f"  teacher: {client.name} at {endpoint.base_url}; {left} of {len(requests)} questions still to be asked, about "
-        f"{usual.tokens:,} tokens (at most {most.tokens:,}){price}"
-    )
+    say(f"  teacher: {client.name} at {endpoint.base_url}; {_told(client, requests)}")
+    left = sum(not client.is_answered(r) for r in requests)
     if left and not endpoint.is_loopback:
         plain = ", unencrypted" if str(endpoint.base_url).startswith("http:") else ""
         say(f"  the text of {left} questions and their passages leaves this machine for {endpoint.base_url}{plain}")
+
+
+def _told(client: EndpointClient, requests: Sequence[LlmRequest]) -> str:
+    left, usual, most = client.estimate(requests, _USUAL_REPLY_TOKENS)
+    price = f", about {usual.money:.4f} (at most {most.money:.4f}) in the currency of the prices" if most.money else ""
+    return (
+        f"{left} of {len(requests)} questions still to be asked, about {usual.tokens:,} tokens (at most {most.tokens:,})"
+        + price
+    )
 
 
 def _spent(client: LlmClient, left: int, total: int) -> ServiceError:
