@@ -74,10 +74,10 @@ def tuned(
     base = Path(resolve(f"fieldwise-nano/{size}").path)
     how = trl_trainer.train_sft
     if distilled is not None:
-        how = student(DistillationSettings.model_validate(distilled), work)  # type: ignore[assignment]
+        how = student(DistillationSettings.model_validate(distilled), work)
     outcome = how(
         base, train, [], SftSettings(epochs=epochs, batch_size=4), detect("auto", 0), work=work / "work",
-        out=work / "done", seed=SEED, save_steps=10_000, tracker=Silent(),  # type: ignore[arg-type]
+        out=work / "done", seed=SEED, save_steps=10_000, tracker=Silent(),
     )  # fmt: skip
     convert(outcome.merged, work / "model.gguf", dtype="f16")
     return work / "model.gguf"
