@@ -19,7 +19,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/fieldwise run --config recipes/quickstart.yaml --run $(RUN)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20 -m "not slow"
 
 slow: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m slow

@@ -37,11 +37,11 @@ class Template:
         return int.from_bytes(hashlib.md5(self.title.encode()).digest()[:4], "big") % 12 == 0
 
 
-def read(folder: Path) -> list[Template]:
-    """Read every `*.txt` of the folder; what is malformed stops with file, line and reason, all together."""
+def read(folder: Path, files: str = "*.txt") -> list[Template]:
+    """Read every such file of the folder; what is malformed stops with file, line and reason, all together."""
     templates: list[Template] = []
     problems: list[str] = []
-    for path in sorted(folder.glob("*.txt")):
+    for path in sorted(folder.glob(files)):
         for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             line = raw.strip()
             if not line or line.startswith("#"):

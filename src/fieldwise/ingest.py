@@ -188,7 +188,7 @@ class Ingester:
         document = redacted.document.model_copy(update={"language": detect_language(text)})
         if self._counter is None:
             self._counter = TokenCounter.from_file(self._tokenizer())
-        chunks = list(chunk_document(document, self._prepare.chunk, self._counter.counts)) if text.strip() else []
+        chunks = list(chunk_document(document, self._prepare.chunk, self._counter.spans)) if text.strip() else []
         if not chunks:
             raise DocumentError(
                 "nothing is left of the document after cleaning",

@@ -36,6 +36,7 @@ from fieldwise.train.settings import TrainSettings
 _MAX_RECIPE_BYTES = 1_000_000
 _MAX_VALUES = 10_000  # a few anchors that name each other can stand for billions of values
 _COMMAND_LINE = "command line"
+_RETRIEVE_PLACES = ("embedding_model", "rerank_model", "rerank_cross_encoder")
 _RENAMED = {"train.dpo": "train.preference, with method: dpo"}
 
 
@@ -117,6 +118,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         ("generate.votes", recipe.generate.votes or ""),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
+        *((f"retrieve.{name}", getattr(recipe.retrieve, name) or "") for name in _RETRIEVE_PLACES),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
         ("train.distillation.teacher.model", _teacher_place(recipe)),
     ]
@@ -597,6 +599,12 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         if (place := getattr(recipe.serve, name)) is not None
     }
     update["serve"] = recipe.serve.model_copy(update=beside)
+    models = {
+        name: absolute(f"retrieve.{name}", place)
+        for name in _RETRIEVE_PLACES
+        if (place := getattr(recipe.retrieve, name)) is not None
+    }
+    update["retrieve"] = recipe.retrieve.model_copy(update=models)
 
     def absolute_weights(key: str, model: str) -> str:
         weights = Path(absolute(key, model))

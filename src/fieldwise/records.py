@@ -381,6 +381,9 @@ class RetrievedPassage(Record):
     score: float
     lexical: float | None = None
     dense: float | None = None
+    rerank: float | None = Field(
+        None, exclude_if=lambda score: score is None, description="score of the reranker, if one has looked at it"
+    )
 
 
 class Timings(Record):

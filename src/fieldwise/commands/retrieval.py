@@ -1,4 +1,4 @@
-"""`fieldwise retrieval`: how well passages are found, and which settings find them best."""
+"""`fieldwise retrieval`: how well passages are found, which settings find them best, and a reranker of one's own."""
 
 from __future__ import annotations
 
@@ -38,6 +38,49 @@ def add(commands: Any, parents: Parents) -> None:
     tune = add_command(kinds, "tune", _tune, about, parents.common, parents.place)
     _add_set(tune, "the development questions of the recipe, else the generated train and validation splits")
 
+    about = "learn a reranker from training questions; it is kept only if it finds better on others"
+    learn = add_command(kinds, "learn", _learn, about, parents.common, parents.place)
+    _add_set(learn, "the development questions of the recipe, else the generated train and validation splits")
+    learn.add_argument(
+        "--out", type=Path, metavar="FILE", help="file of the model (default DIR/5_reports/reranker.json)"
+    )
+    _add_synthetic(learn)
+    about = "learn from the votes of the run too: passages that only the preferred answer quotes"
+    learn.add_argument("--votes", action="store_true", help=about)
+
+    about = (
+        "train a cross-encoder, from random to hard negatives; it is kept only if it finds better on other questions"
+    )
+    reranker = add_command(kinds, "train-reranker", _train_reranker, about, parents.common, parents.place)
+    _add_training(reranker, "DIR/retrieval/cross-encoder", 2e-4)
+    reranker.add_argument(
+        "--base", type=Path, metavar="FOLDER", help="weights to start from (default: those of all-MiniLM-L6-v2)"
+    )
+
+    about = (
+        "train the embedding model; it is kept only if the search finds better and it loses little outside its domain"
+    )
+    embedder = add_command(kinds, "train-embedder", _train_embedder, about, parents.common, parents.place)
+    _add_training(embedder, "DIR/retrieval/embedder", 5e-5)
+    embedder.add_argument("--epochs", type=_count, default=1, metavar="N", help="passes over them (default 1)")
+
+
+def _add_training(parser: argparse.ArgumentParser, default: str, rate: float) -> None:
+    _add_set(parser, "the development questions of the recipe, else the generated train and validation splits")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"folder of the model (default {default})")
+    parser.add_argument(
+        "--questions", type=_count, default=4000, metavar="N", help="train on at most so many (default 4000)"
+    )
+    parser.add_argument(
+        "--learning-rate", type=_rate, default=rate, metavar="RATE", help=f"highest learning rate (default {rate:g})"
+    )
+    _add_synthetic(parser)
+
+
+def _add_synthetic(parser: argparse.ArgumentParser) -> None:
+    about = "learn from questions that the rules make of the passages themselves; all judged ones prove it"
+    parser.add_argument("--synthetic", action="store_true", help=about)
+
 
 def _add_set(parser: argparse.ArgumentParser, default: str) -> None:
     about = f"BEIR folder, TREC qrels file (with --queries), or questions as .jsonl (default: {default})"
@@ -59,6 +102,22 @@ def _share(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, found {text!r}")
     return value
 
 
@@ -152,4 +211,107 @@ def _tune(options: argparse.Namespace) -> int:
     value = tuned.model_dump(mode="json")
     write_json(bench.run.path / "5_reports/retrieval-tuning.json", value)
     print_json(value) if options.json else print(plain_tuning(tuned))
+    return 0
+
+
+def _learn(options: argparse.Namespace) -> int:
+    from fieldwise.files import write_json
+    from fieldwise.ranking.learn import learn
+    from fieldwise.ranking.table import plain_learning
+
+    recipe, bench, asked = _opened(options)
+    fit, held, retriever = _to_train(options, recipe, bench, asked)
+    if options.votes:
+        fit = _with_votes(recipe, bench.run, fit)
+    notes = {"questions_of": fit.name, "split": fit.split}
+    learnt = learn(fit, held, retriever, samples=recipe.evaluate.bootstrap_samples, seed=recipe.seed, notes=notes)
+    place = (options.out or bench.run.path / "5_reports/reranker.json") if learnt.is_better else None
+    if place is not None:
+        write_json(place, learnt.model.model_dump(mode="json"))
+    told = {**learnt.model_dump(mode="json"), "file": None if place is None else str(place)}
+    print_json(told) if options.json else print(plain_learning(learnt, place))
+    return 0
+
+
+def _to_train(options: argparse.Namespace, recipe: Any, bench: Any, asked: Any) -> tuple[Any, Any, Any]:
+    """Questions to learn from, others to prove it, and the search over their passages."""
+    from fieldwise.ranking.synthetic import instead
+
+    fit, held = bench.to_tune(asked, recipe.seed)
+    retriever = bench.retriever(fit)
+    return (*(instead(fit, held, retriever.chunks, recipe.seed) if options.synthetic else (fit, held)), retriever)
+
+
+def _with_votes(recipe: Any, run: Any, fit: Any) -> Any:
+    from fieldwise.compare.comparison import open_comparison
+    from fieldwise.compare.votes import LEDGER, read_votes, standing
+    from fieldwise.evaluate.questions import read_questions
+    from fieldwise.ranking.voted import VotedAnswer, with_votes
+
+    comparison = open_comparison(run)
+    counted = standing(read_votes(run.path / LEDGER).votes, comparison).counted
+    voted = []
+    for vote in counted:
+        if vote.winner is not None:
+            loser = vote.right.system if vote.winner == vote.left.system else vote.left.system
+            won, lost = (comparison.systems[name].entries[vote.question_id] for name in (vote.winner, loser))
+            voted.append(VotedAnswer(vote.question_id, won.question, won.answer, lost.answer))
+    questions = recipe.evaluate.questions
+    measured = [q.question for q in read_questions(Path(questions))] if questions is not None else []
+    return with_votes(fit, voted, measured)
+
+
+def _train_reranker(options: argparse.Namespace) -> int:
+    from fieldwise.ranking.proof import aside
+    from fieldwise.ranking.train_reranker import train_reranker
+
+    recipe, bench, asked = _opened(options)
+    place = options.out or bench.run.path / "retrieval/cross-encoder"
+    with aside(place) as work:
+        fit, held, retriever = _to_train(options, recipe, bench, asked)
+        proof = train_reranker(
+            fit,
+            held,
+            retriever,
+            work,
+            base=options.base,
+            questions=options.questions,
+            rate=options.learning_rate,
+            samples=recipe.evaluate.bootstrap_samples,
+            seed=recipe.seed,
+        )
+        return _kept(options, work, place, proof)
+
+
+def _train_embedder(options: argparse.Namespace) -> int:
+    from fieldwise.ranking.proof import aside
+    from fieldwise.ranking.train_embedder import train_embedder
+
+    recipe, bench, asked = _opened(options)
+    place = options.out or bench.run.path / "retrieval/embedder"
+    with aside(place) as work:
+        fit, held, retriever = _to_train(options, recipe, bench, asked)
+        proof = train_embedder(
+            fit,
+            held,
+            retriever,
+            work,
+            bench.run.path / "work" / "retrieval",
+            questions=options.questions,
+            epochs=options.epochs,
+            rate=options.learning_rate,
+            samples=recipe.evaluate.bootstrap_samples,
+            seed=recipe.seed,
+        )
+        return _kept(options, work, place, proof)
+
+
+def _kept(options: argparse.Namespace, work: Path, place: Path, proof: Any) -> int:
+    from fieldwise.ranking.proof import keep
+    from fieldwise.ranking.table import plain_training
+
+    if proof.is_better:
+        keep(work, place, proof)
+    told = {**proof.model_dump(mode="json"), "folder": str(place) if proof.is_better else None}
+    print_json(told) if options.json else print(plain_training(proof, place))
     return 0

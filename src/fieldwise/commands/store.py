@@ -140,14 +140,14 @@ def _add_files(
     from fieldwise.commands.serving import ingester_of
     from fieldwise.ingest import Particulars
     from fieldwise.progress import track
-    from fieldwise.retrieve.embed import MiniLmEmbedder
+    from fieldwise.retrieve.embed import open_embedder
     from fieldwise.store.protocol import EVERYONE
 
     if not files:
         return
     stats = store.stats()
     has_vectors = bool(stats.model) or not stats.chunks
-    embedder = MiniLmEmbedder() if recipe.retrieve.embedding != "none" and has_vectors else None
+    embedder = open_embedder(recipe.retrieve) if recipe.retrieve.embedding != "none" and has_vectors else None
     particulars = Particulars(
         groups=options.group or [EVERYONE],
         tenant=options.tenant,

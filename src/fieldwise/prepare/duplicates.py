@@ -178,6 +178,10 @@ class DuplicateFinder:
         while self._kept_bytes > _MAX_KEPT_BYTES and len(self._kept) > 1:
             self._kept_bytes -= self._kept.pop(next(iter(self._kept))).nbytes
 
+    def join(self, first: str, second: str) -> None:
+        """Put two documents that were added into one group, for another reason than their words."""
+        self._groups.join(first, second)
+
     def groups(self) -> dict[str, str]:
         """Return the group of every document: the id of its first member."""
         return self._groups.first_members()

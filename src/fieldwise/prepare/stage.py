@@ -17,6 +17,7 @@ from fieldwise.prepare.clean import PassCount, clean_document
 from fieldwise.prepare.duplicates import AT_ONCE, DuplicateFinder, NearPair, Verdict
 from fieldwise.prepare.filters import judge, measure_document
 from fieldwise.prepare.language import detect_language
+from fieldwise.prepare.meaning import MeaningFinder
 from fieldwise.prepare.presidio import presidio_detector
 from fieldwise.prepare.quality import Quality
 from fieldwise.prepare.redaction import KindCount, LeakReport, StandIns, redact
@@ -70,7 +71,7 @@ def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[
         Chunk,
     )
     rejected = sorted(sifted.rejected, key=lambda r: (r.item, r.reason))
-    report = quality.report(rejected, sifted.near)
+    report = quality.report(rejected, sifted.near, sifted.near_in_meaning)
     write_jsonl(step.out(f"{FOLDER}/rejected.jsonl"), (r.model_dump(mode="json") for r in rejected))
     write_json(step.out(f"{FOLDER}/groups.json"), dict(sorted(sifted.groups.items())))
     write_json(step.out(f"{FOLDER}/quality.json"), report)
@@ -87,6 +88,7 @@ def run(settings: PrepareSettings, step: StepRun, tokenizer_path: Path) -> dict[
         "languages": report["languages"],
         "near_duplicates": len(sifted.near),
         "personal_data": sifted.leaks.facts(),
+        **({"near_in_meaning": len(sifted.near_in_meaning)} if settings.duplicates.meaning_threshold else {}),
     }
 
 
@@ -195,6 +197,7 @@ class _Sifted(NamedTuple):
     kept: frozenset[str]
     rejected: list[Rejection]
     near: list[tuple[NearPair, str, str]]
+    near_in_meaning: list[tuple[NearPair, str, str]]
     groups: dict[str, str]
     quality: Quality
     leaks: LeakReport
@@ -212,6 +215,9 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
     near: list[tuple[NearPair, str, str]] = []
     kept: list[str] = []
     finder = DuplicateFinder(settings.duplicates, lambda identifier: preparer.text_of(keys[identifier]))
+    threshold = settings.duplicates.meaning_threshold
+    meaning = None if threshold is None else MeaningFinder(threshold)
+    near_in_meaning: list[tuple[NearPair, str, str]] = []
     for document, prepared, reason, verdict in _compared(settings, preparer, finder, source, keys):
         quality.add_read(document, prepared.passes)
         leaks.add(document, prepared.found)
@@ -237,13 +243,25 @@ def _sift(settings: PrepareSettings, preparer: _Preparer, source: Path) -> _Sift
                         reason="near_duplicate",
                         detail=f"{best.similarity:.0%} the same as {uris[best.first]} ({best.first}).",
                     )
+            if meaning is not None and verdict.exact is None and prepared.chunks:
+                alike = meaning.add(document.id, [c.text for c in prepared.chunks])
+                for pair in alike:
+                    finder.join(pair.first, document.id)
+                near_in_meaning += [(pair, uris[pair.first], uris[pair.second]) for pair in alike]
+                if alike and reason is None and settings.duplicates.drop_near:
+                    reason = Rejection(
+                        stage="prepare",
+                        item=document.source.uri,
+                        reason="near_in_meaning",
+                        detail=f"It says the same as {uris[alike[0].first]} ({alike[0].first}): cosine {alike[0].similarity:.2f}.",
+                    )
         if reason is None:
             kept.append(document.id)
         else:
             rejected.append(reason)
         outcome = reason.reason if reason else KEPT
         survey.add(document, prepared.document.language, prepared.chunks, prepared.found, outcome, twin)
-    return _Sifted(frozenset(kept), rejected, near, finder.groups(), quality, leaks, survey)
+    return _Sifted(frozenset(kept), rejected, near, near_in_meaning, finder.groups(), quality, leaks, survey)
 
 
 def _compared(

@@ -13,9 +13,10 @@ from fieldwise.files import atomic
 from fieldwise.hashing import content_id
 from fieldwise.progress import track
 from fieldwise.records import Chunk
-from fieldwise.retrieve.embed import MiniLmEmbedder
+from fieldwise.retrieve.embed import MiniLmEmbedder, open_embedder
 from fieldwise.retrieve.index import passage_text
 from fieldwise.retrieve.lexical import LexicalIndex
+from fieldwise.retrieve.rerank import open_reranker
 from fieldwise.retrieve.search import HybridRetriever
 from fieldwise.retrieve.settings import RetrieveSettings
 
@@ -26,10 +27,10 @@ def open_corpus(chunks: Sequence[Chunk], settings: RetrieveSettings, cache: Path
     """Return the search of a recipe's `retrieve` over these passages; vectors are read from and left in `cache`."""
     lexical = LexicalIndex(chunks, settings.stemmer)
     if settings.embedding == "none":
-        return HybridRetriever(chunks, lexical, None, None, settings)
-    embedder = MiniLmEmbedder()
+        return HybridRetriever(chunks, lexical, None, None, settings, open_reranker(settings, None))
+    embedder = open_embedder(settings)
     vectors = embed_blocks([passage_text(c) for c in chunks], embedder, cache)
-    return HybridRetriever(chunks, lexical, embedder, vectors, settings)
+    return HybridRetriever(chunks, lexical, embedder, vectors, settings, open_reranker(settings, embedder))
 
 
 def embed_blocks(texts: Sequence[str], embedder: MiniLmEmbedder, cache: Path) -> NDArray[np.float32]:

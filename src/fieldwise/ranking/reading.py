@@ -30,6 +30,7 @@ def is_beir(path: Path) -> bool:
 def read_beir(folder: Path, split: str) -> JudgedSet:
     """Read corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv; every document of the corpus is one passage.
 
+    Beside what BEIR knows a document may have `headings`, a list. Queries about one document are drawn together.
     Queries without a judgement in this split are left out, and so are judgements of queries that are not there.
     """
     qrels = folder / "qrels" / f"{split}.tsv"
@@ -46,7 +47,7 @@ def read_beir(folder: Path, split: str) -> JudgedSet:
     known = {chunk.id for chunk in corpus}
     notes = _notes(judged, texts, known)
     queries = [
-        JudgedQuery(id=i, text=texts[i], relevant=relevant, cluster=i)
+        JudgedQuery(id=i, text=texts[i], relevant=relevant, cluster=i if len(relevant) > 1 else next(iter(relevant)))
         for i, relevant in ((i, _positive(grades)) for i, grades in judged.items())
         if i in texts and relevant
     ]
@@ -62,7 +63,17 @@ def _passage(row: Mapping[str, JsonValue], where: str) -> Chunk:
             found=str(dict(row))[:80],
             fix='A line looks like {"_id": "d1", "title": "...", "text": "..."}.',
         )
-    return Chunk(id=identifier, document_id=identifier, uri=identifier, title=title, start=0, end=len(text), text=text)
+    headings = row.get("headings")
+    return Chunk(
+        id=identifier,
+        document_id=identifier,
+        uri=identifier,
+        title=title,
+        start=0,
+        end=len(text),
+        text=text,
+        heading_path=tuple(map(str, headings)) if isinstance(headings, list) else (),
+    )
 
 
 # ---------------------------------------------------------------- TREC

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fieldwise.evaluate.table import need
 from fieldwise.ranking.gates import shown
+from fieldwise.ranking.learn import Learnt
 from fieldwise.ranking.measure import HEADLINE, RetrievalReport
+from fieldwise.ranking.proof import Proof
 from fieldwise.ranking.tune import Tuned
 
 
@@ -45,12 +49,12 @@ def _cell(value: float | None, low: float | None, high: float | None) -> str:
 def plain_tuning(tuned: Tuned) -> str:
     """The choice, its proof, and what to write into the recipe."""
     lines = [f"{tuned.name}: chosen on {tuned.fitted_on} questions, proven on {tuned.held_out} others", ""]
-    lines += ["  dense_weight  candidates  nDCG@10 where it was chosen"]
+    lines += ["  dense_weight  candidates  reranker        nDCG@10 where it was chosen"]
     rows = [*tuned.best, *(() if tuned.current in tuned.best else (tuned.current,))]
     for row in rows:
-        word = "chosen" if row == tuned.chosen else ""
-        word += (", " if word else "") + "current" if row == tuned.current else ""
-        lines.append(f"  {row.dense_weight:12g}  {row.candidates:10}  {row.ndcg:.4f}  {word}".rstrip())
+        word = ", ".join(n for n, r in (("chosen", tuned.chosen), ("current", tuned.current)) if r == row)
+        reranker = "none" if row.rerank == "none" else f"{row.rerank} {row.rerank_weight:g}"
+        lines.append(f"  {row.dense_weight:12g}  {row.candidates:10}  {reranker:14}  {row.ndcg:.4f}  {word}".rstrip())
     lines += [
         "",
         f"held out: current {shown(tuned.held_out_current)}",
@@ -63,3 +67,45 @@ def plain_tuning(tuned: Tuned) -> str:
     same = tuned.chosen == tuned.current
     reason = "the current settings are the best" if same else "the interval of the difference reaches 0"
     return "\n".join([*lines, f"Nothing to change: {reason}."])
+
+
+def plain_training(proof: Proof, place: Path) -> str:
+    """How a training went, its proof, and how to use the model."""
+    training = proof.training
+    lines = [
+        f"{training.kind} from {training.base}: {training.questions} questions of {training.questions_of}, "
+        f"{training.pairs} pairs, {training.steps} steps in {training.seconds:.0f} s",
+        f"loss by tenths: {', '.join(f'{loss:.3f}' for loss in training.losses)}",
+        *([f"left out as likely to be relevant: {training.false_negatives}"] if training.false_negatives else []),
+        "",
+        f"held out ({proof.held_out}): as it is    {shown(proof.held_out_current)}",
+        f"              with model  {shown(proof.held_out_trained)}",
+        f"              difference  {shown(proof.difference)}",
+        *([f"elsewhere, vectors alone: difference {shown(proof.elsewhere)}"] if proof.elsewhere is not None else []),
+        "",
+    ]
+    if not proof.is_better:
+        return "\n".join([*lines, f"Not kept: {proof.reason}."])
+    keys = ["rerank: cross-encoder", f"rerank_model: {place}"]
+    if training.kind == "embedder":
+        keys = [f"embedding_model: {place}"]
+    return "\n".join([*lines, "Write into the recipe:", "", "retrieve:", *(f"  {key}" for key in keys)])
+
+
+def plain_learning(learnt: Learnt, place: Path | None) -> str:
+    """What was learnt, its proof, and how to use it."""
+    weights = sorted(zip(learnt.model.features, learnt.model.weights, strict=True), key=lambda w: -abs(w[1]))
+    lines = [
+        f"{learnt.name}: learnt from {learnt.learnt_from} questions, proven on {learnt.held_out} others",
+        "",
+        *(f"  {name:16} {weight:+.3f}" for name, weight in weights),
+        "",
+        f"held out: as it is    {shown(learnt.held_out_current)}",
+        f"          with model  {shown(learnt.held_out_learnt)}",
+        f"          difference  {shown(learnt.difference)}",
+        "",
+    ]
+    if place is None:
+        return "\n".join([*lines, "Not kept: the interval of the difference reaches 0."])
+    told = ["Write into the recipe:", "", "retrieve:", "  rerank: features", f"  rerank_model: {place}"]
+    return "\n".join([*lines, *told])

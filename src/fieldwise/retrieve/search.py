@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fieldwise.records import Chunk, RetrievedPassage
 from fieldwise.retrieve.embed import MiniLmEmbedder
 from fieldwise.retrieve.lexical import LexicalIndex
+from fieldwise.retrieve.rerank import Reranker, blend
 from fieldwise.retrieve.settings import RetrieveSettings
 
 _MAX_QUERY_CHARS = 4000
@@ -36,13 +37,15 @@ class HybridRetriever:
         embedder: MiniLmEmbedder | None,
         vectors: NDArray[np.float32] | None,
         settings: RetrieveSettings,
+        reranker: Reranker | None = None,
     ) -> None:
-        self.chunks, self.lexical, self.embedder, self.vectors, self.settings = (
+        self.chunks, self.lexical, self.embedder, self.vectors, self.settings, self.reranker = (
             chunks,
             lexical,
             embedder,
             vectors,
             settings,
+            reranker,
         )
 
     def search(self, query: str, top_k: int | None = None) -> list[RetrievedPassage]:
@@ -52,11 +55,14 @@ class HybridRetriever:
             return []
         words, meaning = self.legs(query, self.settings.candidates)
         fused = fuse(words, meaning, self.settings.dense_weight)
-        best = sorted(fused.items(), key=lambda item: (-item[1], item[0]))[: top_k or self.settings.top_k]
-        return [
+        wanted = top_k or self.settings.top_k
+        order = sorted(fused.items(), key=lambda item: (-item[1], item[0]))
+        count = wanted if self.reranker is None else max(wanted, self.settings.rerank_candidates)
+        found = [
             RetrievedPassage(chunk=self.chunks[row], score=score, lexical=words.get(row), dense=meaning.get(row))
-            for row, score in best
+            for row, score in order[:count]
         ]
+        return found if self.reranker is None else reranked(self.reranker, query, found, self.settings)[:wanted]
 
     def legs(self, query: str, count: int) -> Legs:
         """Return the best of each leg, by row; what BM25 finds has its cosine too."""
@@ -67,6 +73,17 @@ class HybridRetriever:
             nearest = np.argsort(-scores, kind="stable")[:count]
             meaning = {int(row): float(scores[row]) for row in {*nearest.tolist(), *words}}
         return Legs(words, meaning)
+
+
+def reranked(
+    reranker: Reranker, query: str, found: Sequence[RetrievedPassage], settings: RetrieveSettings
+) -> list[RetrievedPassage]:
+    """Return passages in the order of both scores; those beyond the candidates stay behind, as they were."""
+    head, tail = found[: settings.rerank_candidates], found[settings.rerank_candidates :]
+    second = reranker.score_passages(query, head)
+    both = blend([p.score for p in head], second, settings.rerank_weight)
+    order = sorted(range(len(head)), key=lambda n: (-both[n], n))
+    return [*(head[n].model_copy(update={"rerank": second[n]}) for n in order), *tail]
 
 
 def fuse(lexical: dict[int, float], dense: dict[int, float], dense_weight: float) -> dict[int, float]:

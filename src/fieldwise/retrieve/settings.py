@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
+from fieldwise.hashing import sha256_file
 from fieldwise.settings import Settings
 
 _STEMMERS = (
     "arabic danish dutch english finnish french german greek hungarian italian norwegian portuguese romanian russian "
     "spanish swedish tamil turkish"
 ).split()
+
+_MODEL_FILES = (".json", ".safetensors", ".bin", ".txt", ".model")
 
 
 class RetrieveSettings(Settings):
@@ -20,12 +24,31 @@ class RetrieveSettings(Settings):
     embedding: Literal["all-MiniLM-L6-v2", "none"] = Field(
         "all-MiniLM-L6-v2", description="embedding model; none searches by words only"
     )
+    embedding_model: str | None = Field(
+        None,
+        description="folder of another embedding model in place of the bundled one, as `fieldwise retrieval train-embedder` makes; relative to the recipe file. Passages are embedded anew",
+    )
     dense_weight: float = Field(
         0.4, ge=0, le=1, description="share of the dense score in the fused score (z-scores, convex)"
     )
     candidates: int = Field(50, ge=1, description="hits taken from each leg before fusion")
     top_k: int = Field(3, ge=1, le=9, description="passages shown to the model")
     stemmer: str = Field("english", description="language of the stemmer of the lexical index")
+    rerank: Literal["none", "features", "cross-encoder"] = Field(
+        "none",
+        description="second look at what was found: a small model over features, or a cross-encoder (slow on a CPU)",
+    )
+    rerank_model: str | None = Field(
+        None,
+        description="folder of a cross-encoder as sentence-transformers saves it, or a features model made by `fieldwise retrieval learn`; relative to the recipe file. Without it the features model that is shipped",
+    )
+    rerank_cross_encoder: str | None = Field(
+        None, description="folder of a cross-encoder whose score is one more feature of a features model learnt with it"
+    )
+    rerank_candidates: int = Field(30, ge=2, description="passages, best first, that are looked at again")
+    rerank_weight: float = Field(
+        0.5, ge=0, le=1, description="share of the reranker's score beside the fused score (z-scores, convex)"
+    )
     context_share: float = Field(0.7, gt=0, lt=1, description="most of the model's context that passages may take")
 
     @field_validator("stemmer")
@@ -34,3 +57,38 @@ class RetrieveSettings(Settings):
         if language not in _STEMMERS:
             raise ValueError(f"there is no stemmer for this language, only for {', '.join(_STEMMERS)}")
         return language
+
+    @model_validator(mode="after")
+    def _models_fit(self) -> Self:
+        if self.rerank == "cross-encoder" and self.rerank_model is None:
+            raise ValueError("rerank cross-encoder needs rerank_model: a folder with its weights")
+        if self.rerank_cross_encoder is not None and self.rerank != "features":
+            raise ValueError("rerank_cross_encoder is one of the features: it needs rerank features")
+        if self.embedding_model is not None and self.embedding == "none":
+            raise ValueError("embedding_model is given, but embedding is none")
+        return self
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return the settings that shape what is found: a model of a reranker by its content, none where none is asked for."""
+        settings = self.model_dump(mode="json", exclude={"rerank_model", "rerank_cross_encoder", "embedding_model"})
+        if self.rerank == "none":
+            settings = {name: value for name, value in settings.items() if not name.startswith("rerank")}
+        else:
+            settings["rerank_model"] = _hashes(self.rerank_model)
+        if self.rerank_cross_encoder is not None:
+            settings["rerank_cross_encoder"] = _hashes(self.rerank_cross_encoder)
+        return {**settings, **self.embedded()}
+
+    def embedded(self) -> dict[str, JsonValue]:
+        """Return what shapes the vectors; another model by its content."""
+        if self.embedding_model is None:
+            return {"embedding": self.embedding}
+        return {"embedding": self.embedding, "embedding_model": _hashes(self.embedding_model)}
+
+
+def _hashes(name: str | None) -> JsonValue:
+    place = Path(name) if name else None
+    if place is None or not place.exists():
+        return None
+    files = [place] if place.is_file() else [p for p in sorted(place.iterdir()) if p.suffix in _MODEL_FILES]
+    return {p.name: sha256_file(p) for p in files}

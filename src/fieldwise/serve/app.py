@@ -14,7 +14,15 @@ from starlette.responses import Response
 
 from fieldwise import __version__
 from fieldwise.errors import FieldwiseError
-from fieldwise.serve import routes_ask, routes_compare, routes_generate, routes_openai, routes_state, routes_store
+from fieldwise.serve import (
+    routes_ask,
+    routes_compare,
+    routes_generate,
+    routes_openai,
+    routes_rerank,
+    routes_state,
+    routes_store,
+)
 from fieldwise.serve.access import Access
 from fieldwise.serve.backend import Backend
 from fieldwise.serve.desk import Desk
@@ -61,7 +69,8 @@ def create_app(backend: Backend, settings: ServeSettings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.service = service
-    for routes in (routes_ask, routes_store, routes_compare, routes_generate, routes_openai, routes_state):
+    every = (routes_ask, routes_store, routes_compare, routes_generate, routes_rerank, routes_openai, routes_state)
+    for routes in every:
         shape = OpenAiError if routes is routes_openai else OwnError
         app.include_router(routes.router(service), responses={"default": {"model": shape, "description": "An error"}})
     app.add_middleware(

@@ -79,6 +79,10 @@ class RerankBody(Body):
     query: Question
     documents: list[ReadableText] = Field(min_length=1, max_length=256)
     top_k: int | None = Field(None, ge=1, description="how many to return; all without it")
+    min_score: float | None = Field(None, ge=0, le=1, description="leave out texts that score less")
+    method: Literal["mixed", "features"] | None = Field(
+        None, description="half meaning, half words, or the features model; without it what the run searches with"
+    )
 
 
 class Turn(Body):

@@ -11,7 +11,9 @@ from fieldwise.errors import DatasetError
 from fieldwise.hashing import sha256_file
 from fieldwise.records import Answer, Chunk, Document, RetrievedPassage
 from fieldwise.retrieve.embed import MiniLmEmbedder
+from fieldwise.retrieve.features import FeatureReranker, LinearModel
 from fieldwise.retrieve.index import open_index
+from fieldwise.retrieve.rerank import Reranker
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
 from fieldwise.store.protocol import Identity
@@ -40,6 +42,14 @@ class Shelf(Protocol):
         """Return the cosine of each text to a query, or None without embeddings."""
         ...
 
+    def rerank_method(self, method: str | None) -> str:
+        """Return the name of what orders texts where a method, or none, is asked for."""
+        ...
+
+    def rerank_scores(self, query: str, texts: list[str], method: str | None) -> list[float] | None:
+        """Return what a reranker says of each text; None where method and run ask for none."""
+        ...
+
     def stems(self, text: str) -> list[str]:
         """Return the words of a text as the lexical index counts them."""
         ...
@@ -57,6 +67,30 @@ class Shelf(Protocol):
         ...
 
 
+class TextReranker:
+    """What scores texts that a caller brings: the reranker of the run, or the one that is asked for."""
+
+    def __init__(self, reranker: Reranker | None, embedder: MiniLmEmbedder | None, stemmer: str) -> None:
+        self._reranker, self._embedder, self._stemmer = reranker, embedder, stemmer
+
+    def method(self, asked: str | None) -> str:
+        """Return the name of what orders texts: that of the run, or mixed, where none is asked for."""
+        return asked or (self._reranker.name if self._reranker is not None else "mixed")
+
+    def scores(self, query: str, texts: list[str], asked: str | None) -> list[float] | None:
+        """Return what a reranker says of each text; None where neither caller nor run ask for one."""
+        if asked == "mixed":
+            return None
+        is_other = asked == "features" and not isinstance(self._reranker, FeatureReranker)
+        reranker = self._features if is_other else self._reranker
+        return None if reranker is None else reranker.predict([(query, text) for text in texts])
+
+    @cached_property
+    def _features(self) -> FeatureReranker:
+        """The features model that is shipped, where the run has none of its own."""
+        return FeatureReranker(LinearModel.shipped(), self._embedder, self._stemmer)
+
+
 class Library:
     """Chunks and index are read at once, documents with the first question for one."""
 
@@ -66,6 +100,7 @@ class Library:
         self._index = open_index(chunks, run.require("2_chunks/index/index.json", "prepare").parent, settings)
         self._chunks = {chunk.id: chunk for chunk in chunks}
         self._lock = threading.Lock()
+        self._texts = TextReranker(self._index.reranker, self._index.embedder, settings.stemmer)
 
     def reader(self, identity: Identity | None = None) -> Library:
         """Return the documents for a caller: those of a run are for everyone who may ask."""
@@ -94,6 +129,15 @@ class Library:
         with self._lock:
             vectors = embedder.encode([query, *texts])
         return [float(score) for score in vectors[1:] @ vectors[0]]
+
+    def rerank_method(self, method: str | None) -> str:
+        """Return the name of what orders texts: that of the run, or mixed, where no method is asked for."""
+        return self._texts.method(method)
+
+    def rerank_scores(self, query: str, texts: list[str], method: str | None) -> list[float] | None:
+        """Return what a reranker says of each text; None where method and run ask for none."""
+        with self._lock:
+            return self._texts.scores(query, texts, method)
 
     def stems(self, text: str) -> list[str]:
         """Return the words of a text as the lexical index counts them."""

@@ -1,8 +1,8 @@
-"""Order texts by how well they fit a query: half meaning, half words. No cross-encoder stands behind it.
+"""Order texts by how well they fit a query: with the reranker of the run, else half by meaning and half by words.
 
-score = 0.5 * max(cosine, 0) + 0.5 * overlap, between 0 and 1. `cosine` is that of the embedding model of the index;
-`overlap` is the share of the query's words a text holds, stemmed, rare words counting more, as BM25 weighs them.
-Without embeddings the score is the overlap.
+Without a reranker score = 0.5 * max(cosine, 0) + 0.5 * overlap. `cosine` is that of the embedding model of the index;
+`overlap` is the share of the query's words a text holds, stemmed, rare words counting more, as BM25 weighs them. Without
+embeddings the score is the overlap. With one the score is the logistic of what it says. All lie between 0 and 1.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ class Ranked(NamedTuple):
     overlap: float
 
 
-def rerank(library: Shelf, query: str, texts: Sequence[str]) -> list[Ranked]:
-    """Return all texts, best first; equal ones stay in order."""
+def rerank(library: Shelf, query: str, texts: Sequence[str], method: str | None = None) -> list[Ranked]:
+    """Return all texts, best first; equal ones stay in order. Without a method that of the run."""
     shares = overlaps(library.stems(query), [library.stems(text) for text in texts])
+    said = library.rerank_scores(query, list(texts), method)
+    if said is not None:
+        ranked = [Ranked(n, _logistic(s), None, share) for n, (s, share) in enumerate(zip(said, shares, strict=True))]
+        return sorted(ranked, key=lambda r: (-said[r.place], r.place))  # which the logistic may round to equal
     cosines = library.similarity(query, list(texts))
     if cosines is None:
         ranked = [Ranked(n, share, None, share) for n, share in enumerate(shares)]
@@ -35,6 +39,10 @@ def rerank(library: Shelf, query: str, texts: Sequence[str]) -> list[Ranked]:
             for n, (cosine, share) in enumerate(zip(cosines, shares, strict=True))
         ]
     return sorted(ranked, key=lambda r: (-r.score, r.place))
+
+
+def _logistic(score: float) -> float:
+    return 1 / (1 + math.exp(-score)) if score > -700 else 0.0
 
 
 def overlaps(query: Sequence[str], texts: Sequence[Sequence[str]]) -> list[float]:

@@ -1,4 +1,4 @@
-"""/api/v1: generate, in batches too, rerank, and stop the service."""
+"""/api/v1: generate, in batches too, and stop the service."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from starlette.responses import JSONResponse
 from fieldwise import __version__
 from fieldwise.records import Message
 from fieldwise.serve import replies
-from fieldwise.serve.bodies import BatchBody, GenerateBody, RerankBody, SamplingFields
+from fieldwise.serve.bodies import BatchBody, GenerateBody, SamplingFields
 from fieldwise.serve.desk import Produce
 from fieldwise.serve.events import event, unless_gone
-from fieldwise.serve.frame import caller_of
 from fieldwise.serve.problems import own_error
 from fieldwise.serve.replies import Ended, Event, IsCancelled, Text
-from fieldwise.serve.rerank import Ranked, rerank
 from fieldwise.serve.service import Service
 from fieldwise.serve.trace import trace_of
 
@@ -39,24 +37,6 @@ class GeneratedBatch(BaseModel):
 
     results: list[Generated]
     total_prompts: int
-
-
-class RerankedText(BaseModel):
-    """A text with its place in the request, its rank from 1, and its scores between 0 and 1."""
-
-    index: int
-    rank: int
-    score: float
-    document: str
-    cosine: float | None
-    overlap: float
-
-
-class Reranked(BaseModel):
-    """Texts, best first."""
-
-    results: list[RerankedText]
-    query: str
 
 
 class Health(BaseModel):
@@ -136,27 +116,6 @@ def router(service: Service) -> APIRouter:
             results=[_generated(p, e) for p, e in zip(body.prompts, ended, strict=True)],
             total_prompts=len(body.prompts),
         )
-
-    @routes.post("/rerank", response_model=Reranked)
-    async def rerank_texts(body: RerankBody, request: Request) -> Any:
-        """Order texts by how well they fit a query: cosine of embeddings and overlap of words, half each."""
-
-        def work(_: IsCancelled) -> Iterator[list[Ranked]]:
-            yield rerank(service.backend.reader(caller_of(request.scope).identity), body.query, body.documents)
-
-        ranked = (await unless_gone(request, service.desk.all_of(work)))[0][: body.top_k]
-        results = [
-            RerankedText(
-                index=r.place,
-                rank=n,
-                score=r.score,
-                document=body.documents[r.place],
-                cosine=r.cosine,
-                overlap=r.overlap,
-            )
-            for n, r in enumerate(ranked, 1)
-        ]
-        return Reranked(results=results, query=body.query)
 
     @routes.post("/shutdown")
     async def shutdown() -> Any:

@@ -14,11 +14,13 @@ from fieldwise.errors import DatasetError, ModelError, RunError, ServiceError
 from fieldwise.files import write_bytes
 from fieldwise.interfaces import LlmReply, LlmRequest
 from fieldwise.records import Answer, Citation, Document, RetrievedPassage
-from fieldwise.retrieve.embed import MiniLmEmbedder
+from fieldwise.retrieve.embed import MiniLmEmbedder, open_embedder
 from fieldwise.retrieve.lexical import analyser
+from fieldwise.retrieve.rerank import open_reranker
+from fieldwise.retrieve.search import reranked
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
-from fieldwise.serve.library import ORIGINALS, NotFoundError, file_of
+from fieldwise.serve.library import ORIGINALS, NotFoundError, TextReranker, file_of
 from fieldwise.serve.problems import RequestError
 from fieldwise.serve.settings import ServeSettings
 from fieldwise.store.catalogue import FILE
@@ -59,7 +61,7 @@ def open_store_library(
             log.info("store made from the run", extra={"fields": {"documents": made.documents, "chunks": made.chunks}})
         stats = store.stats()
         model, has_vectors = stats.model, bool(stats.model) or not stats.chunks
-        embedder = MiniLmEmbedder() if retrieve.embedding != "none" and has_vectors else None
+        embedder = open_embedder(retrieve) if retrieve.embedding != "none" and has_vectors else None
         if embedder is not None and model not in ("", embedder.fingerprint):
             raise ModelError(
                 "the vectors of the store are of another embedding model",
@@ -91,7 +93,22 @@ class StoreLibrary:
         self._ingester: Ingester | None = None
         self._owner = Identity(DEFAULT_TENANT, frozenset(settings.groups))
         client = SearchWriter(settings.search.endpoint) if settings.search.endpoint.base_url else None
-        self.retriever = StoreRetriever(store, embedder, self._owner, retrieve, options=settings.search, client=client)
+        reranker = open_reranker(retrieve, embedder)
+        self.texts = TextReranker(reranker, embedder, retrieve.stemmer)
+
+        def rerank(query: str, found: Sequence[RetrievedPassage]) -> list[RetrievedPassage]:
+            assert reranker is not None
+            return reranked(reranker, query, found, retrieve)
+
+        self.retriever = StoreRetriever(
+            store,
+            embedder,
+            self._owner,
+            retrieve,
+            options=settings.search,
+            client=client,
+            rerank=None if reranker is None else rerank,
+        )
 
     def reader(self, identity: Identity | None = None) -> StoreReader:
         """Return the documents that are there for someone; None asks as whoever runs the service."""
@@ -183,6 +200,14 @@ class StoreReader:
             return None
         vectors = self._library.embedder.encode([query, *texts])
         return [float(score) for score in vectors[1:] @ vectors[0]]
+
+    def rerank_method(self, method: str | None) -> str:
+        """Return the name of what orders texts: that of the run, or mixed, where no method is asked for."""
+        return self._library.texts.method(method)
+
+    def rerank_scores(self, query: str, texts: list[str], method: str | None) -> list[float] | None:
+        """Return what a reranker says of each text; None where method and run ask for none."""
+        return self._library.texts.scores(query, texts, method)
 
     def stems(self, text: str) -> list[str]:
         """Return the words of a text as the lexical index counts them."""
