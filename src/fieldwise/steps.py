@@ -323,7 +323,7 @@ STEPS: tuple[Step, ...] = (
         "train",
         "fine-tune: SFT, then preferences",
         ("3_generate",),
-        ("train", "claims", "refusals", "support", "engine/template"),
+        ("train", "claims", "refusals", "support", "engine/base_weights", "engine/opening", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
         lambda r: {"train": r.train.keyed()},
         _train,
