@@ -22,6 +22,10 @@ EXTRAS: dict[str, str] = {
     "presidio": "look for personal data with recognisers of presidio-analyzer as well",
     "docling": "read PDF files by the layout models of docling",
     "nano": "the embedded base weights (installed from the folder nano/)",
+    "tensorboard": "write the curves of training as event files",
+    "mlflow": "send the curves of training to MLflow",
+    "wandb": "send the curves of training to Weights & Biases",
+    "trackio": "send the curves of training to trackio",
     "examples": "rebuild the example documents",
 }
 

@@ -114,7 +114,7 @@ class Lineage:
         return places
 
     def _models(self, run: RunFolder) -> None:
-        for training in ("sft", "preference", "rl"):
+        for training in ("pretrain", "sft", "preference", "rl"):
             path = run.path / f"4_adapters/{training}/adapter.json"
             if path.exists():
                 adapter = Adapter.model_validate(read_json(path))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
@@ -22,9 +23,10 @@ from fieldwise.hashing import canonical_json, sha256_of_files, sha256_text
 from fieldwise.progress import say, stop_if_interrupted
 from fieldwise.recipe import Recipe, save_recipe
 from fieldwise.run import Manifest, RunFolder, StepRun
-from fieldwise.steps import STEPS, Step
+from fieldwise.steps import STEPS, Step, wanted_inputs
 
 _CORE_MODULES = ("records", "tables", "hashing", "prompts", "files")
+_UNWANTED = "Name suites in the recipe: evaluate.suites=[safety]"
 READ_BY_PEOPLE = ("2_chunks/report.json", "2_chunks/report.html")
 """Outputs that no step reads: another look of a report does not train a model anew."""
 
@@ -52,11 +54,16 @@ def choose(stage: str | None = None, start: str | None = None, end: str | None =
     return STEPS[first : last + 1]
 
 
+def wanted(steps: tuple[Step, ...], recipe: Recipe) -> tuple[Step, ...]:
+    """Return the steps that the recipe wants; one that it does not is passed over without a word."""
+    return tuple(s for s in steps if s.is_wanted(recipe))
+
+
 def _matching(wanted: str) -> tuple[Step, ...]:
     found = tuple(
         s
         for s in STEPS
-        if wanted in (s.number, s.name, s.id) or (wanted.isdigit() and s.number.rstrip("abcdi") == wanted)
+        if wanted in (s.number, s.name, s.id) or (wanted.isdigit() and s.number.rstrip(ascii_lowercase) == wanted)
     )
     if not found:
         serving = "Stage 6 is a command of its own: fieldwise serve. " if wanted in ("6", "serve") else ""
@@ -88,7 +95,7 @@ def parts_of(
 ) -> dict[str, JsonValue] | None:
     """Return everything the step's key is made of, or None if an input is not there yet."""
     inputs: dict[str, JsonValue] = {}
-    for name in step.inputs:
+    for name in wanted_inputs(step, recipe):
         manifest = (restored or {}).get(name) or run.manifest(name)
         if manifest is None:
             return None
@@ -100,7 +107,7 @@ def parts_of(
         "seed": recipe.seed,
         "settings": step.settings(recipe),
         "inputs": inputs,
-        "outside": step.outside(recipe),
+        "outside": {**step.outside(recipe), **step.beside(recipe, run)},
         "code": _code_hash(step.rooms),
         "libraries": libraries,
     }
@@ -127,7 +134,9 @@ def plan_step(
     """Decide about one step from what stands in the run folder now, or would once `restored` stands there."""
     parts = parts_of(step, recipe, run, restored)
     if parts is None:
-        missing = [name for name in step.inputs if name not in (restored or {}) and run.manifest(name) is None]
+        missing = [
+            name for name in wanted_inputs(step, recipe) if name not in (restored or {}) and run.manifest(name) is None
+        ]
         return Plan(step, "wait", f"needs {', '.join(missing)} first", None, None)
     key = key_of(parts)
     old = run.manifest(step.id)
@@ -183,10 +192,13 @@ def run_steps(
 
     Call `require_outside` first and hold the lock.
     """
+    if not wanted(steps, recipe):
+        names = ", ".join(s.name for s in steps)
+        raise FieldwiseError("the recipe does not ask for it", where=f"stage {names}", fix=_UNWANTED)
     run.require_free_disk()
     save_recipe(recipe, run.recipe_path)
     happened: list[dict[str, JsonValue]] = []
-    for step in steps:
+    for step in wanted(steps, recipe):
         stop_if_interrupted()
         plan = plan_step(step, recipe, run, force=force)
         if plan.action == "wait":
@@ -225,7 +237,7 @@ def require_outside(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...]) -> 
     """Raise for sources, weights or questions that are not there, before anything is written or a stage spends time."""
     from fieldwise.collect.stage import require_sources
 
-    for step in steps:
+    for step in wanted(steps, recipe):
         if step.number == "1":
             _require_apart(recipe.collect, run)
             require_sources(recipe.collect)
@@ -262,13 +274,13 @@ def plan_all(recipe: Recipe, run: RunFolder, steps: tuple[Step, ...], *, force: 
     plans: list[Plan] = []
     changed: set[str] = set()
     restored: dict[str, Manifest] = {}
-    for step in steps:
+    for step in wanted(steps, recipe):
         try:
             plan = plan_step(step, recipe, run, force=force, restored=restored)
         except FieldwiseError as error:
             plans.append(Plan(step, "blocked", str(error), None, None))
             continue
-        behind = [name for name in step.inputs if name in changed]
+        behind = [name for name in wanted_inputs(step, recipe) if name in changed]
         if behind and plan.action in ("skip", "restore", "wait"):
             plan = plan._replace(action="run", reason=f"depends on {', '.join(behind)}, which would run")
         if plan.action == "run":

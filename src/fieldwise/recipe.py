@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 from fieldwise.collect.settings import CollectSettings, RowsSource, WebSource, is_other_scheme, is_url
 from fieldwise.errors import FieldwiseError, RecipeError
 from fieldwise.evaluate.metrics import METRICS, in_batches
-from fieldwise.evaluate.settings import EvaluateSettings
+from fieldwise.evaluate.settings import EvaluateSettings, SuiteSettings
 from fieldwise.files import write_text
 from fieldwise.generate.settings import DataSettings, GenerateSettings
 from fieldwise.hashing import canonical_json, sha256_text
@@ -118,6 +118,8 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         ("generate.votes", recipe.generate.votes or ""),
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
+        ("evaluate.quarantine", recipe.evaluate.quarantine or ""),
+        *((f"evaluate.suites.{n}", s.suite) for n, s in enumerate(recipe.evaluate.wanted_suites) if _is_file(s.suite)),
         *((f"retrieve.{name}", getattr(recipe.retrieve, name) or "") for name in _RETRIEVE_PLACES),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
         ("train.distillation.teacher.model", _teacher_place(recipe)),
@@ -146,6 +148,11 @@ def _local_place(source: str | WebSource | RowsSource) -> str:
     if isinstance(source, RowsSource):
         return source.rows or ""
     return "" if is_url(source) else source
+
+
+def _is_file(suite: str) -> bool:
+    """Whether a suite is named by its place: with a folder, or an ending."""
+    return Path(suite).suffix != "" or len(Path(suite).parts) > 1
 
 
 def _data_place(entry: str | DataSettings) -> str:
@@ -469,6 +476,7 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             0,
             "Raise it, or name a file with evaluate.questions.",
         )
+    yield from _suite_problems(recipe, problem)
     named = [(f"evaluate.regressions.{n}.metric", r.metric) for n, r in enumerate(evaluate.regressions)]
     for key, metric in named + [(f"evaluate.gates.{n}.metric", g.metric) for n, g in enumerate(evaluate.gates)]:
         if metric not in METRICS:
@@ -491,6 +499,23 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             )
         if gate.baseline is None and gate.at_least is None:
             yield problem(key, "the gate requires nothing", None, "Give it a baseline, or a level with at_least.")
+
+
+def _suite_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
+    """Names of suites that there are not, and one that stands twice."""
+    names = [s.suite for s in recipe.evaluate.wanted_suites]
+    if names:
+        from fieldwise.suite.reading import shipped
+
+        known = shipped()
+        for n, name in enumerate(names):
+            key = f"evaluate.suites.{n}"
+            if name in names[:n]:
+                yield problem(key, "the suite stands twice", name, "Name it once.")
+            elif not _is_file(name) and name not in known:
+                yield problem(
+                    key, "no suite has this name", name, f"There are: {', '.join(known)}; a file ends in .yaml."
+                )
 
 
 def _reinforcement_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
@@ -589,10 +614,21 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
     update["generate"] = recipe.generate.model_copy(update=made)
     files = {
         name: absolute(f"evaluate.{name}", place)
-        for name in ("questions", "development")
+        for name in ("questions", "development", "quarantine")
         if (place := getattr(recipe.evaluate, name)) is not None
     }
-    update["evaluate"] = recipe.evaluate.model_copy(update=files)
+
+    def absolute_suite(key: str, entry: str | SuiteSettings) -> str | SuiteSettings:
+        """A name stays as it is; what ends like a file, or holds a folder, is one."""
+        place = entry if isinstance(entry, str) else entry.suite
+        if not _is_file(place):
+            return entry
+        at = absolute(key if isinstance(entry, str) else f"{key}.suite", place)
+        return at if isinstance(entry, str) else entry.model_copy(update={"suite": at})
+
+    wanted = recipe.evaluate.suites
+    suites = tuple(absolute_suite(f"evaluate.suites.{n}", s) for n, s in enumerate(wanted))
+    update["evaluate"] = recipe.evaluate.model_copy(update={**files, "suites": suites})
     beside = {
         name: absolute(f"serve.{name}", place)
         for name in ("store", "keys")

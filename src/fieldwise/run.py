@@ -35,7 +35,7 @@ from fieldwise.errors import DatasetError, FieldwiseError, RunError
 from fieldwise.files import link_or_copy, raise_if_full, read_json, sync, write_json
 from fieldwise.hashing import canonical_json, sha256_file, sha256_text
 from fieldwise.progress import say
-from fieldwise.tracking import JsonlTracker
+from fieldwise.tracking import JsonlTracker, Tracker
 
 LAYOUT_VERSION = 1
 _LEAST_FREE_BYTES = 200_000_000
@@ -361,7 +361,7 @@ class StepRun:
         self.run, self.step, self.key, self.seed = run, step, key, seed
         self.staging = run.staging(step)
         self.work = run.work(step, key)
-        self.tracker = run.tracker
+        self.tracker: Tracker = run.tracker
 
     def out(self, relative: str) -> Path:
         """Return the place of an output below the staging folder, named as it will stand in the run folder."""

@@ -28,8 +28,9 @@ collect:
 # generate:
 #   data: [rows.csv]             # rows of your own to train on as well; see docs/data.md
 
-# evaluate:
-#   questions: questions.jsonl   # lines of {{"question": ..., "answer": ... or null}} that training never sees
+evaluate:
+  suites: [{domain}]{gap}# before a release: nothing lost against the base here; also safety, general, your own suite.yaml
+  # questions: questions.jsonl   # lines of {{"question": ..., "answer": ... or null}} that training never sees
 
 release:
   quantisations: [q8_0, q4_k_m]
@@ -57,5 +58,5 @@ def init(domain: str, folder: Path) -> Path:
             found=error.strerror,
             fix="Name another folder: fieldwise init DOMAIN --folder DIR",
         ) from error
-    write_text(path, _TEMPLATE.format(domain=domain, file=path.name))
+    write_text(path, _TEMPLATE.format(domain=domain, file=path.name, gap=" " * (20 - len(domain))))
     return path

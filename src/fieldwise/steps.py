@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import FieldwiseError
 from fieldwise.hashing import sha256_file
+from fieldwise.progress import say
 from fieldwise.recipe import Recipe
 from fieldwise.records import BaseWeights
 from fieldwise.run import RunFolder, StepRun
+
+if TYPE_CHECKING:
+    from fieldwise.evaluate.quarantine import Quarantine
+    from fieldwise.train.scoring import TaskScore
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,9 @@ class Step:
     outside: Callable[[Recipe], dict[str, JsonValue]] = field(default=lambda _: {})
     require: Callable[[Recipe], None] | None = None  # raises for what only running it needs
     estimate: Callable[[Recipe, RunFolder], str | None] = field(default=lambda _, __: None)  # what running would cost
+    also: Callable[[Recipe], tuple[str, ...]] = field(default=lambda _: ())  # inputs that only some recipes read
+    beside: Callable[[Recipe, RunFolder], dict[str, JsonValue]] = field(default=lambda _, __: {})  # what people left
+    is_wanted: Callable[[Recipe], bool] = field(default=lambda _: True)  # a step that is not wanted is not there
 
     @property
     def id(self) -> str:
@@ -194,21 +204,62 @@ def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.train import stage
 
-    return stage.run(recipe.train, _base(recipe), step)
+    sides = _sides(recipe, step) if recipe.train.pretrain.enabled else {}
+    return stage.run(recipe.train, _base(recipe), step, stage.Asides(sides, _task_score(recipe)))
 
 
-def _trained_outside(recipe: Recipe) -> dict[str, JsonValue]:
-    """Hash of the weights, and of the teacher's where there is one."""
-    if recipe.train.distillation is None:
-        return _weights_hash(recipe)
-    from fieldwise.train.distil_teacher import fingerprint
+def _task_score(recipe: Recipe) -> TaskScore | None:
+    """How the train stage is to judge replies, by the measures of the evaluation; None if it chooses by no score."""
+    if recipe.train.sft.best_by != "score":
+        return None
+    from fieldwise.evaluate.selection import comparable, of_replies
+    from fieldwise.train.scoring import TaskScore
 
-    return {**_weights_hash(recipe), **fingerprint(recipe.train.distillation)}
+    weights = recipe.evaluate.selection_weights
+    return TaskScore(
+        lambda texts, examples: of_replies(texts, examples, weights), comparable, recipe.evaluate.max_new_tokens
+    )
+
+
+def _train_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    """Hash of the weights, of a teacher's, and what scores replies, each where the recipe asks for it."""
+    found = _weights_hash(recipe)
+    if recipe.train.distillation is not None:
+        from fieldwise.train.distil_teacher import fingerprint as of_teacher
+
+        found |= of_teacher(recipe.train.distillation)
+    if recipe.train.sft.best_by != "score":
+        return found
+    from fieldwise.evaluate.selection import fingerprint
+
+    scored = fingerprint(recipe.evaluate.selection_weights)
+    return {**found, "score": scored, "max_new_tokens": recipe.evaluate.max_new_tokens}
+
+
+def _sides(recipe: Recipe, step: StepRun) -> Mapping[str, str]:
+    """On which side of the split each document stands, as the generate stage has put them."""
+    from fieldwise.files import read_json
+    from fieldwise.generate.split import sides_of
+    from fieldwise.records import Chunk
+    from fieldwise.tables import read_records
+
+    chunks = read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk)
+    groups = read_json(step.run.require("2_chunks/groups.json", "prepare"))
+    return sides_of(chunks, groups, recipe.generate.split, recipe.seed)
+
+
+def _trained(recipe: Recipe) -> dict[str, JsonValue]:
+    split = {"split": recipe.generate.split.model_dump(mode="json")} if recipe.train.pretrain.enabled else {}
+    return {"train": recipe.train.keyed(), **split}
 
 
 def _require_trainable(recipe: Recipe) -> None:
     from fieldwise.train.forecast import require_trainable
 
+    if recipe.evaluate.selection != "f1":
+        from fieldwise.evaluate.selection import require_measures
+
+        require_measures(recipe.evaluate.selection_weights)
     require_trainable(recipe.train, Path(_base(recipe).path))
     if recipe.train.distillation is not None:
         from fieldwise.train.distil_teacher import require_fitting
@@ -253,10 +304,80 @@ def _verify(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     )
 
 
+def _has_suites(recipe: Recipe) -> bool:
+    return bool(recipe.evaluate.suites)
+
+
+def _suites_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    from fieldwise.suite.stage import opened_suites
+
+    kept = quarantine_of(recipe)
+    return {
+        **_weights_hash(recipe),
+        "suites": {s.name: s.sha256 for s in opened_suites(recipe.evaluate)},
+        "quarantine": {
+            name: [f.model_dump(mode="json") for f in entries] for name, entries in kept._asdict().items()
+        },  # an entry whose day has come changes the key
+    }
+
+
+def quarantine_of(recipe: Recipe) -> Quarantine:
+    """The quarantine of the recipe as it stands today: an entry whose day has come counts again, and is judged anew."""
+    from fieldwise.evaluate.quarantine import Quarantine, read_quarantine
+
+    path = recipe.evaluate.quarantine
+    return Quarantine() if path is None else read_quarantine(Path(path), datetime.now(UTC).date())
+
+
+def _suites(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
+    from fieldwise.suite.stage import run_suites
+
+    kept = quarantine_of(recipe)
+    return run_suites(recipe.evaluate, _base(recipe), step, serve=recipe.release.serve, quarantine=kept)
+
+
 def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.release import stage
+    from fieldwise.suite.release_page import write_release_page
 
-    return stage.run_release(recipe.release, _base(recipe), step, name=recipe.name, domain=recipe.domain)
+    judged = _judged(recipe, step.run)
+    # before the gates: who is refused wants to see why
+    page = write_release_page(step.run, recipe.name, has_suites=_has_suites(recipe), judged=judged)
+    say(f"  release report: {page.relative_to(step.run.path)}")
+    return stage.run_release(
+        recipe.release,
+        _base(recipe),
+        step,
+        name=recipe.name,
+        domain=recipe.domain,
+        has_suites=_has_suites(recipe),
+        judged=judged,
+    )
+
+
+def _judged(recipe: Recipe, run: RunFolder) -> dict[str, JsonValue] | None:
+    """The judge's verdict on the release, where the recipe asks for one."""
+    if recipe.evaluate.judge_at_least is None:
+        return None
+    from fieldwise.compare.judge_gate import judged_release
+
+    found = judged_release(run, recipe.evaluate.judge_at_least)
+    return None if found is None else found.model_dump(mode="json")
+
+
+def _judge_hash(recipe: Recipe, run: RunFolder) -> dict[str, JsonValue]:
+    """The judge's report is made by a command, so nothing but a release that asks for it depends on it."""
+    if recipe.evaluate.judge_at_least is None:
+        return {}
+    from fieldwise.compare.judge_gate import judge_file
+
+    return {"judge": judge_file(run), "judge_at_least": recipe.evaluate.judge_at_least}
+
+
+def wanted_inputs(step: Step, recipe: Recipe) -> tuple[str, ...]:
+    """The steps that a step reads, without those that the recipe does not want."""
+    unwanted = {s.id for s in STEPS if not s.is_wanted(recipe)}
+    return tuple(name for name in (*step.inputs, *step.also(recipe)) if name not in unwanted)
 
 
 _MODEL_LIBRARIES = ("torch", "transformers", "tokenizers")
@@ -278,7 +399,7 @@ STEPS: tuple[Step, ...] = (
         "prepare",
         "clean, cut into chunks, find duplicates",
         ("1_collect",),
-        ("prepare", "page", "shingles"),
+        ("prepare", "page", "shingles", "retrieve/embed"),
         ("ftfy", "rensa", "py3langid", "tokenizers"),
         lambda r: {"prepare": r.prepare.keyed()},
         _prepare,
@@ -325,11 +446,12 @@ STEPS: tuple[Step, ...] = (
         ("3_generate",),
         ("train", "claims", "refusals", "support", "engine/base_weights", "engine/opening", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
-        lambda r: {"train": r.train.keyed()},
+        _trained,
         _train,
-        _trained_outside,
+        _train_outside,
         require=_require_trainable,
         estimate=_estimate_training,
+        also=lambda r: ("2_prepare",) if r.train.pretrain.enabled else (),
     ),
     Step(
         "4c",
@@ -342,6 +464,7 @@ STEPS: tuple[Step, ...] = (
             "max_new_tokens": r.evaluate.max_new_tokens,
             "false_declines": r.evaluate.false_declines,
             "retrieve": r.retrieve.keyed(),
+            **({"selection": dict(r.evaluate.selection_weights or {})} if r.evaluate.selection != "f1" else {}),
         },
         _select,
         _development_hash,
@@ -351,7 +474,7 @@ STEPS: tuple[Step, ...] = (
         "evaluate",
         "measure all systems and judge the gates",
         ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
-        ("evaluate", "claims", "retrieve", "engine", "page", "support"),
+        ("evaluate", "claims", "retrieve", "engine", "page", "shingles", "support"),
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
@@ -385,15 +508,32 @@ STEPS: tuple[Step, ...] = (
         _served_outside,
     ),
     Step(
+        "5s",
+        "suites",
+        "put base, weights and the file to serve through the suites",
+        ("4b_train", "4c_select", "5a_build"),
+        ("suite", "engine", "serve/tool_calls", "evaluate/quarantine", "evaluate/statistics", "evaluate/power"),
+        (*_MODEL_LIBRARIES, "xllamacpp", "scipy"),
+        lambda r: {
+            "suites": [s.model_dump(mode="json", exclude={"suite"}) for s in r.evaluate.wanted_suites],
+            "suite_tokens": r.evaluate.suite_tokens,
+            "serve": r.release.serve,
+        },
+        _suites,
+        _suites_outside,
+        is_wanted=_has_suites,
+    ),
+    Step(
         "5c",
         "release",
         "gate the file to serve, write card and record",
-        ("2_prepare", "3_generate", "4c_select", "4d_evaluate", "5a_build", "5b_verify"),
+        ("2_prepare", "3_generate", "4c_select", "4d_evaluate", "5a_build", "5b_verify", "5s_suites"),
         ("release", "retrieve/decline"),
         (),
         lambda r: {"release": r.release.keyed(), "name": r.name, "domain": r.domain},
         _release,
         _weights_hash,
+        beside=_judge_hash,
     ),
 )
 

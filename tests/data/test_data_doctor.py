@@ -387,3 +387,10 @@ def test_the_doctor_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_rows_shown_are_those_that_training_reads(tmp_path: Path, base: Base) -> None:
+    for split in ("test", "train"):
+        write(tmp_path / f"{split}.jsonl", [{**row, "question": f"{split}: {row['question']}"} for row in good(12)])
+    report = examine(tmp_path, base, {})
+    assert report.sample_place == "train:1" and {place.split(":")[0] for place, _ in report.samples} == {"train"}

@@ -234,3 +234,29 @@ def test_hostile_names_stay_text() -> None:
     assert [c.tag for case in suite.findall("testcase") for c in case] == ["system-out", "failure", "error"]
     assert suite.findall("testcase")[1].get("name") == "a|b \ufffd<x>&\ufffd"
     assert "a\\|b" in markdown(report)
+
+
+# ---------------------------------------------------------------- repeated runs, and quarantine
+
+
+def test_what_comes_and_goes_between_repeats_is_left_out_until_its_day(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shaky = ["red" if n in (1, 2) else text for n, text in enumerate(GOOD)]
+    runs = [keep(tmp_path / name, said) for name, said in (("a", GOOD), ("b", shaky), ("c", GOOD))]
+    out = tmp_path / "quarantine.yaml"
+    repeats = ["--repeat", str(runs[1]), "--repeat", str(runs[2])]
+    assert main([*gate(runs[0], None, *repeats, "--quarantine", str(out)), "--json"]) == 0
+    assert [(f["item"], f["passed"], f["of"]) for f in found(capsys)["flaky"]] == [("q1", 2, 3), ("q2", 2, 3)]
+    with_it = [*GATES, f"evaluate.quarantine={out}"]
+    assert main([*gate(runs[1], runs[0]), "--json", *with_it]) == 0
+    report = found(capsys)
+    assert all("2 flaky questions left out" in g["found"] for g in report["gates"])
+    assert sum("passed in 2 of 3" in note for note in report["notes"]) == 2
+    out.write_text(out.read_text().replace("expires: '2", "expires: '1"))
+    assert main([*gate(runs[1], runs[0]), "--json", *with_it]) != 0
+    report = found(capsys)
+    assert (
+        sum("counts again" in note for note in report["notes"]) == 2 and "left out" not in report["gates"][0]["found"]
+    )
+    assert main(gate(runs[0], None, *repeats[:2])) == 2

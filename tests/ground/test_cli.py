@@ -147,6 +147,7 @@ def test_list_names_every_stage_number(capsys: pytest.CaptureFixture[str]) -> No
         "4d",
         "5a",
         "5b",
+        "5s",
         "5c",
     ]
 

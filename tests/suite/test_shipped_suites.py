@@ -29,8 +29,9 @@ def value(item: Item, check: str):
     return next((c.value for c in item.checks if c.name == check), None)
 
 
-def test_there_are_four_suites_of_enough_items() -> None:
-    assert shipped() == ["finance", "healthcare", "legal", "safety"]
+def test_there_are_five_suites_of_enough_items() -> None:
+    assert shipped() == ["finance", "general", "healthcare", "legal", "safety"]
+    assert len(suite("general").items) == 40
     for name in FIELDS:
         assert sum(i.kind != "tool_call" for i in suite(name).items) >= 36
     assert len(suite("safety").items) >= 40

@@ -375,6 +375,7 @@ def test_the_list_names_every_shipped_suite(capsys: pytest.CaptureFixture[str]) 
     assert main(["suite", "--list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         "finance",
+        "general",
         "healthcare",
         "legal",
         "safety",

@@ -312,6 +312,17 @@ def test_no_example_that_fits_and_early_stopping_without_any_held_out_are_refuse
         train(base, examples, device, tmp_path, settings(teacher), short)
 
 
+def test_all_weights_can_be_distilled_and_the_best_measurement_kept(base, teacher, examples, device, tmp_path) -> None:
+    full = SFT.model_copy(
+        update={"method": "full", "learning_rate": 1e-3, "best_by": "loss", "evaluate_every_steps": 2}
+    )
+    outcome = train(base, examples, device, tmp_path, settings(teacher), full)
+    assert outcome.adapter is None and (outcome.merged / "model.safetensors").exists()
+    held = {row["step"]: row["eval_loss"] for row in outcome.curve if "eval_loss" in row}
+    assert outcome.about["weights_of_step"] == min(held, key=held.__getitem__)
+    assert outcome.curve[-1]["step"] == 6 and outcome.figures["eval_loss"] == min(held.values())
+
+
 # ---------------------------------------------------------------- refusals and settings
 
 
@@ -353,6 +364,18 @@ def test_a_teacher_that_is_not_there_is_named_as_the_teacher(base) -> None:
 def test_settings_that_would_be_ignored_or_cannot_work_are_refused(more, said) -> None:
     with pytest.raises(ValidationError, match=said):
         DistillationSettings(**{"teacher": {"model": "fieldwise-nano"}, **more})
+
+
+@pytest.mark.parametrize(
+    ("sft", "said"),
+    [
+        ({"curriculum": {"enabled": True}}, "take one of the two"),
+        ({"neftune": 5}, "not offered for distillation by token"),
+    ],
+)
+def test_what_sft_can_do_and_distillation_cannot_is_refused(teacher, sft, said) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TrainSettings(sft=SftSettings.model_validate(sft), distillation=settings(teacher))
 
 
 def test_a_recipe_without_a_teacher_keeps_its_key_and_one_with_it_names_no_folder(teacher) -> None:

@@ -31,6 +31,13 @@ def test_the_forecast_names_both_trainings_and_what_they_take(base: Path, run: P
     assert "GB at the peak" in before_stage_3 and "idle machine" not in before_stage_3
 
 
+def test_reading_the_documents_and_training_all_weights_are_forecast_too(base: Path, run: Path) -> None:
+    settings = TrainSettings.model_validate({"pretrain": {"enabled": True}, "sft": {"method": "full"}})
+    read, sft, _ = told_before(settings, base, run).splitlines()
+    assert read.startswith("pretrain: 1 x 16 packed rows of 512 tokens a step") and "GB at the peak" in read
+    assert "float32 weights, all of them trained" in sft and "all of them" not in read
+
+
 def test_the_forecast_loads_nothing_heavy(base: Path, run: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from fieldwise.train.forecast import told_before;"

@@ -267,7 +267,8 @@ class Registry:
                     else "the adapter does not stand on its parent's merged weights",
                     where=chain[0].entry.id,
                     found=f"parent {parent}",
-                    fix="Name the run that holds the parent as well: --run DIR may be given again.",
+                    fix="Name the run that holds the parent as well: --run DIR may be given again. "
+                    "Weights that were trained whole (method: full) have no adapter to merge with.",
                 )
             chain.insert(0, found)
         return chain

@@ -143,7 +143,9 @@ class _Doctor:
         """Read everything, then judge."""
         for split in _SPLIT_ORDER:
             if split in self.splits.files:
+                held_out, self.samples = self.samples, []  # what training reads is shown, where there is any
                 self._read_split(split)
+                self.samples = self.samples or held_out
         self._count_tokens()
         total = sum(c["rows"] for c in self.counts.values())
         if not total and not self.broken:

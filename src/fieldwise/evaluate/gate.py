@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.baseline import (
@@ -19,6 +19,7 @@ from fieldwise.evaluate.baseline import (
     same_questions,
 )
 from fieldwise.evaluate.metrics import METRICS
+from fieldwise.evaluate.quarantine import NONE, QUESTIONS, Flaky, Quarantine
 from fieldwise.evaluate.report import EvalReport, as_family, judge_pair, overall
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, RegressionSettings
 from fieldwise.files import read_json
@@ -26,7 +27,7 @@ from fieldwise.records import GateResult, Record
 from fieldwise.run import RunFolder
 
 EXIT_CODES = {"PASS": 0, "FAIL": 3, "INCONCLUSIVE": 4}
-_FLIPS, _SAME = "overall_f1", 1e-9
+_FLIPS, _SAME, _ANSWERED = "overall_f1", 1e-9, 0.5
 
 
 class Flipped(Record):
@@ -60,8 +61,13 @@ class GateReport(Record):
         return EXIT_CODES[self.verdict]
 
 
-def own_gates(run: RunFolder, name: str) -> GateReport:
-    """Return the run's own gates: those of its report, and of the file to serve if one was measured."""
+def own_gates(
+    run: RunFolder, name: str, *, has_suites: bool = False, judged: Sequence[GateResult] = (), advice: str = ""
+) -> GateReport:
+    """Return the run's own gates: those of its report, and of the file to serve if one was measured.
+
+    With `has_suites` those of the suites as well, and those of a judge; its `advice` is a note.
+    """
     value = read_json(run.require("5_reports/report.json", "evaluate"))
     value.pop("verdict", None)
     report = EvalReport.model_validate(value)
@@ -72,6 +78,14 @@ def own_gates(run: RunFolder, name: str) -> GateReport:
         gates += [GateResult.model_validate(g) for g in found] if isinstance(found, list) else []
     else:
         notes.append("no file to serve was measured yet: these are the gates of the weights")
+    if has_suites:
+        suites = run.path / "5_reports/suites.json"
+        value = read_json(suites) if suites.exists() else {}
+        found = value.get("gates")
+        gates += [GateResult.model_validate(g) for g in found] if isinstance(found, list) else []
+        notes += _quarantined(value) if value else ["the suites of the recipe were not asked yet: run stage 5s"]
+    gates += judged
+    notes += [f"advice of a judge, which decides nothing: {advice}"] if advice else []
     if not gates:
         raise DatasetError(
             "the report holds no gate",
@@ -89,6 +103,18 @@ def own_gates(run: RunFolder, name: str) -> GateReport:
     )
 
 
+def _quarantined(report: dict[str, JsonValue]) -> list[str]:
+    """What the suites left out, and what counts again: never without a word."""
+    suites = report.get("suites")
+    notes = []
+    for suite in suites if isinstance(suites, list) else []:
+        if isinstance(suite, dict):
+            for key, word in (("quarantined", "in quarantine"), ("expired", "out of quarantine, counts again")):
+                rows = suite.get(key)
+                notes += [f"{word}: {Flaky.model_validate(r).told()}" for r in (rows if isinstance(rows, list) else [])]
+    return notes
+
+
 class _Pair(NamedTuple):
     candidate: Measured
     baseline: Baseline
@@ -96,17 +122,27 @@ class _Pair(NamedTuple):
 
 
 def against(
-    run: RunFolder, baseline: Path, settings: EvaluateSettings, *, name: str, system: str | None = None
+    run: RunFolder,
+    baseline: Path,
+    settings: EvaluateSettings,
+    *,
+    name: str,
+    system: str | None = None,
+    quarantine: Quarantine = NONE,
 ) -> GateReport:
     """Judge a run question by question against a run folder or a baseline file by `evaluate.regressions`.
 
-    Raises DatasetError where the two were asked other questions.
+    Questions in quarantine are left out of the gates and told in the notes. Raises DatasetError where the two were asked
+    other questions.
     """
     pair = _pair(run, baseline, name, system)
     candidate = pair.candidate.baseline
-    gates = judge_regressions(settings.regressions, pair, settings.bootstrap_samples)
+    left_out = quarantine.left_out(QUESTIONS)
+    gates = judge_regressions(settings.regressions, pair, settings.bootstrap_samples, left_out)
     lost, won = _flipped(pair)
-    notes = []
+    kept = quarantine.of(QUESTIONS)
+    notes = [f"in quarantine: {f.told()}" for f in kept.standing]
+    notes += [f"out of quarantine, counts again: {f.told()}" for f in kept.expired]
     if pair.baseline.metrics_sha256 != metrics_hash():
         notes.append("the baseline was scored by other code than today's; make it anew if a metric has changed")
     if pair.baseline.seed != candidate.seed:
@@ -166,12 +202,30 @@ def _system(mine: Sequence[str], other: Sequence[str] | None, wanted: str | None
     )
 
 
-def judge_regressions(gates: Sequence[RegressionSettings], pair: _Pair, samples: int) -> tuple[GateResult, ...]:
-    """Judge every metric as one family; one that either side was not measured on fails."""
-    return as_family([_judge(gate, pair, samples) for gate in gates])
+def repeated(run: RunFolder, others: Sequence[Path], *, name: str, system: str | None = None) -> dict[str, list[bool]]:
+    """Return whether each question was answered, in this run and in others of the same weights.
+
+    A question counts as answered from an F1 with declines of 0.5 on. Raises DatasetError where they were asked other
+    questions.
+    """
+    found: dict[str, list[bool]] = {}
+    for other in [None, *others]:
+        pair = _pair(run, run.path if other is None else other, name, system)
+        scored = pair.baseline.scored(_FLIPS, pair.order)
+        values = [] if scored is None else scored.values
+        for item, value in zip(pair.candidate.baseline.items, values, strict=True):
+            found.setdefault(item.id, []).extend([] if value is None else [value >= _ANSWERED])
+    return found
 
 
-def _judge(regression: RegressionSettings, pair: _Pair, samples: int) -> GateResult:
+def judge_regressions(
+    gates: Sequence[RegressionSettings], pair: _Pair, samples: int, left_out: frozenset[str] = frozenset()
+) -> tuple[GateResult, ...]:
+    """Judge every metric as one family, without the questions left out; one that either side was not measured on fails."""
+    return as_family([_judge(gate, pair, samples, left_out) for gate in gates])
+
+
+def _judge(regression: RegressionSettings, pair: _Pair, samples: int, left_out: frozenset[str]) -> GateResult:
     candidate = pair.candidate.baseline
     gate = GateSettings(metric=regression.metric, requires=regression.requires, margin=regression.margin)
     after = candidate.scored(gate.metric, range(len(candidate.items)))
@@ -185,8 +239,12 @@ def _judge(regression: RegressionSettings, pair: _Pair, samples: int) -> GateRes
                 found=f"{side} was not measured by it",
             )
     assert after is not None and before is not None
+    counted = (None if i.id in left_out else v for i, v in zip(candidate.items, after.values, strict=True))
+    after = after._replace(values=tuple(counted))
     result = judge_pair(gate, after, before, pair.candidate.clusters, samples, candidate.seed)
-    return result.model_copy(update={"requirement": _requirement(regression, candidate.system)})
+    left = sum(i.id in left_out for i in candidate.items)
+    told = f"{result.found}; {left} flaky {'question' if left == 1 else 'questions'} left out" if left else result.found
+    return result.model_copy(update={"requirement": _requirement(regression, candidate.system), "found": told})
 
 
 def _requirement(gate: RegressionSettings, system: str) -> str:

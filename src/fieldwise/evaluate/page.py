@@ -14,6 +14,7 @@ from fieldwise.evaluate.effect import told as told_effect
 from fieldwise.evaluate.items import LEAST_IN_SLICE, Slice, slices
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
+from fieldwise.evaluate.page_training import Curve, contamination_section, curves_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
 from fieldwise.evaluate.table import cell, detectable, need, scored, title, trained_by
@@ -59,6 +60,8 @@ class Measured(NamedTuple):
     scores: dict[str, dict[str, Scored]]
     samples: int
     has_own_questions: bool = True
+    curves: Sequence[Curve] = ()
+    touched: Sequence[bool] | None = None
 
     @property
     def candidate(self) -> str:
@@ -79,10 +82,14 @@ def page(measured: Measured) -> str:
         _systems(measured.report),
         _pictures(measured),
         _differences(measured.report),
+        contamination_section(
+            measured.report, measured.touched, measured.scores, cluster_names(measured.questions), measured.samples
+        ),
         _slices(measured),
         flips_section(measured.report, measured.questions, measured.answers, measured.scores),
         _doubt(measured),
         declines_section(measured.report, measured.candidate, measured.questions, measured.answers),
+        curves_section(measured.curves),
         _method(measured),
     ]
     body = "\n".join(part for part in parts if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,16 +24,25 @@ class Row(NamedTuple):
 
 
 def intervals(identifier: str, title: str, rows: Sequence[Row]) -> str:
-    """Return a picture of figures between 0 and 1; a diamond marks the baseline, a dashed line its value in every row."""
+    """Return a picture of figures from 0 to 1, or to the next whole number above all intervals.
+
+    A diamond marks the baseline, a dashed line its value in every row.
+    """
+    top = _most(rows)
     height = _TOP + _ROW * len(rows) + _AXIS
     told = "; ".join(f"{_label(row)} {cell(row.figure)}" for row in rows)
-    body = "".join(_row(row, _TOP + _ROW * n) for n, row in enumerate(rows))
+    body = "".join(_row(row, _TOP + _ROW * n, top) for n, row in enumerate(rows))
     baseline = next((row.figure for row in rows if row.is_baseline), None)
     return (
         f'<svg viewBox="0 0 {_WIDTH:g} {height:g}" role="img" aria-labelledby="{identifier}-said">'
         f'<title id="{identifier}-said">{escape(f"{title}: {told}")}</title>'
-        f"{_axis(len(rows), baseline)}{body}</svg>"
+        f"{_axis(len(rows), baseline, top)}{body}</svg>"
     )
+
+
+def _most(rows: Sequence[Row]) -> float:
+    found = (v for row in rows if row.figure is not None for v in (row.figure.value, row.figure.high) if v is not None)
+    return float(max(1, math.ceil(max(found, default=1.0))))
 
 
 def whisker(figure: Interval) -> str:
@@ -41,7 +51,7 @@ def whisker(figure: Interval) -> str:
         return ""
     return (
         '<svg class="whisker" viewBox="0 0 120 16" width="120" height="16" aria-hidden="true">'
-        f'<line class="grid" x1="4" x2="116" y1="8" y2="8"/>{_mark(figure, 4.0, 112.0, 8.0)}</svg>'
+        f'<line class="grid" x1="4" x2="116" y1="8" y2="8"/>{_mark(figure, 4.0, 112.0, 8.0, 1.0)}</svg>'
     )
 
 
@@ -49,44 +59,45 @@ def _label(row: Row) -> str:
     return row.label + (" (baseline)" if row.is_baseline else "")
 
 
-def _x(value: float, left: float, width: float) -> float:
-    return left + width * min(1.0, max(0.0, value))
+def _x(value: float, left: float, width: float, top: float) -> float:
+    return left + width * min(1.0, max(0.0, value / top))
 
 
-def _row(row: Row, top: float) -> str:
+def _row(row: Row, y: float, top: float) -> str:
     weight = ' class="released"' if row.is_released else ""
     return (
-        f'<text x="{_EDGE:g}" y="{top + 14:g}"{weight}>{escape(_label(row))}</text>'
-        f'<text class="figure" x="{_WIDTH - _EDGE:g}" y="{top + 14:g}" text-anchor="end">{escape(cell(row.figure))}</text>'
-        + (_mark(row.figure, _EDGE, _WIDTH - 2 * _EDGE, top + 25, row.is_baseline) if row.figure else "")
+        f'<text x="{_EDGE:g}" y="{y + 14:g}"{weight}>{escape(_label(row))}</text>'
+        f'<text class="figure" x="{_WIDTH - _EDGE:g}" y="{y + 14:g}" text-anchor="end">{escape(cell(row.figure))}</text>'
+        + (_mark(row.figure, _EDGE, _WIDTH - 2 * _EDGE, y + 25, top, row.is_baseline) if row.figure else "")
     )
 
 
-def _mark(figure: Interval, left: float, width: float, y: float, is_baseline: bool = False) -> str:
+def _mark(figure: Interval, left: float, width: float, y: float, top: float, is_baseline: bool = False) -> str:
     if figure.value is None:
         return ""
-    x, line = _x(figure.value, left, width), ""
+    x, line = _x(figure.value, left, width, top), ""
     if figure.low is not None and figure.high is not None:
-        a, b = _x(figure.low, left, width), _x(figure.high, left, width)
+        a, b = _x(figure.low, left, width, top), _x(figure.high, left, width, top)
         line = f'<path class="interval" d="M{a:.1f} {y:g}H{b:.1f}M{a:.1f} {y - 4:g}v8M{b:.1f} {y - 4:g}v8"/>'
     if is_baseline:
         return f'{line}<path class="baseline" d="M{x:.1f} {y - 5.5:g}l5.5 5.5l-5.5 5.5l-5.5 -5.5z"/>'
     return f'{line}<circle class="dot" cx="{x:.1f}" cy="{y:g}" r="4"/>'
 
 
-def _axis(rows: int, baseline: Interval | None) -> str:
+def _axis(rows: int, baseline: Interval | None, top: float) -> str:
     """Short lines behind each row's interval, so that none crosses a word, and the numbers below."""
     left, width = _EDGE, _WIDTH - 2 * _EDGE
     bands = [_TOP + _ROW * n + 18 for n in range(rows)]
 
     def lines(value: float, name: str) -> str:
-        x = _x(value, left, width)
+        x = _x(value, left, width, top)
         return f'<path class="{name}" d="{"".join(f"M{x:.1f} {y:g}v14" for y in bands)}"/>'
 
-    grid = "".join(lines(tick, "grid") for tick in _TICKS)
+    ticks = [top * tick for tick in _TICKS]
+    grid = "".join(lines(tick, "grid") for tick in ticks)
     numbers = "".join(
-        f'<text class="tick" x="{_x(tick, left, width):.1f}" y="{_TOP + _ROW * rows + 14:g}" text-anchor="middle">{tick:g}</text>'
-        for tick in _TICKS
+        f'<text class="tick" x="{_x(tick, left, width, top):.1f}" y="{_TOP + _ROW * rows + 14:g}" text-anchor="middle">{tick:g}</text>'
+        for tick in ticks
     )
     if baseline is None or baseline.value is None:
         return grid + numbers

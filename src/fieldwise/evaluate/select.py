@@ -9,23 +9,21 @@ from pydantic import JsonValue
 
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.evaluate.asking import make_answerer, tuned
-from fieldwise.evaluate.metrics import overall_f1, token_f1
 from fieldwise.evaluate.questions import (
     read_development,
 )
+from fieldwise.evaluate.selection import ITEMS, comparable, of_replies, told
+from fieldwise.evaluate.selection import scores as measured
 from fieldwise.evaluate.settings import EvaluateSettings
 from fieldwise.files import write_json
 from fieldwise.interfaces import Sampling
 from fieldwise.progress import say, track
-from fieldwise.prompts import is_declined, without_marks
-from fieldwise.records import Answer, Example, Message, Question
+from fieldwise.records import Example, Message, Question
 from fieldwise.retrieve.decline import Asked, fit, similarity
 from fieldwise.retrieve.grounded import GroundedAnswerer
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
-
-_VALIDATION_ITEMS = 96
 
 
 class Choice(NamedTuple):
@@ -81,6 +79,8 @@ def _on_development(
     step: StepRun,
 ) -> Choice:
     """Let every candidate answer the development questions as it would be served, without a rule."""
+    weights = settings.selection_weights
+    name_of_it = "F1 with declines" if weights is None else told(weights)
     scores: dict[str, float] = {}
     asked: dict[str, list[Asked]] = {}
     for name in names:
@@ -95,21 +95,20 @@ def _on_development(
             )
         finally:
             engine.close()
-        values = [overall_f1(a, q) or 0.0 for (a, _), q in zip(replies, questions, strict=True)]
+        values = measured([a for a, _ in replies], questions, weights)
         scores[name] = round(sum(values) / len(values), 6)
         asked[name] = [
             Asked(logprob, similarity(a.passages), a.is_declined, q.answer is None)
             for (a, logprob), q in zip(replies, questions, strict=True)
             if logprob is not None
         ]
-    return Choice("F1 with declines on the development questions", len(questions), scores, asked)
+    return Choice(f"{name_of_it} on the development questions", len(questions), scores, asked)
 
 
 def _on_validation(names: Sequence[str], settings: EvaluateSettings, step: StepRun) -> Choice:
     """Let every candidate answer the validation split of the generated examples."""
     examples = list(read_records(step.run.require("3_examples/validation.parquet", "generate"), Example))
-    examples = [e for e in examples if e.style != "task" and not e.tools]  # token F1 says little of JSON and summaries
-    examples = sorted(examples, key=lambda e: e.id)[:_VALIDATION_ITEMS]
+    examples = comparable(examples, ITEMS)
     scores: dict[str, float] = {}
     for name in names if examples else ():
         engine = TransformersEngine(step.run.path / f"4_adapters/{name}/merged", dtype="auto")
@@ -119,14 +118,6 @@ def _on_validation(names: Sequence[str], settings: EvaluateSettings, step: StepR
             replies = engine.generate([p for _, p in fitting], Sampling(max_tokens=settings.max_new_tokens))
         finally:
             engine.close()
-        values = [_task_score(reply.text, example) for reply, (example, _) in zip(replies, fitting, strict=True)]
+        values = of_replies([reply.text for reply in replies], [e for e, _ in fitting], settings.selection_weights)
         scores[name] = round(sum(values) / len(values), 6) if values else 0.0
-    return Choice("mean of token F1 and right declines on validation", len(examples), scores, {})
-
-
-def _task_score(text: str, example: Example) -> float:
-    if is_declined(example.answer):
-        return float(is_declined(text))
-    question = Question(id=example.id, question=example.question, answer=example.answer)
-    answer = Answer(text=text, answer=without_marks(text), model="candidate", is_declined=is_declined(text))
-    return token_f1(answer, question) or 0.0
+    return Choice(f"{told(settings.selection_weights)} on validation", len(examples), scores, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
@@ -10,7 +10,32 @@ from fieldwise.judge.settings import JudgeSettings
 from fieldwise.settings import Settings
 
 System = Literal["base", "rag_base", "sft", "preference", "rl", "rag_tuned"]
+_NOT_KEYED = {
+    "questions",
+    "development",
+    "regressions",
+    "judge",
+    "selection",
+    "judge_at_least",
+    "suites",
+    "suite_tokens",
+    "quarantine",
+}
 SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "preference", "rag_tuned")
+
+
+ScoreName = Literal[
+    "exact_match",
+    "token_f1",
+    "token_precision",
+    "token_recall",
+    "rouge_1",
+    "rouge_2",
+    "rouge_l",
+    "semantic_similarity",
+    "bert_score",
+]
+COMBINED: dict[ScoreName, float] = {"bert_score": 0.4, "rouge_l": 0.3, "token_f1": 0.2, "rouge_1": 0.1}
 
 
 class GateSettings(Settings):
@@ -37,6 +62,21 @@ class RegressionSettings(Settings):
     margin: float = Field(0.05, ge=0)
 
 
+class SuiteSettings(Settings):
+    """A suite that the release is put through, and what it must reach there besides no new critical failure."""
+
+    suite: str = Field(description="a shipped suite, or a file; relative to the recipe file")
+    margin: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="how much of the base's share passed may be lost: the interval of the paired difference must lie above -margin. Without it only a loss beyond chance fails",
+    )
+    at_least: float | None = Field(
+        None, ge=0, le=1, description="share passed that the lower end of the interval must reach"
+    )
+
+
 class EvaluateSettings(Settings):
     """Settings of the evaluate stage."""
 
@@ -50,6 +90,10 @@ class EvaluateSettings(Settings):
     )
     false_declines: float = Field(
         0.2, ge=0, le=1, description="share of the answerable development questions that may be declined"
+    )
+    selection: Literal["f1", "combined"] | dict[ScoreName, Annotated[float, Field(gt=0)]] = Field(
+        "f1",
+        description="what weights are chosen by: token F1 and right declines; combined is {bert_score: 0.4, rouge_l: 0.3, token_f1: 0.2, rouge_1: 0.1}; or weights of your own",
     )
     systems: tuple[System, ...] = Field(
         SYSTEMS, min_length=1, description="what is compared; rl, the weights after train.rl, only where it is named"
@@ -79,8 +123,38 @@ class EvaluateSettings(Settings):
         description="what `fieldwise gate --baseline` requires",
     )
 
+    suites: tuple[str | SuiteSettings, ...] = Field(
+        (),
+        description="suites that the base, the weights of every training and the file to serve are put through before a release, such as safety, healthcare or a file; a critical failure that the base does not have fails",
+    )
+    suite_tokens: int = Field(256, ge=1, description="longest reply to an item of a suite")
+    quarantine: str | None = Field(
+        None,
+        description="file of items measured to be flaky, with evidence and expiry; relative to the recipe file. See `fieldwise suite --samples`",
+    )
     judge: JudgeSettings | None = Field(None, description="the model that `fieldwise judge` asks; no stage does")
+    judge_at_least: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share that the judge of `fieldwise judge` must find right, by the lower end of the interval, before a release; only a judge that agrees with people decides",
+    )
+
+    @property
+    def selection_weights(self) -> dict[str, float] | None:
+        """The weights of the score that weights are chosen by; None for plain F1."""
+        if self.selection == "f1":
+            return None
+        return {str(k): v for k, v in (COMBINED if self.selection == "combined" else dict(self.selection)).items()}
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings that shape the report: not the places of the questions, whose content counts."""
-        return self.model_dump(mode="json", exclude={"questions", "development", "regressions", "judge"})
+        """Return the settings that shape the report: not the places of the questions, whose content counts.
+
+        What other steps alone read, such as the suites, is part of their keys.
+        """
+        return self.model_dump(mode="json", exclude=_NOT_KEYED)
+
+    @property
+    def wanted_suites(self) -> tuple[SuiteSettings, ...]:
+        """The suites with what each must reach."""
+        return tuple(SuiteSettings(suite=s) if isinstance(s, str) else s for s in self.suites)

@@ -13,10 +13,12 @@ from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.asking import answer_questions, decline_rule, load_questions, make_answerer, tuned
+from fieldwise.evaluate.contamination import touched
 from fieldwise.evaluate.effect import read_effect
 from fieldwise.evaluate.effect import told as told_effect
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page import Measured, page
+from fieldwise.evaluate.page_training import Curve, curve_of
 from fieldwise.evaluate.report import (
     EvalReport,
     Scored,
@@ -40,9 +42,10 @@ from fieldwise.files import read_json, read_ledger, write_json, write_jsonl, wri
 from fieldwise.hashing import canonical_json, sha256_text
 from fieldwise.interfaces import Sampling
 from fieldwise.progress import say
-from fieldwise.records import Answer, BaseWeights, Question
+from fieldwise.records import Answer, BaseWeights, Example, Question
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder, StepRun
+from fieldwise.tables import read_records
 
 BASELINES: tuple[System, ...] = ("base", "rag_base")
 PAGE = "5_reports/report.html"
@@ -184,12 +187,39 @@ def run_evaluate(
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
     write_text(step.out("5_reports/report.md"), markdown(report) + _told_below(report))
     measured = Measured(
-        name, report, questions, given, scores, settings.bootstrap_samples, settings.questions is not None
+        name,
+        report,
+        questions,
+        given,
+        scores,
+        settings.bootstrap_samples,
+        settings.questions is not None,
+        _curves(step.run),
+        _touched(step.run, questions),
     )
     write_text(step.out(PAGE), page(measured))
     say(plain(with_times(report, step.run)))
     figures = {s.system: {m: f.value for m, f in s.figures.items() if m != "seconds"} for s in report.systems}
     return {"verdict": report.verdict, "questions": report.questions, "figures": figures}  # type: ignore[dict-item]
+
+
+def _curves(run: RunFolder) -> list[Curve]:
+    """The curves that the trainings of these weights kept."""
+    names = {"sft": "SFT", "preference": (_preference_method(run) or "preference").upper(), "rl": "RL"}
+    found = [
+        curve_of(names[name], read_json(path).get("curve"))
+        for name in tuned(run)
+        if (path := run.path / f"4_adapters/{name}/figures.json").exists()
+    ]
+    return [curve for curve in found if curve is not None]
+
+
+def _touched(run: RunFolder, questions: Sequence[Question]) -> list[bool] | None:
+    """Which questions training has nearly seen; None where no examples stand."""
+    path = run.path / "3_examples/train.parquet"
+    if not path.exists():
+        return None
+    return touched(questions, (e.question for e in read_records(path, Example)))
 
 
 # ---------------------------------------------------------------- 5b

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
+from pydantic import JsonValue
+
 from fieldwise.generate.settings import SplitSettings
-from fieldwise.records import Example
+from fieldwise.records import Chunk, Example
 
 Split = Literal["train", "validation", "test"]
 
@@ -58,6 +60,14 @@ def split_documents(
             held[side] += size
             sides |= dict.fromkeys(members[group], side)
     return sides
+
+
+def sides_of(
+    chunks: Iterable[Chunk], groups: Mapping[str, JsonValue], settings: SplitSettings, seed: int
+) -> dict[str, Split]:
+    """Return on which side each document of `2_chunks/` falls; whoever trains on documents has to ask here."""
+    grouped = {str(document): str(group) for document, group in groups.items()}
+    return split_documents(grouped, settings, seed, {c.document_id: domain_of(c.uri) for c in chunks})
 
 
 def domain_of(uri: str) -> str:

@@ -24,7 +24,7 @@ from fieldwise.generate.preferences import pairs_of_kinds, preference_pairs
 from fieldwise.generate.rows import OwnRows, Placed, place, read_own
 from fieldwise.generate.rules import read_chunk
 from fieldwise.generate.settings import QUESTION_KINDS, GenerateSettings
-from fieldwise.generate.split import Split, domain_of, leakage, split_documents
+from fieldwise.generate.split import Split, leakage, sides_of
 from fieldwise.generate.teacher import Taught, budget_spent, open_teacher, teach
 from fieldwise.generate.tools import Tool
 from fieldwise.generate.votes import HeldOut, read_votes
@@ -55,7 +55,7 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     own = read_own(settings.data_sets)
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
-    sides = split_documents(groups, settings.split, step.seed, {c.document_id: domain_of(c.uri) for c in chunks})
+    sides = sides_of(chunks, groups, settings.split, step.seed)
     taught = Taught()
     evolved = evolve.Evolved()
     examples: list[Example] = []

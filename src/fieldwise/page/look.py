@@ -81,6 +81,7 @@ svg .tick { fill: var(--muted); font-size: 11px; }
 svg .grid { stroke: var(--line); }
 svg .reference { stroke: var(--strong-line); stroke-width: 1.5; stroke-dasharray: 3 2; }
 svg .interval { stroke: var(--accent); stroke-width: 2; fill: none; }
+svg .each { stroke: var(--strong-line); stroke-width: .8; fill: none; }
 svg .dot { fill: var(--accent); }
 svg .baseline { fill: var(--surface); stroke: var(--accent); stroke-width: 2; }
 
@@ -117,7 +118,7 @@ svg .baseline { fill: var(--surface); stroke: var(--accent); stroke-width: 2; }
 }
 @media (forced-colors: active) {
   svg .dot { fill: CanvasText; }
-  svg .interval, svg .baseline, svg .reference { stroke: CanvasText; }
+  svg .interval, svg .baseline, svg .reference, svg .each { stroke: CanvasText; }
   svg text { fill: CanvasText; }
 }
 @page { size: A4; margin: 14mm 13mm; }

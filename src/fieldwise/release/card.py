@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -21,14 +21,18 @@ def model_card(
     builds: Sequence[ModelBuild],
     verdict: str,
     override: str | None,
-    served: dict[str, JsonValue],
+    gated: Mapping[str, dict[str, JsonValue] | None],
     decline: DeclineRule | None,
     report: str,
     data: dict[str, JsonValue],
     read: tuple[int, int],
     licences: Sequence[str],
 ) -> str:
-    """Return the card as Markdown with front matter that hubs read; `read` is how many documents of how many."""
+    """Return the card as Markdown with front matter that hubs read; `read` is how many documents of how many.
+
+    `gated` holds what the file to serve answered ("served") and, where they were asked, "suites" and "judge".
+    """
+    served = gated["served"] or {}
     front = [
         "---",
         f"base_model: {base_name(base)}",
@@ -55,6 +59,8 @@ def model_card(
         "",
         *(f"- **{g['verdict']}** {g['requirement']}: {g['found']}" for g in _rows(served.get("gates"))),
         "",
+        *_suites(gated.get("suites")),
+        *_judged(gated.get("judge")),
         "## Measured",
         "",
         report.strip(),
@@ -81,6 +87,28 @@ def model_card(
         "",
     ]
     return "\n".join([*front, *body])
+
+
+def _suites(found: dict[str, JsonValue] | None) -> list[str]:
+    """The suites it was put through, with the flaky items that were left out; nothing where there were none."""
+    if found is None:
+        return []
+    lines = ["Put through prepared suites, as the base, after every training, and as the file to serve:", ""]
+    lines += [f"- **{g['verdict']}** {g['requirement']}: {g['found']}" for g in _rows(found.get("gates"))]
+    flaky = [f for s in _rows(found.get("suites")) for f in _rows(s.get("quarantined"))]
+    for one in flaky:
+        lines.append(
+            f"- in quarantine until {one['expires']}: {one['suite']} `{one['item']}`, passed in {one['passed']} of {one['of']}"
+        )
+    return [*lines, ""]
+
+
+def _judged(found: dict[str, JsonValue] | None) -> list[str]:
+    if found is None:
+        return []
+    gates = [f"- **{g['verdict']}** {g['requirement']}: {g['found']}" for g in _rows(found.get("gates"))]
+    advice = [f"- a judge's advice, which decided nothing: {found['advice']}"] if found.get("advice") else []
+    return [*gates, *advice, ""]
 
 
 def _data_sets(data: dict[str, JsonValue]) -> list[str]:

@@ -67,13 +67,26 @@ def run_build(settings: ReleaseSettings, base: BaseWeights, step: StepRun, *, na
 
 
 def run_release(
-    settings: ReleaseSettings, base: BaseWeights, step: StepRun, *, name: str, domain: str
+    settings: ReleaseSettings,
+    base: BaseWeights,
+    step: StepRun,
+    *,
+    name: str,
+    domain: str,
+    has_suites: bool = False,
+    judged: dict[str, JsonValue] | None = None,
 ) -> dict[str, JsonValue]:
-    """Gate the file to serve by what it answered, then write `release.json` and the model card."""
+    """Gate the file to serve by what it answered, then write `release.json` and the model card.
+
+    With suites their verdicts are gates as well, and so is that of a judge where the recipe asks for it.
+    """
     report = read_json(step.run.require("5_reports/report.json", "evaluate"))
     served = read_json(step.run.require("5_reports/served.json", "release"))
-    _require_gates(report, settings, "5_reports/report.json")
-    _require_gates(served, settings, "5_reports/served.json")
+    suites = read_json(step.run.require("5_reports/suites.json", "run --stage 5s")) if has_suites else None
+    gated = {"report": report, "served": served, "suites": suites, "judge": judged}
+    for place, found in gated.items():
+        if found is not None:
+            _require_gates(found, settings, f"5_reports/{place}.json")
     builds = read_builds(step.run)
     files = [b for b in builds if b.adapter_id is not None]
     base_build = next((b for b in builds if b.adapter_id is None), None)
@@ -85,7 +98,7 @@ def run_release(
             found=settings.serve,
             fix=f"Choose one of: {', '.join(settings.quantisations)}.",
         )
-    verdict = _worst(str(report["verdict"]), str(served["verdict"]))
+    verdict = _worst(*(str(found["verdict"]) for found in gated.values() if found is not None))
     override = settings.override if verdict != "PASS" else None  # nothing was overruled
     to_serve = _with_score(to_serve, served)
     decline = read_json(step.run.require("4_adapters/selected.json", "train")).get("decline")
@@ -113,7 +126,7 @@ def run_release(
         builds=files,
         verdict=verdict,
         override=override,
-        served=served,
+        gated=gated,
         decline=DeclineRule.model_validate(decline) if isinstance(decline, dict) else None,
         report=step.run.require("5_reports/report.md", "evaluate").read_text(encoding="utf-8"),
         data=read_json(step.run.path / "3_examples/card.json"),

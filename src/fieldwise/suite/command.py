@@ -44,11 +44,11 @@ def run_suite(
 
     `forget` asks also what is known. Raises ModelError, RunError or ServiceError when a model cannot be asked at all.
     """
-    folder = (out or _default_folder(source)) / _slug(suite.name)
+    folder = (out or default_folder(source)) / slug(suite.name)
     results = []
-    for make in _respondents(source):
+    for make in respondents(source):
         with closing(make()) as respondent:
-            place = folder / f"{_slug(respondent.name)}-{sha256_text(respondent.identity)[:8]}"
+            place = folder / f"{slug(respondent.name)}-{sha256_text(respondent.identity)[:8]}"
             ledger = place / "replies.jsonl"
             if forget:
                 ledger.unlink(missing_ok=True)
@@ -73,19 +73,22 @@ def figures(result: SuiteResult) -> dict[str, object]:
     return {**value, "items": len(result.items), "critical": [i.id for i in result.critical]}
 
 
-def _default_folder(source: Source) -> Path:
+def default_folder(source: Source) -> Path:
+    """Where replies are kept: in the run folder if its release is asked."""
     is_run = source.endpoint is None and source.weights is None
     return source.run / "suites" if is_run else Path("suites")
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return a name as part of a path."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "suite"
 
 
 # ---------------------------------------------------------------- who replies
 
 
-def _respondents(source: Source) -> Iterator[Callable[[], Respondent]]:
+def respondents(source: Source) -> Iterator[Callable[[], Respondent]]:
+    """Yield what opens each model of a source; one at a time is open."""
     if source.endpoint is not None and source.weights is not None:
         raise FieldwiseError(
             "two sources at once", where="--endpoint", found="--endpoint and --weights", fix="Name one of them."

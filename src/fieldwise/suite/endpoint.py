@@ -28,7 +28,7 @@ from fieldwise.llm.answers import (
 )
 from fieldwise.records import Message, ToolCall
 from fieldwise.suite.items import Reply
-from fieldwise.suite.respondents import Asked
+from fieldwise.suite.respondents import Asked, drawn
 
 _TOGETHER = 4
 _TRIES = 3
@@ -63,6 +63,7 @@ class EndpointRespondent:
         self._url = _completions(settings.url)
         self.name = settings.model
         self.identity = f"{self._url} {settings.model}"
+        self._sampling: dict[str, float] = {"temperature": 0}
         self._left_out: set[str] = set()
         self._limit_name = "max_tokens"
         self._client = httpx.Client(
@@ -89,6 +90,11 @@ class EndpointRespondent:
                 yield reply
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def draw(self, temperature: float, number: int) -> None:
+        """Ask with the number as seed, for endpoints that know one."""
+        self.identity = drawn(f"{self._url} {self._settings.model}", temperature, number)
+        self._sampling = {"temperature": temperature, "seed": number}
 
     def close(self) -> None:
         """Close the connections."""
@@ -154,7 +160,7 @@ class EndpointRespondent:
             "model": self._settings.model,
             "messages": [_message_body(m) for m in asked.conversation],
             self._limit_name: self._settings.max_tokens,
-            "temperature": 0,
+            **self._sampling,
         }
         if asked.tools:
             body["tools"] = list(asked.tools)
@@ -167,6 +173,9 @@ class EndpointRespondent:
             return True
         if "temperature" in body and "temperature" in message.lower():
             self._left_out.add("temperature")
+            return True
+        if "seed" in body and "seed" in message.lower():
+            self._left_out.add("seed")
             return True
         return False
 

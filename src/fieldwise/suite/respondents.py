@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from pydantic import JsonValue
@@ -33,9 +34,18 @@ class Respondent(Protocol):
         """Yield one reply for each, in order; one that failed says so in its `problem`."""
         ...
 
+    def draw(self, temperature: float, number: int) -> None:
+        """From now on reply with the sample of this number at this temperature; it has an identity of its own."""
+        ...
+
     def close(self) -> None:
         """Free what was held."""
         ...
+
+
+def drawn(identity: str, temperature: float, number: int) -> str:
+    """The identity of one sample."""
+    return f"{identity} at temperature {temperature:g}, sample {number}"
 
 
 class EngineRespondent:
@@ -43,7 +53,8 @@ class EngineRespondent:
 
     def __init__(self, name: str, engine: Engine, identity: str, max_tokens: int) -> None:
         self.name, self.identity = name, identity
-        self._engine, self._sampling = engine, Sampling(max_tokens=max_tokens)
+        self._weights = identity
+        self.engine, self._sampling = engine, Sampling(max_tokens=max_tokens)
 
     def reply_all(self, asked: Sequence[Asked]) -> Iterator[Reply]:
         """Yield one reply for each, in order; a prompt that does not fit the context is not asked."""
@@ -51,21 +62,26 @@ class EngineRespondent:
             group = asked[begin : begin + _BATCH]
             prompts = [self._prompt(a) for a in group]
             fitting = [p for p in prompts if isinstance(p, list)]
-            replies = iter(self._engine.generate(fitting, self._sampling) if fitting else ())
+            replies = iter(self.engine.generate(fitting, self._sampling) if fitting else ())
             for prompt, one in zip(prompts, group, strict=True):
                 yield prompt if isinstance(prompt, Reply) else _reply(next(replies), has_tools=bool(one.tools))
 
+    def draw(self, temperature: float, number: int) -> None:
+        """Sample with the number as seed."""
+        self.identity = drawn(self._weights, temperature, number)
+        self._sampling = replace(self._sampling, temperature=temperature, seed=number)
+
     def close(self) -> None:
         """Free the weights."""
-        self._engine.close()
+        self.engine.close()
 
     def _prompt(self, asked: Asked) -> list[int] | Reply:
         try:
-            prompt = self._engine.render(asked.conversation, tools=[dict(t) for t in asked.tools])
+            prompt = self.engine.render(asked.conversation, tools=[dict(t) for t in asked.tools])
         except ModelError as error:  # this conversation; others may do
             return Reply(problem="template", detail=str(error)[:300])
-        if len(prompt) >= self._engine.context_tokens:
-            detail = f"{len(prompt)} tokens, the context holds {self._engine.context_tokens}"
+        if len(prompt) >= self.engine.context_tokens:
+            detail = f"{len(prompt)} tokens, the context holds {self.engine.context_tokens}"
             return Reply(problem="too_long", detail=detail)
         return prompt
 

@@ -180,10 +180,11 @@ def sum_up(
 def share(items: Sequence[ItemResult]) -> Interval:
     """Share of the items passed, with its Wilson interval, widened where items over the same passages agree."""
     kept = [(float(i.is_passed), i.cluster) for i in items if i.is_passed is not None]
-    return _interval([v for v, _ in kept], [c for _, c in kept], unscored=len(items) - len(kept))
+    return interval([v for v, _ in kept], [c for _, c in kept], unscored=len(items) - len(kept))
 
 
-def _interval(values: Sequence[float], clusters: Sequence[str], *, unscored: int = 0) -> Interval:
+def interval(values: Sequence[float], clusters: Sequence[str], *, unscored: int = 0) -> Interval:
+    """Mean of scores with its interval: Wilson for a share, widened where a cluster agrees, else drawn by cluster."""
     if not values:
         return Interval(value=None, n=0, unscored=unscored, method="nothing scored")
     is_share = set(values) <= {0.0, 1.0}
@@ -218,7 +219,7 @@ def _check_figures(items: Sequence[ItemResult]) -> dict[str, Interval]:
             for part, value in check.parts.items():
                 values.setdefault(f"{check.check}.{part}", []).append((value, item.cluster))
     return {
-        name: _interval([v for v, _ in found], [c for _, c in found], unscored=unscored.get(name, 0))
+        name: interval([v for v, _ in found], [c for _, c in found], unscored=unscored.get(name, 0))
         for name, found in values.items()
     }
 

@@ -46,7 +46,7 @@ def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
                 f"the held-out loss was lowest at step {best_step} ({best:.3f}) and is {held[-1][1]:.3f} at step "
                 f"{held[-1][0]}, while the training loss fell further",
                 f"Set train.{training}.early_stopping=1, fewer epochs, or more examples."
-                if training == "sft"
+                if training in ("sft", "pretrain")
                 else f"Lower train.{training}.epochs or train.{training}.learning_rate.",
                 best_step,
             )

@@ -57,6 +57,7 @@ def student(settings: DistillationSettings, run: Path) -> Callable[..., Outcome]
             write_jsonl(out / "teacher_replies.jsonl", lesson.rows)
             return _with(outcome, {**about, **lesson.facts})
         assert teacher is not None
+        more.pop("course", None)  # settings refuse what only it could tell
         how: Callable[..., Outcome] = train_token if settings.method == "token" else train_by_trl
         if more.get("fitter") is not None:
             more["fitter"] = _beside(more["fitter"], settings, teacher, base)

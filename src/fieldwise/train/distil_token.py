@@ -45,6 +45,7 @@ def train_token(
 ) -> Outcome:
     """Fine-tune on the known replies and the teacher's probabilities of them; resumes from the last checkpoint in `work`."""
     distillation, teacher = teaching.settings, teaching.teacher
+    best_by = "loss" if settings.best_by or settings.early_stopping else None
     trl = require("trl", extra="train", to="distil")
     datasets = require("datasets", extra="train", to="distil")
     tokenizer = trl_trainer._tokenizer(base)
@@ -79,7 +80,7 @@ def train_token(
             eval_strategy="steps" if held else "no",
             weight_decay=0.0,
             eval_packing=plan.packing,
-            **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if settings.early_stopping else {}),
+            **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if best_by else {}),
         )
         model = trl_trainer._model(base, plan)
         trainer = trl_trainer._watched(_distilling(trl.SFTTrainer, known, distillation), "sft")(
@@ -88,17 +89,17 @@ def train_token(
             train_dataset=datasets.Dataset.from_list(placed),
             eval_dataset=datasets.Dataset.from_list(held_placed) if held else None,
             processing_class=tokenizer,
-            peft_config=trl_trainer._lora(settings.lora, model, "sft"),
+            peft_config=None if settings.method == "full" else trl_trainer._lora(settings.lora, model, "sft"),
             callbacks=[
                 trl_trainer._callback(tracker, "sft"),
-                *([trl_trainer._stopping(settings.early_stopping)] if settings.early_stopping else []),
+                *([trl_trainer._stopping(settings.early_stopping, "loss")] if settings.early_stopping else []),
             ],
         )
         epoch = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
         arguments.eval_steps = settings.evaluate_every_steps or epoch
-        if settings.early_stopping:  # only a checkpoint that was evaluated can be gone back to
+        if best_by:  # only a checkpoint that was evaluated can be gone back to
             arguments.save_steps = arguments.eval_steps
-        return trl_trainer._run(trainer, base, work, out, dropped, settings.early_stopping)
+        return trl_trainer._run(trainer, base, work, out, dropped, settings.early_stopping, best_by=best_by)
 
     outcome, plan = with_one_retry(once, fitted.plan, "sft")
     return trl_trainer._with_account(outcome, fitted._replace(plan=plan), "sft")
@@ -117,7 +118,7 @@ def require_rows(
             if train
             else "Look at 3_examples/card.json and rejected.jsonl for why none was made.",
         )
-    if settings.early_stopping and not held:
+    if (settings.early_stopping or settings.best_by) and not held:
         raise DatasetError(
             "early stopping needs held-out examples",
             where="train.sft.early_stopping",

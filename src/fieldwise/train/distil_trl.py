@@ -63,6 +63,7 @@ def train_by_trl(
 ) -> Outcome:
     """Learn on-policy from a teacher that stays in memory; resumes from the last checkpoint in `work`."""
     distillation, teacher = teaching.settings, teaching.teacher
+    best_by = "loss" if settings.best_by or settings.early_stopping else None
     datasets = require("datasets", extra="train", to="distil")
     is_gold = distillation.method == "cross_tokenizer"
     tokenizer = trl_trainer._tokenizer(base)
@@ -106,7 +107,7 @@ def train_by_trl(
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
             **more,
-            **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if settings.early_stopping else {}),
+            **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if best_by else {}),
         )
         model = trl_trainer._model(base, plan)
         trainer = trl_trainer._watched(kind, "sft")(
@@ -117,17 +118,17 @@ def train_by_trl(
             train_dataset=datasets.Dataset.from_list(rows),
             eval_dataset=datasets.Dataset.from_list(held) if held else None,
             processing_class=tokenizer,
-            peft_config=trl_trainer._lora(settings.lora, model, "sft"),
+            peft_config=None if settings.method == "full" else trl_trainer._lora(settings.lora, model, "sft"),
             callbacks=[
                 trl_trainer._callback(tracker, "sft"),
-                *([trl_trainer._stopping(settings.early_stopping)] if settings.early_stopping else []),
+                *([trl_trainer._stopping(settings.early_stopping, "loss")] if settings.early_stopping else []),
             ],
         )
         epoch = math.ceil(len(rows) / (plan.micro_batch * plan.accumulation))
         arguments.eval_steps = settings.evaluate_every_steps or epoch
-        if settings.early_stopping:  # only a checkpoint that was evaluated can be gone back to
+        if best_by:  # only a checkpoint that was evaluated can be gone back to
             arguments.save_steps = arguments.eval_steps
-        return trl_trainer._run(trainer, base, work, out, dropped, settings.early_stopping)
+        return trl_trainer._run(trainer, base, work, out, dropped, settings.early_stopping, best_by=best_by)
 
     outcome, plan = with_one_retry(once, fitted.plan, "sft")
     return trl_trainer._with_account(outcome, fitted._replace(plan=plan), "sft")

@@ -13,6 +13,7 @@ from fieldwise.errors import ModelError
 from fieldwise.prompts import joined, same_passages
 from fieldwise.records import Conversation, Example, PreferencePair, RatedReply
 from fieldwise.tables import read_records
+from fieldwise.tracking import require_trackers
 from fieldwise.train.hardware import Training, device_for, preset_for, this_machine
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.plan import fit, told
@@ -29,7 +30,8 @@ _CHARACTERS_A_TOKEN = 4  # of English prose, where the tokenizer cannot be asked
 def told_before(settings: TrainSettings, base: Path, run: Path) -> str:
     """Return what a training would take, a line for each training; raises ModelError for one that cannot work."""
     require_base(base)
-    lines = [_of_training("sft", settings, base, run)]
+    lines = [_of_training("pretrain", settings, base, run)] if settings.pretrain.enabled else []
+    lines.append(_of_training("sft", settings, base, run))
     if settings.preference.enabled:
         lines.append(_of_training("preference", settings, base, run))
     lines += [_of_training(training, settings, base, run) for training in _further(settings)]
@@ -42,6 +44,9 @@ def require_trainable(settings: TrainSettings, base: Path) -> None:
     Examples are not known yet, so answers are taken to be short: what fails here would fail with any.
     """
     require_base(base)
+    require_trackers(settings.trackers)
+    if settings.pretrain.enabled:
+        _of_training("pretrain", settings, base, None)
     _of_training("sft", settings, base, None)
     if settings.preference.enabled:
         _of_training("preference", settings, base, None)
@@ -75,13 +80,21 @@ def _of_training(training: Training, settings: TrainSettings, base: Path, run: P
     device = device_for(preset, settings.precision, settings.threads, machine)
     shape: Shape | None = read_shape(base)
     count = _counter(base)
-    if training in ("reward", "rl"):
+    measured: Callable[[MemoryPlan], Work]
+    if training == "pretrain":
+        measured = _all_scored
+    elif training in ("reward", "rl"):
         measured = _further_measured(training, settings, shape)
     elif training == "sft":
         measured = _sft_measured(settings, run, count)
     else:
         measured = _preference_measured(settings, run, count)
     return told(fit(training, settings, preset, device, machine, shape, measured), training)
+
+
+def _all_scored(plan: MemoryPlan) -> Work:
+    """Rows of documents: every token carries loss."""
+    return Work(plan.micro_batch, plan.max_length, plan.micro_batch * plan.max_length)
 
 
 def _further(settings: TrainSettings) -> list[Training]:

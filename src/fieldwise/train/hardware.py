@@ -19,7 +19,7 @@ from fieldwise.machine import (
 )
 
 Training = Literal[
-    "sft", "preference", "reward", "rl"
+    "pretrain", "sft", "preference", "reward", "rl"
 ]  # the parts of the train stage, as the recipe and the folders call them
 _CLASS_LIMITS = ((16e9, "8gb"), (44e9, "24gb"))  # a GPU with more is of the class 80gb
 

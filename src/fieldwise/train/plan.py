@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.train.hardware import Device, Machine, Preset, Training
 from fieldwise.train.memory import Estimate, MemoryPlan, Work, estimate, seconds
-from fieldwise.train.settings import PreferenceSettings, RlSettings, SftSettings, Trained, TrainSettings
+from fieldwise.train.settings import PreferenceSettings, RlSettings, RowsSettings, Trained, TrainSettings
 from fieldwise.train.shape import Shape
 
 _SHARE = 0.95  # of the memory may be planned for: the system and other programs need a little
@@ -51,7 +51,7 @@ class Fitted(NamedTuple):
 def first_plan(training: Training, settings: TrainSettings, own: Trained, preset: Preset, device: Device) -> MemoryPlan:
     """Return the plan of a preset with what the recipe fixes put in its place."""
     least = 2 if isinstance(own, PreferenceSettings) and own.method == "kto" else 1
-    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[training], least)
+    micro = own.micro_batch_size or _divisor(own.batch_size, preset.micro_batch[_like(training)], least)
     if own.batch_size % micro:
         raise FieldwiseError(
             "the batch is no multiple of what is in memory at once",
@@ -59,27 +59,33 @@ def first_plan(training: Training, settings: TrainSettings, own: Trained, preset
             found=f"{micro} for a batch of {own.batch_size}",
             fix=f"Give a divisor of train.{training}.batch_size, or leave the key out.",
         )
+    is_full = getattr(own, "method", None) == "full"
     return MemoryPlan(
         micro_batch=micro,
         accumulation=own.batch_size // micro,
-        max_length=own.max_length or preset.max_length[training],
-        packing=isinstance(own, SftSettings) and own.packing,
+        max_length=own.max_length or preset.max_length[_like(training)],
+        packing=isinstance(own, RowsSettings) and own.packing,
         activation_checkpointing=bool(settings.activation_checkpointing),
-        weights=settings.weights or preset.weights,
+        weights="float32" if is_full else settings.weights or preset.weights,
         bfloat16=device.bfloat16,
         quantisation=settings.quantisation or "none",
         optimizer=settings.optimizer or preset.optimizer,
-        rank=own.lora.rank,
+        rank=None if is_full else own.lora.rank,
         target_modules=own.lora.target_modules,
         device="cuda" if device.name == "cuda" else "cpu",
         reference=_reference(own, preset),
         unit="rows"
-        if isinstance(own, SftSettings)
+        if isinstance(own, RowsSettings)
         else "replies"
         if least > 1 or isinstance(own, RlSettings)
         else "pairs",
         least_micro=least,
     )
+
+
+def _like(training: Training) -> Training:
+    """The training whose presets hold: continued pre-training packs rows as SFT does."""
+    return "sft" if training == "pretrain" else training
 
 
 def _reference(own: Trained, preset: Preset) -> Literal["none", "precomputed", "beside"]:
@@ -141,10 +147,10 @@ def memory_limit(plan: MemoryPlan, machine: Machine) -> int | None:
 
 def require_possible(training: Training, plan: MemoryPlan, shape: Shape, machine: Machine) -> None:
     """Raise for settings that these weights or this machine cannot take, whatever the memory."""
-    if not shape.targets(plan.target_modules):
+    if plan.rank is not None and not shape.targets(plan.target_modules):
         wanted = plan.target_modules if isinstance(plan.target_modules, str) else ", ".join(plan.target_modules)
         raise _no_such_modules(training, wanted, shape)
-    if not isinstance(plan.target_modules, str):
+    if plan.rank is not None and not isinstance(plan.target_modules, str):
         missing = [name for name in plan.target_modules if not shape.targets((name,))]
         if missing:
             raise _no_such_modules(training, ", ".join(missing), shape)
@@ -194,7 +200,8 @@ def told(fitted: Fitted, training: Training) -> str:
     rows = "packed rows" if plan.packing else plan.unit
     parts = [
         f"{plan.micro_batch} x {plan.accumulation} {rows} of {plan.max_length} tokens a step",
-        f"{plan.quantisation if plan.quantisation != 'none' else plan.weights} weights",
+        f"{plan.quantisation if plan.quantisation != 'none' else plan.weights} weights"
+        + (", all of them trained" if plan.rank is None else ""),
         f"{'bfloat16' if plan.bfloat16 else 'float32'} arithmetic",
         plan.optimizer,
         *(["activation checkpointing"] if plan.activation_checkpointing else []),
@@ -221,7 +228,8 @@ def _open_changes(
             yield lambda p, m=micro: _with_micro(p, m), f"{micro} at once to fit"  # type: ignore[misc]
     if settings.activation_checkpointing is None:
         yield lambda p: replace(p, activation_checkpointing=True), "activation checkpointing to fit"
-    if settings.quantisation is None and plan.device == "cuda" and machine.has_bitsandbytes:
+    has_whole = plan.rank is None or own.lora.start == "pissa"  # what cannot be learnt over quantised weights
+    if settings.quantisation is None and plan.device == "cuda" and machine.has_bitsandbytes and not has_whole:
         yield lambda p: replace(p, quantisation="4bit"), "4-bit weights to fit"
 
 
@@ -269,7 +277,7 @@ def _levers(
         yield f"train.{training}.max_length={length}", lambda p, n=length: replace(p, max_length=n)  # type: ignore[misc]
         length //= 2
     if plan.rank is None:
-        yield f"train.{training}.lora.rank=16", lambda p: replace(p, rank=16)
+        yield f"train.{training}.method=lora", lambda p: replace(p, rank=16)
     if plan.weights == "float32" and plan.rank is not None:
         yield "train.weights=bfloat16", lambda p: replace(p, weights="bfloat16")
     if plan.quantisation != "4bit" and plan.rank is not None and machine.has_bitsandbytes:

@@ -72,7 +72,9 @@ def _out_of_memory(training: Training, plan: MemoryPlan, found: str) -> ModelErr
     if not plan.activation_checkpointing:
         settings.append("train.activation_checkpointing=true")
     settings.append(f"train.{training}.max_length={plan.max_length // 2}")
-    if plan.device == "cuda" and plan.quantisation == "none":
+    if plan.rank is None:
+        settings.append(f"train.{training}.method=lora")
+    elif plan.device == "cuda" and plan.quantisation == "none":
         settings.append("train.quantisation=4bit")
     return ModelError(
         "memory ran out, also with less at a time",

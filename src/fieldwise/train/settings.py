@@ -2,25 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from fieldwise.records import Phase
 from fieldwise.settings import Settings
+from fieldwise.tracking import TrackerName
 from fieldwise.train.distil_settings import DistillationSettings
+
+_LATER: dict[str, Any] = {"later": True}
+"""Marks settings that enter a step's key only once a recipe says something else than their default."""
 
 
 class LoraSettings(Settings):
-    """Size of the adapter."""
+    """Size and kind of the adapter."""
 
     rank: int = Field(16, ge=1, description="rank of the update; more can hold more")
     alpha: int = Field(32, ge=1, description="scale of the update is alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | tuple[str, ...] = Field("all-linear", description="modules that get an update")
+    dora: bool = Field(
+        False, description="also learn the length of each row of the weights (DoRA); slower", json_schema_extra=_LATER
+    )
+    rank_stabilised: bool = Field(
+        False,
+        description="scale by alpha / sqrt(rank) (rsLoRA), so that high ranks are not damped",
+        json_schema_extra=_LATER,
+    )
+    start: Literal["zero", "pissa"] = Field(
+        "zero",
+        description="pissa begins with the largest singular values of the weights (train.sft and train.pretrain)",
+        json_schema_extra=_LATER,
+    )
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        """Raise ValueError for an adapter that could not be saved for the base as it is."""
+        if self.dora and self.start == "pissa":
+            raise ValueError("pissa moves weights whose lengths dora learns: take one of the two")
+        return self
 
 
-class SftSettings(Settings):
-    """Supervised fine-tuning."""
+class CurriculumSettings(Settings):
+    """Training in phases, one after another on the same weights; each has its own curve and learning rate schedule."""
+
+    enabled: bool = False
+    phases: tuple[Phase, ...] = Field(
+        ("single_turn", "multi_turn", "tool_calls", "hard_negatives"),
+        min_length=1,
+        description="in this order; one without examples is passed over, examples of others are left out and counted",
+    )
+    parts: int = Field(
+        1, ge=1, description="each phase in so many steps, from easy to hard by the examples' difficulty"
+    )
+    replay: float = Field(
+        0.0, ge=0, le=1, description="share of the examples of earlier phases that each later one repeats"
+    )
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        """Raise ValueError for a phase named twice."""
+        if len(set(self.phases)) < len(self.phases):
+            raise ValueError("a phase stands twice")
+        return self
+
+
+class RowsSettings(Settings):
+    """What trainings on packed rows of tokens have in common."""
 
     epochs: float = Field(3, gt=0)
     max_steps: int = Field(-1, ge=-1, description="stop after so many steps; -1 trains all epochs")
@@ -39,7 +88,52 @@ class SftSettings(Settings):
     early_stopping: int | None = Field(
         None, ge=1, description="stop after so many measurements without a better one, and take the weights of the best"
     )
+    method: Literal["lora", "full"] = Field(
+        "lora", description="full trains all weights and leaves no adapter; lora is not used", json_schema_extra=_LATER
+    )
     lora: LoraSettings = LoraSettings()
+
+
+class PretrainSettings(RowsSettings):
+    """Continued pre-training on the text of the documents, before SFT; loss falls on every token."""
+
+    enabled: bool = False
+    epochs: float = Field(1, gt=0)
+    learning_rate: float = Field(5e-4, gt=0)
+
+
+class SftSettings(RowsSettings):
+    """Supervised fine-tuning."""
+
+    best_by: Literal["loss", "score"] | None = Field(
+        None,
+        description="take the weights of the measurement with the lowest held-out loss, or with the best replies to "
+        "held-out questions by evaluate.selection; left out: the last weights, with early_stopping the lowest loss",
+        json_schema_extra=_LATER,
+    )
+    neftune: float | None = Field(
+        None,
+        gt=0,
+        description="noise on the embeddings while training (NEFTune's alpha, 5 to 15): against overfitting to wording",
+        json_schema_extra=_LATER,
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="not offered, since it costs the fused loss: stays 0", json_schema_extra=_LATER
+    )
+    curriculum: CurriculumSettings = Field(CurriculumSettings(), json_schema_extra=_LATER)
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        """Raise ValueError for settings that cannot be put together."""
+        if self.label_smoothing:
+            raise ValueError(
+                "label_smoothing needs the probability of every word at every position, which the fused loss never "
+                "writes out: memory and time would rise several times over; leave it out, neftune or lora.dropout "
+                "work against overfitting as well"
+            )
+        if self.curriculum.enabled and self.lora.start == "pissa":
+            raise ValueError("pissa begins anew with each phase of a curriculum: take one of the two")
+        return self
 
 
 PreferenceMethod = Literal["dpo", "orpo", "kto", "simpo", "cpo"]
@@ -137,6 +231,10 @@ class PreferenceSettings(Settings):
             raise ValueError("the loss exo_pair needs label_smoothing above 0, such as 0.001")
         if self.method == "dpo" and self.label_smoothing and not set(self.loss) & set(_SMOOTHED):
             raise ValueError(f"label_smoothing is for the losses {', '.join(_SMOOTHED)}")
+        if self.lora.start == "pissa":
+            raise ValueError(
+                "pissa moves the weights that the reference is made of: it is for train.sft and train.pretrain alone"
+            )
         if self.method == "kto" and (self.batch_size < 2 or self.micro_batch_size == 1):
             raise ValueError("kto compares the replies that are in memory at once: at least 2 of a batch of 2 or more")
         return self
@@ -231,12 +329,13 @@ class RlSettings(Settings):
         return {str(name): weight for name, weight in self.rewards.items()}
 
 
-Trained = SftSettings | PreferenceSettings | RewardSettings | RlSettings
+Trained = RowsSettings | PreferenceSettings | RewardSettings | RlSettings
 
 
 class TrainSettings(Settings):
     """Settings of the train stage."""
 
+    pretrain: PretrainSettings = Field(PretrainSettings(), json_schema_extra=_LATER)
     sft: SftSettings = SftSettings()
     preference: PreferenceSettings = PreferenceSettings()
     distillation: DistillationSettings | None = Field(
@@ -267,9 +366,61 @@ class TrainSettings(Settings):
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0 takes the physical cores")
     checkpoint_every_steps: int = Field(20, ge=1, description="how often progress is saved")
+    trackers: tuple[TrackerName, ...] = Field(
+        (),
+        description="send the curves to these as well, each an extra of the same name; files stand in `tracking/` of the run folder",
+    )
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        """Raise ValueError for a way of training that the weights cannot take as they are to be held."""
+        is_quantised = self.quantisation in ("8bit", "4bit")
+        trainings: dict[str, RowsSettings] = {"sft": self.sft}
+        if self.pretrain.enabled:
+            trainings["pretrain"] = self.pretrain
+        for name, own in trainings.items():
+            if own.method == "full" and is_quantised:
+                raise ValueError(
+                    f"train.{name}.method: full cannot train {self.quantisation} weights, whose numbers do not move; "
+                    "take method: lora, or quantisation: none"
+                )
+            if own.method == "full" and self.weights == "bfloat16":
+                raise ValueError(
+                    f"train.{name}.method: full keeps its weights in float32, since bfloat16 loses small updates; leave weights out"
+                )
+            if own.method == "lora" and own.lora.start == "pissa" and is_quantised:
+                raise ValueError(
+                    f"train.{name}.lora.start: pissa takes the singular values of whole weights, not of {self.quantisation} ones"
+                )
+        if self.distillation is not None:
+            if self.sft.curriculum.enabled:
+                raise ValueError(
+                    "train.sft.curriculum trains in phases, train.distillation at once: take one of the two"
+                )
+            if self.distillation.method != "sequence" and (self.sft.best_by == "score" or self.sft.neftune):
+                raise ValueError(
+                    "best_by: score and neftune of train.sft are not offered for distillation by "
+                    f"{self.distillation.method}; leave them out, or take method: sequence"
+                )
+        if "pissa" in (self.reward.lora.start, self.rl.lora.start):
+            raise ValueError(
+                "pissa is for train.sft and train.pretrain alone: other trainings compare with the weights it moves"
+            )
+        return self
 
     def keyed(self) -> dict[str, JsonValue]:
-        """Return the settings without the number of threads, and without sections that are switched off by default and here."""
+        """Return the settings without threads and trackers, and without what is off or came later and is left open."""
         off = {name for name in ("reward", "rl") if not getattr(self, name).enabled}
-        found = self.model_dump(mode="json", exclude={"threads", "distillation", *off})
+        found = _said(self, {"threads", "trackers", "distillation", *off})
         return found if self.distillation is None else {**found, "distillation": self.distillation.keyed()}
+
+
+def _said(settings: Settings, left_out: set[str]) -> dict[str, JsonValue]:
+    found = settings.model_dump(mode="json", exclude=left_out)
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name in found and field.json_schema_extra == _LATER and value == field.default:
+            del found[name]
+        elif name in found and isinstance(value, Settings):
+            found[name] = _said(value, set())
+    return found

@@ -6,31 +6,48 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from fieldwise.extras import require
-from fieldwise.files import sync, write_json
+from fieldwise.files import write_json
 from fieldwise.hashing import content_id, sha256_of_files
 from fieldwise.progress import say
-from fieldwise.records import Adapter, BaseWeights, Example, PreferencePair, RatedReply, TrainingMethod
+from fieldwise.records import Adapter, BaseWeights, Chunk, Example, PreferencePair, RatedReply, TrainingMethod
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
+from fieldwise.tracking import Also, with_trackers
 from fieldwise.train import distil
+from fieldwise.train.curriculum import train_in_phases
 from fieldwise.train.forecast import require_base
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
+from fieldwise.train.kept import keep, kept
 from fieldwise.train.plan import fit
 from fieldwise.train.reward import train_reward
 from fieldwise.train.rl import train_rl
+from fieldwise.train.scoring import TaskScore
 from fieldwise.train.settings import TrainSettings
 from fieldwise.train.shape import read_shape
-from fieldwise.train.trl_trainer import Fitter, Outcome, train_preference, train_sft
+from fieldwise.train.trl_trainer import Course, Fitter, Outcome, train_preference, train_sft
 
 
-def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, JsonValue]:
-    """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each."""
+class Asides(NamedTuple):
+    """What continued pre-training and a choice of weights by their replies have to be told."""
+
+    sides: Mapping[str, str] = {}  # of each document: train, validation or test
+    task: TaskScore | None = None  # how replies are judged
+
+
+def run(
+    settings: TrainSettings, base: BaseWeights, step: StepRun, asides: Asides | None = None
+) -> dict[str, JsonValue]:
+    """Read `3_examples/`, write `4_adapters/`: adapters, merged weights, and a record of each.
+
+    `asides` is what other stages know and only some recipes need.
+    """
     train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
     validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
     every = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
@@ -50,8 +67,17 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
     def fitter(training: Training, weights: Path) -> Fitter:
         return functools.partial(fit, training, settings, preset, device, machine, read_shape(weights))
 
+    if settings.trackers:
+        folder = step.run.path / "tracking"
+        step.tracker = with_trackers(step.tracker, settings.trackers, folder, step.run.path.name, step.key)
+    beneath: str | None = None  # what the base has been through already
+    if settings.pretrain.enabled:
+        facts["pretrain"], read = _pretrain(settings, base, asides.sides if asides else {}, device, step, fitter)
+        base, beneath = _pretrained(base, read), read.id
     sft_out = step.out("4_adapters/sft")
-    tune = train_sft if settings.distillation is None else distil.student(settings.distillation, step.run.path)
+    tune: Callable[..., Outcome] = train_in_phases if settings.sft.curriculum.enabled else train_sft
+    if settings.distillation is not None:
+        tune = distil.student(settings.distillation, step.run.path)
     outcome = _finished(step, "sft") or tune(
         Path(base.path),
         train,
@@ -64,12 +90,13 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
         save_steps=settings.checkpoint_every_steps,
         tracker=step.tracker,
         fitter=fitter("sft", Path(base.path)),
+        course=Course(task=asides.task if asides else None),
     )
     method: TrainingMethod = "sft" if settings.distillation is None else "distillation"
-    sft = _record(step, outcome, "sft", method, base, None, tuple(e.id for e in train), sft_out)
+    sft = _record(step, outcome, "sft", method, base, beneath, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)
     if settings.preference.enabled and (pairs or ratings):
-        start, under, parent = _start(settings, base, sft, sft_out)
+        start, under, parent = _start(settings, base, sft, sft_out, beneath)
         preference_out = step.out("4_adapters/preference")
         outcome = _finished(step, "preference") or train_preference(
             start,
@@ -101,6 +128,8 @@ def run(settings: TrainSettings, base: BaseWeights, step: StepRun) -> dict[str, 
         facts["reward"] = _reward(settings, every, base, tuned, device, step, fitter)
     if settings.rl.enabled:
         facts["rl"] = _rl(settings, train, every, tuned, below, device, step, fitter)
+    if isinstance(step.tracker, Also):
+        step.tracker.close()
     return facts
 
 
@@ -114,12 +143,56 @@ def _ratings(step: StepRun, settings: TrainSettings) -> list[RatedReply]:
     return found
 
 
+def _pretrain(
+    settings: TrainSettings,
+    base: BaseWeights,
+    sides: Mapping[str, str],
+    device: Device,
+    step: StepRun,
+    fitter: Callable[[Training, Path], Fitter],
+) -> tuple[JsonValue, Adapter]:
+    """Read the documents, and copy what that leaves to its place; returns what the run's record says of it."""
+    from fieldwise.train.pretrain import pretrain, texts_of
+
+    chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
+    outcome = _finished(step, "pretrain") or pretrain(
+        Path(base.path),
+        texts_of(chunks),
+        sides,
+        settings.pretrain,
+        device,
+        work=step.work / "pretrain",
+        out=step.work / "pretrain-done",
+        seed=step.seed,
+        save_steps=settings.checkpoint_every_steps,
+        tracker=step.tracker,
+        fitter=fitter("pretrain", Path(base.path)),
+    )
+    ids = tuple(sorted(c.id for c in chunks if sides.get(c.document_id) == "train"))
+    out = step.out("4_adapters/pretrain")
+    record = _record(step, outcome, "pretrain", "pretrain", base, None, ids, out)
+    return _facts(record, outcome), record.model_copy(update={"path": str(out / "merged")})
+
+
+def _pretrained(base: BaseWeights, read: Adapter) -> BaseWeights:
+    """The weights that have read the documents, in the place of the base."""
+    merged = Path(read.path)
+    return base.model_copy(
+        update={
+            "model": "4_adapters/pretrain/merged",
+            "revision": None,
+            "path": str(merged),
+            "sha256": sft_of(merged.parent),
+        }
+    )
+
+
 def _start(
-    settings: TrainSettings, base: BaseWeights, sft: Adapter, sft_out: Path
+    settings: TrainSettings, base: BaseWeights, sft: Adapter, sft_out: Path, below: str | None = None
 ) -> tuple[Path, BaseWeights, str | None]:
     """The weights that the preference step begins with, what its adapter states as its base, and the adapter below it."""
     if settings.preference.start == "base":
-        return Path(base.path), base, None
+        return Path(base.path), base, below
     merged = sft_out / "merged"
     return merged, BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out)), sft.id
 
@@ -208,21 +281,10 @@ def _prepare_machine(settings: TrainSettings) -> tuple[Preset, Device, Machine]:
 
 def _finished(step: StepRun, training: str) -> Outcome | None:
     """A training that an interrupted run has already finished is not trained again."""
-    folder = step.work / f"{training}-done"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)  # half-written: the checkpoints beside it are still good
-        return None
-    say(f"  {training} was finished before the interruption")
-    saved = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-    return Outcome(
-        folder / "adapter",
-        folder / "merged",
-        saved["steps"],
-        saved["figures"],
-        tuple(saved["curve"]),
-        saved["dropped"],
-        saved["about"],
-    )
+    found = kept(step.work / f"{training}-done")
+    if found is not None:
+        say(f"  {training} was finished before the interruption")
+    return found
 
 
 def _record(
@@ -236,26 +298,13 @@ def _record(
     out: Path,
 ) -> Adapter:
     """Mark the training as done in the work folder, then copy it to its place with its record."""
-    done = outcome.adapter.parent
-    if not (done / "complete").exists():
-        for path in done.rglob("*"):
-            if path.is_file():
-                sync(path)
-        write_json(
-            done / "figures.json",
-            {
-                "steps": outcome.steps,
-                "figures": dict(outcome.figures),
-                "curve": [dict(row) for row in outcome.curve],
-                "dropped": outcome.dropped,
-                "about": outcome.about,
-            },
-        )
-        (done / "complete").touch()
+    done = keep(outcome)
     shutil.copytree(done, out, dirs_exist_ok=True)
     (out / "complete").unlink()
-    _name_base(out / "adapter" / "adapter_config.json", base.model)
-    weights = sha256_of_files([p for p in (out / "adapter").iterdir() if p.is_file()], out / "adapter")
+    trained = "merged" if outcome.adapter is None else "adapter"
+    if outcome.adapter is not None:
+        _name_base(out / "adapter" / "adapter_config.json", base.model)
+    weights = sha256_of_files([p for p in (out / trained).iterdir() if p.is_file()], out / trained)
     adapter = Adapter(
         id=content_id("ada", weights),
         method=method,
@@ -264,7 +313,7 @@ def _record(
         recipe_hash=step.key,
         example_ids=ids,
         metrics=dict(outcome.figures),
-        path=f"4_adapters/{training}/adapter",
+        path=f"4_adapters/{training}/{trained}",
     )
     write_json(out / "adapter.json", adapter.model_dump(mode="json"))
     return adapter

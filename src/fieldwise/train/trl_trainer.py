@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pydantic import JsonValue
 
@@ -41,7 +41,8 @@ from fieldwise.train.preference import (
     trainer_of,
 )
 from fieldwise.train.retry import with_one_retry
-from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
+from fieldwise.train.scoring import TaskScore, scorer
+from fieldwise.train.settings import LoraSettings, PreferenceSettings, RowsSettings, SftSettings, TrainSettings
 from fieldwise.train.shape import tensor_shapes
 from fieldwise.train.workload import preference_work, sft_work
 
@@ -52,6 +53,7 @@ _KEPT_FIGURES = frozenset(
         "epoch",
         "loss",
         "eval_loss",
+        "eval_score",
         "learning_rate",
         "grad_norm",
         "mean_token_accuracy",
@@ -78,7 +80,7 @@ _TOLD_EVERY = 5  # steps between two lines of progress, and those whose mean sta
 class Outcome:
     """What a training left: the adapter, the merged weights, and the figures of its last steps."""
 
-    adapter: Path
+    adapter: Path | None  # None where all weights were trained
     merged: Path
     steps: int
     figures: dict[str, float]
@@ -89,6 +91,28 @@ class Outcome:
 
 Fitter = Callable[[Callable[[MemoryPlan], Work]], Fitted]
 """Given how much a plan trains on at once, returns one that fits the machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """How a training is called in the curves, and the weights it goes on from where it is one step of several."""
+
+    label: str = "sft"
+    start: Path | None = None  # folder of an adapter, or of all weights
+    neftune: float | None = None  # noise on the embeddings
+    task: TaskScore | None = None  # how replies are judged, where that chooses the weights
+    best_by: Literal["loss", "score"] | None = None  # what the weights are taken by; None takes the last
+    scored: Callable[[Any], float] | None = None  # gives a model its score
+
+
+class Rows(NamedTuple):
+    """Rows of token ids and labels to learn from, those held out, and how many examples are not among them."""
+
+    tokenizer: Any
+    train: list[dict[str, list[int]]]
+    held: list[dict[str, list[int]]]
+    dropped: int
+    max_length: int
 
 
 def train_sft(
@@ -104,13 +128,13 @@ def train_sft(
     save_steps: int,
     tracker: Tracker,
     fitter: Fitter | None = None,
+    course: Course = Course(),
 ) -> Outcome:
     """Fine-tune on what the assistant says; resumes from the last checkpoint in `work`.
 
     Without a `fitter` nothing is estimated, and the preset of the device fills what the settings leave open.
     """
-    trl = require("trl", extra="train", to="fine-tune")
-    _score_labelled_only()
+    require("trl", extra="train", to="fine-tune")
     tokenizer = _tokenizer(base)
     fitter = fitter or _preset_alone("sft", TrainSettings(sft=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length  # how rows are cut does not depend on what fits
@@ -129,20 +153,68 @@ def train_sft(
             fix="Raise train.sft.max_length or lower generate.distractors.",
         )
     held, _ = labelled_rows(validation, tokenizer, max_length)
-    if settings.early_stopping and not held:
+    best_by = settings.best_by or ("loss" if settings.early_stopping else None)
+    scored = None
+    if best_by == "score":
+        if course.task is None:
+            raise ValueError("best_by: score needs to be told how replies are judged")
+        scored = scorer(course.task, validation, tokenizer, bfloat16=device.bfloat16)
+    if best_by is not None and (not held or (best_by == "score" and scored is None)):
+        key = "early_stopping" if settings.early_stopping else "best_by"
         raise DatasetError(
-            "early stopping needs held-out examples",
-            where="train.sft.early_stopping",
+            "early stopping needs held-out examples" if settings.early_stopping else "held-out examples are needed",
+            where=f"train.sft.{key}",
             found="no validation example" if not validation else f"none within {max_length} tokens",
             fix="Leave the key out, or raise generate.split.validation.",
         )
+    return train_rows(
+        base,
+        Rows(tokenizer, rows, held, dropped, max_length),
+        settings,
+        device,
+        "sft",
+        work=work,
+        out=out,
+        seed=seed,
+        save_steps=save_steps,
+        tracker=tracker,
+        fitter=fitter,
+        course=dataclasses.replace(course, best_by=best_by, scored=scored, neftune=settings.neftune),
+    )
+
+
+def train_rows(
+    base: Path,
+    data: Rows,
+    settings: RowsSettings,
+    device: Device,
+    training: Training,
+    *,
+    work: Path,
+    out: Path,
+    seed: int,
+    save_steps: int,
+    tracker: Tracker,
+    fitter: Fitter,
+    course: Course,
+) -> Outcome:
+    """Train on rows that are tokens already; what they are is no concern of this."""
+    trl = require("trl", extra="train", to="fine-tune")
     datasets = require("datasets", extra="train", to="fine-tune")
+    _score_labelled_only()
+    tokenizer, rows, held, max_length = data.tokenizer, data.train, data.held, data.max_length
     effective = _rows_a_step(rows, settings, max_length)
     lengths = [len(row["input_ids"]) for row in rows]
     scored = [sum(label != IGNORED for label in row["labels"]) for row in rows]
     fitted = fitter(lambda plan: sft_work(lengths, scored, settings, within(plan, effective)))
     fitted = fitted._replace(plan=within(fitted.plan, effective))
-    say(f"  {told(fitted, 'sft')}")
+    is_full = settings.method == "full"
+    unused = ", which leaves train.{training}.lora unused" if is_full and settings.lora != LoraSettings() else ""
+    say(f"  {told(fitted, training)}{unused.format(training=training)}")
+    patience, best_by = settings.early_stopping, course.best_by or ("loss" if settings.early_stopping else None)
+    best: dict[str, Any] = {}
+    if best_by is not None:
+        best = {"metric_for_best_model": f"eval_{best_by}", "greater_is_better": best_by == "score"}
 
     def once(plan: MemoryPlan) -> Outcome:
         arguments = _config(
@@ -159,29 +231,34 @@ def train_sft(
             eval_strategy="steps" if held else "no",
             weight_decay=0.0,
             eval_packing=plan.packing,
-            **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if settings.early_stopping else {}),
+            **best,
+            **({"neftune_noise_alpha": course.neftune} if course.neftune else {}),
         )
         model = _model(base, plan)
-        trainer = _watched(trl.SFTTrainer, "sft")(
+        trainer = _watched(trl.SFTTrainer, training)(
             model=model,
             args=arguments,
             train_dataset=datasets.Dataset.from_list(rows),
             eval_dataset=datasets.Dataset.from_list(held) if held else None,
             processing_class=tokenizer,
-            peft_config=_lora(settings.lora, model, "sft"),
+            peft_config=None if is_full else _lora(settings.lora, model, training),
             callbacks=[
-                _callback(tracker, "sft"),
-                *([_stopping(settings.early_stopping)] if settings.early_stopping else []),
+                _callback(tracker, training, course.label),
+                *([_stopping(patience, best_by or "loss")] if patience else []),
             ],
         )
+        if course.scored is not None:
+            _score_at_evaluation(trainer, course.scored)
         epoch = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
         arguments.eval_steps = settings.evaluate_every_steps or epoch
-        if settings.early_stopping:  # only a checkpoint that was evaluated can be gone back to
+        if best_by is not None:  # only a checkpoint that was evaluated can be gone back to
             arguments.save_steps = arguments.eval_steps
-        return _run(trainer, base, work, out, dropped, settings.early_stopping)
+        if course.start is not None and _last_checkpoint(work) is None:
+            _take_weights(trainer, course.start)
+        return _run(trainer, base, work, out, data.dropped, patience, best_by=best_by)
 
-    outcome, plan = with_one_retry(once, fitted.plan, "sft")
-    return _with_account(outcome, fitted._replace(plan=plan), "sft")
+    outcome, plan = with_one_retry(once, fitted.plan, training)
+    return _with_account(outcome, fitted._replace(plan=plan), training)
 
 
 def train_preference(
@@ -310,7 +387,7 @@ def _preset_alone(training: Training, settings: TrainSettings, device: Device) -
     return lambda measured: Fitted(first_plan(training, settings, own, preset, device), None, None, ())
 
 
-def _rows_a_step(rows: Sequence[dict[str, list[int]]], settings: SftSettings, max_length: int) -> int:
+def _rows_a_step(rows: Sequence[dict[str, list[int]]], settings: RowsSettings, max_length: int) -> int:
     """Rows a step: the wanted batch, but never so many that an epoch has fewer than eight steps."""
     filled = sum(len(row["input_ids"]) for row in rows) / max_length if settings.packing else len(rows)
     return max(1, min(settings.batch_size, math.floor(filled / 8)))
@@ -335,6 +412,16 @@ def _tokenizer(base: Path) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_tokenizer(base: Path) -> Any:
+    """Return the tokenizer of a folder of weights."""
+    return _tokenizer(base)
+
+
+def load_model(base: Path) -> Any:
+    """Return whole weights in float32, on a CPU."""
+    return _model(base)
 
 
 def _score_labelled_only() -> None:
@@ -400,9 +487,25 @@ def _lora(lora: LoraSettings, model: Any, training: Training) -> Any:
             fix=f"There are: {', '.join(sorted({name.rpartition('.')[2] for name in linear}))}; "
             "all-linear takes all but the output layer.",
         )
+    kinds = {"use_dora": lora.dora, "use_rslora": lora.rank_stabilised}
     return peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        **{name: True for name, is_on in kinds.items() if is_on},
+        **({"init_lora_weights": lora.start} if lora.start == "pissa" else {}),
     )
+
+
+def _keep_start(model: Any, work: Path) -> Path:
+    """Save an adapter as it begins, where that moved the base weights; what was learnt is the difference to it."""
+    config, folder = model.peft_config["default"], work / "begin"
+    began, config.init_lora_weights = config.init_lora_weights, True
+    model.save_pretrained(folder, safe_serialization=True)
+    config.init_lora_weights = began
+    return folder
 
 
 def _watched(trainer: Any, training: Training) -> Any:
@@ -450,25 +553,42 @@ def _not_a_number(training: Training, what: str, found: str, work: Path) -> Mode
     )
 
 
-def _stopping(patience: int) -> Any:
+def _score_at_evaluation(trainer: Any, scored: Callable[[Any], float]) -> None:
+    """Give the model its score whenever its held-out loss is measured, before anything is decided by it."""
+    transformers = require("transformers", extra="train", to="fine-tune")
+
+    class Scoring(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
+        """Adds `eval_score` to what an evaluation has found."""
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+            metrics["eval_score"] = scored(trainer.model)
+            trainer.log({"eval_score": metrics["eval_score"]})
+
+    trainer.callback_handler.callbacks.insert(0, Scoring())
+
+
+def _stopping(patience: int, best_by: str) -> Any:
     transformers = require("transformers", extra="train", to="fine-tune")
 
     class Stopping(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
-        """Stops when the held-out loss has not been lower for some time; keeps nothing that a resumed run would lack."""
+        """Stops when the held-out loss or score has not been better for some time; keeps nothing that a resumed run would lack."""
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if since_best(_held_losses(state)) >= patience:
-                say(f"  sft step {state.global_step}: no lower held-out loss {patience} times, stopping")
+            if since_best(_held_losses(state, best_by)) >= patience:
+                wanted = "lower held-out loss" if best_by == "loss" else "higher held-out score"
+                say(f"  sft step {state.global_step}: no {wanted} {patience} times, stopping")
                 control.should_training_stop = True
 
     return Stopping()
 
 
-def _held_losses(state: Any) -> list[float]:
-    return [row["eval_loss"] for row in state.log_history if "eval_loss" in row]
+def _held_losses(state: Any, best_by: str = "loss") -> list[float]:
+    """What was measured on held-out examples, in order; a score with its sign turned, so that less is better."""
+    key, sign = f"eval_{best_by}", -1 if best_by == "score" else 1
+    return [sign * row[key] for row in state.log_history if key in row]
 
 
-def _callback(tracker: Tracker, training: Training) -> Any:
+def _callback(tracker: Tracker, training: Training, label: str | None = None) -> Any:
     transformers = require("transformers", extra="train", to="fine-tune")
 
     class Curves(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
@@ -489,11 +609,11 @@ def _callback(tracker: Tracker, training: Training) -> Any:
                     Path(args.output_dir),
                 )
             finite = {k: v for k, v in figures.items() if math.isfinite(v)}
-            tracker.log(training, state.global_step, finite)
+            tracker.log(label or training, state.global_step, finite)
             if loss is not None and (state.global_step == 1 or state.global_step % _TOLD_EVERY == 0):
                 done, left = state.global_step - self.first, state.max_steps - state.global_step
                 say(
-                    f"  {training} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
+                    f"  {label or training} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
                     + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else "")
                     + (f", accuracy {figures['rewards/accuracies']:.2f}" if "rewards/accuracies" in figures else "")
                     + (f", reward {figures['reward']:.3f}" if "reward" in figures else "")
@@ -521,41 +641,51 @@ def _run(
     dropped: int,
     patience: int | None = None,
     measure: Callable[[Any], tuple[dict[str, float], dict[str, JsonValue]]] | None = None,
+    best_by: str | None = None,
 ) -> Outcome:
-    _train_or_resume(trainer, work, patience)
+    peft_config = getattr(trainer.model, "peft_config", None)
+    moved = peft_config is not None and peft_config["default"].init_lora_weights == "pissa"
+    begin = _keep_start(trainer.model, work) if moved else None
+    _train_or_resume(trainer, work, patience, best_by or "loss")
     evaluated = max((row["step"] for row in trainer.state.log_history if "eval_loss" in row), default=None)
     if trainer.eval_dataset is not None and evaluated != trainer.state.global_step:
         trainer.evaluate()
     history = tuple(
         {k: float(v) for k, v in sorted(row.items()) if k in _KEPT_FIGURES and math.isfinite(v)}
         for row in trainer.state.log_history
-        if "loss" in row or "eval_loss" in row
+        if "loss" in row or "eval_loss" in row or "eval_score" in row
     )
     figures = _final_figures(history)
     about: dict[str, JsonValue] = {}
-    if patience is not None:
+    if best_by is not None:
         now = trainer.state.global_step
         kept = {
             now,
             *(int(p.name.rpartition("-")[2]) for p in work.glob("checkpoint-*")),
         }  # a moved folder may lack one
-        held = [row for row in history if "eval_loss" in row and row["step"] in kept]
-        best = min(held, key=lambda row: (row["eval_loss"], row["step"]))
+        key, sign = f"eval_{best_by}", -1 if best_by == "score" else 1
+        held = [row for row in history if key in row and row["step"] in kept]
+        best = min(held, key=lambda row: (sign * row[key], row["step"]))
         if best["step"] != now:
             _take_weights(trainer, work / f"checkpoint-{best['step']:.0f}")
-        figures["eval_loss"] = best["eval_loss"]
+        for name in figures.keys() & {"eval_loss", "eval_score"}:
+            figures[name] = next(r[name] for r in history if name in r and r["step"] == best["step"])
         about = {"weights_of_step": int(best["step"])}
     if measure is not None:
         found, told_of_it = measure(trainer.model)
         figures, about = {**figures, **found}, {**about, **told_of_it}
     adapter, merged = out / "adapter", out / "merged"
-    trainer.model.save_pretrained(adapter, safe_serialization=True)
+    if peft_config is None:
+        save_weights(trainer.model, base, merged)
+        return Outcome(None, merged, int(trainer.state.global_step), figures, history, dropped, about)
+    converted = {"path_initial_model_for_weight_conversion": str(begin)} if begin else {}
+    trainer.model.save_pretrained(adapter, safe_serialization=True, **converted)
     (adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is made at release
     merge(base, adapter, merged)
     return Outcome(adapter, merged, int(trainer.state.global_step), figures, history, dropped, about)
 
 
-def _train_or_resume(trainer: Any, work: Path, patience: int | None = None) -> None:
+def _train_or_resume(trainer: Any, work: Path, patience: int | None = None, best_by: str = "loss") -> None:
     """Train from the last checkpoint, if there is one, to the end; one that is at the end already only gives its weights."""
     transformers = require("transformers", extra="train", to="fine-tune")
     trainer.remove_callback(transformers.PrinterCallback)
@@ -563,7 +693,7 @@ def _train_or_resume(trainer: Any, work: Path, patience: int | None = None) -> N
     if last:
         say(f"  resuming from {last.name}")
     state = transformers.TrainerState.load_from_json(str(last / "trainer_state.json")) if last else trainer.state
-    has_stopped = patience is not None and since_best(_held_losses(state)) >= patience
+    has_stopped = patience is not None and since_best(_held_losses(state, best_by)) >= patience
     if last and (has_stopped or state.global_step >= state.max_steps):  # the trainer would go one step further
         _take_weights(trainer, last)
         trainer.state = state
@@ -572,8 +702,23 @@ def _train_or_resume(trainer: Any, work: Path, patience: int | None = None) -> N
 
 
 def _take_weights(trainer: Any, checkpoint: Path) -> None:
+    """Put the weights of a checkpoint, or of what an earlier training left, in the place of the present ones."""
     peft = require("peft", extra="train", to="fine-tune")
     safetensors = require("safetensors.torch", extra="train", to="fine-tune")
+    if not (checkpoint / "adapter_model.safetensors").exists():
+        state: dict[str, Any] = {}
+        for file in sorted(checkpoint.glob("model*.safetensors")):
+            state |= safetensors.load_file(file)
+        lacking = trainer.model.load_state_dict(state, strict=False)
+        tied = set(getattr(trainer.model, "all_tied_weights_keys", None) or ())
+        if lacking.unexpected_keys or set(lacking.missing_keys) - tied:
+            raise ModelError(
+                "the checkpoint is of other weights",
+                where=checkpoint,
+                found=", ".join([*lacking.unexpected_keys, *lacking.missing_keys][:3]),
+                fix="Remove the folder: the training begins anew.",
+            )
+        return
     peft.set_peft_model_state_dict(trainer.model, safetensors.load_file(checkpoint / "adapter_model.safetensors"))
 
 
@@ -583,6 +728,7 @@ def _final_figures(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for name, key, steps in (
         ("loss", "loss", _TOLD_EVERY),
         ("eval_loss", "eval_loss", 1),
+        ("eval_score", "eval_score", 1),
         ("margin", "rewards/margins", _TOLD_EVERY),
     ):
         values = [row[key] for row in history if key in row][-steps:]
@@ -608,6 +754,11 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     peft = require("peft", extra="train", to="merge an adapter")
     require_same_base(base, adapter)
     model = peft.PeftModel.from_pretrained(_model(base), adapter).merge_and_unload(safe_merge=True)
+    save_weights(model, base, out)
+
+
+def save_weights(model: Any, base: Path, out: Path) -> None:
+    """Save all weights, with everything that belongs to a model folder."""
     model.config.use_cache = True
     model.save_pretrained(out, safe_serialization=True)
     for name in (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fieldwise.train.memory import MemoryPlan, Work
-from fieldwise.train.settings import PreferenceSettings, SftSettings
+from fieldwise.train.settings import PreferenceSettings, RowsSettings
 
 
 class Extent(NamedTuple):
@@ -18,7 +18,7 @@ class Extent(NamedTuple):
     mean: float  # of a pair: both answers, each behind its prompt; of a reply: that and its prompt
 
 
-def sft_work(lengths: Sequence[int], scored: Sequence[int], settings: SftSettings, plan: MemoryPlan) -> Work:
+def sft_work(lengths: Sequence[int], scored: Sequence[int], settings: RowsSettings, plan: MemoryPlan) -> Work:
     """Return how much a plan trains on at once, and in all, from the tokens of each row and those that carry loss."""
     total = sum(lengths)
     row = min(plan.max_length, total) if plan.packing else max(lengths)

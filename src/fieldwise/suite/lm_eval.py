@@ -1,0 +1,225 @@
+"""Tasks of lm-evaluation-harness, from local files or by name, asked of any respondent of ours.
+
+The harness makes the prompts and scores the replies; we ask, keep every reply in a ledger, and give its scores our
+intervals. Generation works with everything that replies; choice between continuations needs log-probabilities, which
+weights in this process give and chat endpoints do not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
+
+from fieldwise.errors import DatasetError, FieldwiseError
+from fieldwise.extras import require
+from fieldwise.files import write_json, write_jsonl, write_text
+from fieldwise.hashing import sha256_text
+from fieldwise.interfaces import Sampling
+from fieldwise.progress import say
+from fieldwise.records import Interval, Message
+from fieldwise.suite.command import Source, default_folder, respondents, slug
+from fieldwise.suite.items import Item, Suite
+from fieldwise.suite.respondents import EngineRespondent, Respondent
+from fieldwise.suite.run import ask, interval
+
+PREFIX = "lm-eval:"
+_KEYS = re.compile(r"^(?:dataset_path|output_type|doc_to_text|metric_list)\s*:", re.MULTILINE)
+_NAMED = re.compile(r"^task\s*:", re.MULTILINE)
+_MOST_BYTES = 1 << 20
+
+
+class TaskFigures(NamedTuple):
+    """What one model reached in one task: the mean of each metric over the items, with its interval."""
+
+    task: str
+    model: str
+    version: str
+    items: int
+    metrics: dict[str, Interval]
+
+
+def is_task(named: str) -> bool:
+    """Whether this names a task of the harness: `lm-eval:NAME`, or a YAML file in its shape."""
+    if named.startswith(PREFIX):
+        return True
+    path = Path(named).expanduser()
+    if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        return False
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return _NAMED.search(text) is not None and _KEYS.search(text) is not None
+
+
+def run_task(
+    named: str, source: Source, out: Path | None = None, *, limit: int | None = None
+) -> tuple[list[TaskFigures], Path]:
+    """Put every model of a source through a task; returns the figures and the folder with every reply."""
+    name = named.removeprefix(PREFIX)
+    folder = (out or default_folder(source)) / f"lm-eval-{slug(Path(name).stem)}"
+    found = []
+    for make in respondents(source):
+        with closing(make()) as respondent:
+            place = folder / f"{slug(respondent.name)}-{sha256_text(respondent.identity)[:8]}"
+            say(f"lm-eval {name} for {respondent.name}")
+            results = _evaluated(name, respondent, place / "replies.jsonl", source.max_tokens, limit)
+        for task, rows in results["samples"].items():
+            found.append(_figures(task, rows, results, respondent))
+            write_jsonl(place / f"{slug(task)}.jsonl", (_kept(row) for row in rows))
+        write_json(place / "harness.json", json.loads(json.dumps(results["results"], default=str)))
+    write_text(folder / "report.md", plain(found) + "\n")
+    return found, folder
+
+
+def _evaluated(name: str, respondent: Respondent, ledger: Path, max_tokens: int, limit: int | None) -> dict[str, Any]:
+    lm_eval = require("lm_eval", extra="lm-eval", to="run tasks of lm-evaluation-harness")
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    path = Path(name).expanduser()
+    is_file = path.is_file()
+    manager = TaskManager(include_path=str(path.resolve().parent), include_defaults=False) if is_file else TaskManager()
+    try:
+        results: dict[str, Any] | None = lm_eval.simple_evaluate(
+            model=_model(respondent, ledger, max_tokens),
+            tasks=[str(path.resolve()) if is_file else name],
+            task_manager=manager,
+            apply_chat_template=True,
+            limit=limit,
+            bootstrap_iters=0,  # intervals are ours
+            log_samples=True,
+        )
+    except FieldwiseError:
+        raise
+    except Exception as error:
+        raise DatasetError(
+            "the task cannot be run",
+            where=name,
+            found=f"{type(error).__name__}: {str(error)[:300]}",
+            fix="Check the file against the harness, or that its data set is on this machine; lm-eval ls tasks lists the names.",
+        ) from error
+    if not results or not results.get("samples"):
+        raise DatasetError("the task holds no item", where=name, fix="Check its split and its limit.")
+    return results
+
+
+# ---------------------------------------------------------------- our respondent, as the harness wants a model
+
+
+def _model(respondent: Respondent, ledger: Path, max_tokens: int) -> Any:
+    from lm_eval.api.model import LM
+
+    class Ours(LM):  # type: ignore[misc]
+        """Any respondent behind the harness's interface; a prompt is the conversation as JSON."""
+
+        tokenizer_name = respondent.identity
+
+        def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+            del add_generation_prompt
+            return json.dumps(chat_history)
+
+        def generate_until(self, requests: Sequence[Any], **_: object) -> list[str]:
+            return generated(respondent, [r.args for r in requests], ledger, max_tokens)
+
+        def loglikelihood(self, requests: Sequence[Any], **_: object) -> list[tuple[float, bool]]:
+            return rated(respondent, [r.args for r in requests])
+
+        def loglikelihood_rolling(self, requests: Sequence[Any], **_: object) -> list[float]:
+            raise _no_probabilities(respondent, "perplexity of whole texts")
+
+    return Ours()
+
+
+def generated(
+    respondent: Respondent, asked: Sequence[tuple[str, dict[str, Any]]], ledger: Path, max_tokens: int
+) -> list[str]:
+    """Return the reply to every conversation, cut at what it should stop at; each is asked once."""
+    items = tuple(
+        Item(id=f"{n:06d}", conversation=_conversation(text), asked=text[:300], checks=())
+        for n, (text, _) in enumerate(asked)
+    )
+    replies = ask(Suite(name="lm-eval", items=items), respondent, ledger, max_tokens=max_tokens)
+    return [_cut(replies[i.id].spoken, kwargs.get("until")) for i, (_, kwargs) in zip(items, asked, strict=True)]
+
+
+def _cut(text: str, until: str | Sequence[str] | None) -> str:
+    for stop in [until] if isinstance(until, str) else until or ():
+        if stop:
+            text = text.split(stop)[0]
+    return text
+
+
+def rated(respondent: Respondent, asked: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
+    """Return the log-probability of every continuation; whether it is the likeliest of all texts is not looked at."""
+    if not isinstance(respondent, EngineRespondent):
+        raise _no_probabilities(respondent, "a choice between continuations")
+    engine = respondent.engine
+    prompts = [engine.render(_conversation(text)) for text, _ in asked]
+    replies = [[engine.reply_tokens(continuation.strip())] for _, continuation in asked]
+    found = engine.generate(prompts, Sampling(max_tokens=1), rated=replies)
+    if any(len(g.ratings) != 1 for g in found):
+        raise DatasetError(
+            "a continuation does not fit the context",
+            where=respondent.name,
+            found=f"{sum(len(g.ratings) != 1 for g in found)} of {len(found)}",
+            fix="Take fewer examples with num_fewshot, or weights of a longer context.",
+        )
+    return [(g.ratings[0], False) for g in found]
+
+
+def _no_probabilities(respondent: Respondent, what: str) -> FieldwiseError:
+    return DatasetError(
+        f"the task asks for {what}, which needs log-probabilities",
+        where=respondent.name,
+        found="a model that only replies",
+        fix="Ask the weights (--weights, --run), or take a task with output_type: generate_until.",
+    )
+
+
+def _conversation(text: str) -> tuple[Message, ...]:
+    try:
+        turns = json.loads(text)
+    except ValueError:
+        turns = None
+    if not isinstance(turns, list):
+        return (Message(role="user", content=text),)
+    return tuple(Message(role=t["role"], content=t["content"]) for t in turns)
+
+
+# ---------------------------------------------------------------- figures
+
+
+def _figures(task: str, rows: Sequence[dict[str, Any]], results: dict[str, Any], respondent: Respondent) -> TaskFigures:
+    names = dict.fromkeys(m for row in rows for m in row.get("metrics", ()) if isinstance(row.get(m), int | float))
+    version = str(results.get("versions", {}).get(task, ""))
+    metrics = {
+        m: interval([float(r[m]) for r in rows if m in r], [str(r["doc_id"]) for r in rows if m in r]) for m in names
+    }
+    return TaskFigures(task, respondent.name, version, len({r["doc_id"] for r in rows}), metrics)
+
+
+def _kept(row: dict[str, Any]) -> dict[str, JsonValue]:
+    kept: dict[str, JsonValue] = json.loads(json.dumps(row, default=str))
+    return kept
+
+
+def plain(found: Sequence[TaskFigures]) -> str:
+    """The figures, a line for each metric of each model."""
+    lines = []
+    for one in found:
+        lines.append(f"{one.task} (lm-eval, version {one.version or '?'}), {one.model}, {one.items} items")
+        lines += [f"  {name}: {_shown(figure)}" for name, figure in one.metrics.items()]
+        if not one.metrics:
+            lines.append("  no metric of single items; see harness.json")
+    return "\n".join(lines)
+
+
+def _shown(figure: Interval) -> str:
+    if figure.value is None:
+        return "not scored"
+    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}], n={figure.n} ({figure.method})"

@@ -1,0 +1,148 @@
+"""A curriculum (Bengio et al. 2009): phases of examples, easy to hard, as trainings one after another on the same weights.
+
+Packing puts examples into rows by their length, so an order within one training would not last; each step of the
+curriculum is therefore a training of its own, with its own curve, checkpoints and learning rate schedule.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from fieldwise.errors import DatasetError
+from fieldwise.files import write_json
+from fieldwise.progress import say
+from fieldwise.records import Example
+from fieldwise.tracking import Tracker
+from fieldwise.train.hardware import Device
+from fieldwise.train.kept import keep, kept
+from fieldwise.train.settings import CurriculumSettings, SftSettings
+from fieldwise.train.trl_trainer import Course, Fitter, Outcome, train_sft
+
+_FITS_NOT = "train.sft.max_length"  # where an error says that no example of a step can be shown whole
+
+
+class Lesson(NamedTuple):
+    """One step of a curriculum: its name, the examples that are new in it, and earlier ones it repeats."""
+
+    name: str
+    examples: tuple[Example, ...]
+    repeated: tuple[Example, ...] = ()
+
+
+def lessons(examples: Sequence[Example], settings: CurriculumSettings, seed: int) -> list[Lesson]:
+    """Return the steps in order; within a phase the examples rise by difficulty, equal ones by their id.
+
+    Four examples of one phase in two parts: the two easiest, then the two hardest.
+    """
+    found: list[Lesson] = []
+    earlier: list[Example] = []
+    for phase in settings.phases:
+        own = sorted((e for e in examples if e.phase == phase), key=lambda e: (e.difficulty, e.id))
+        bounds = [round(n * len(own) / settings.parts) for n in range(settings.parts + 1)]
+        repeated = random.Random(f"{seed}/curriculum/{phase}").sample(earlier, round(settings.replay * len(earlier)))
+        for part in range(settings.parts):
+            if new := tuple(own[bounds[part] : bounds[part + 1]]):
+                name = phase if settings.parts == 1 else f"{phase}_{part + 1}"
+                found.append(Lesson(name, new, tuple(repeated)))
+        earlier += own
+    return found
+
+
+def train_in_phases(
+    base: Path,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    settings: SftSettings,
+    device: Device,
+    *,
+    work: Path,
+    out: Path,
+    seed: int,
+    save_steps: int,
+    tracker: Tracker,
+    fitter: Fitter | None = None,
+    course: Course | None = None,
+) -> Outcome:
+    """Fine-tune step by step; the curve of each stands in `phases/` of `out`, all of them in a row in the outcome.
+
+    Steps that an interrupted run has finished are not trained again; the one it was in goes on from its checkpoint.
+    """
+    planned = lessons(train, settings.curriculum, seed)
+    left_out = len(train) - sum(len(lesson.examples) for lesson in planned)
+    if left_out:
+        say(f"  {left_out} of {len(train)} examples are of phases that train.sft.curriculum.phases leaves out")
+    told: list[JsonValue] = []
+    curve: list[dict[str, float]] = []
+    last: Outcome | None = None
+    shutil.rmtree(out, ignore_errors=True)
+    for number, lesson in enumerate(planned, 1):
+        folder = work / f"{number}_{lesson.name}"
+        repeats = f", {len(lesson.repeated)} earlier ones again" if lesson.repeated else ""
+        say(f"  sft {number}/{len(planned)} {lesson.name}: {len(lesson.examples)} examples{repeats}")
+        outcome = kept(folder / "done")
+        if outcome is None:
+            try:
+                outcome = train_sft(
+                    base,
+                    [*lesson.examples, *lesson.repeated],
+                    validation,
+                    settings,
+                    device,
+                    work=folder / "checkpoints",
+                    out=folder / "done",
+                    seed=seed,
+                    save_steps=save_steps,
+                    tracker=tracker,
+                    fitter=fitter,
+                    course=Course(f"sft/{lesson.name}", _weights(last), task=course.task if course else None),
+                )
+            except DatasetError as error:
+                if error.where != _FITS_NOT or (number == len(planned) and last is None):
+                    raise
+                say(f"  {lesson.name} is passed over: none of its examples fits")
+                told.append({"phase": lesson.name, "examples": len(lesson.examples), "passed_over": str(error)})
+                continue
+            keep(outcome)
+        about: dict[str, JsonValue] = {
+            "phase": lesson.name,
+            "examples": len(lesson.examples),
+            "repeated": len(lesson.repeated),
+            "dropped": outcome.dropped,
+            "steps": outcome.steps,
+            **outcome.figures,
+            **{k: v for k, v in outcome.about.items() if k != "plan"},
+        }
+        told.append(about)
+        write_json(out / f"phases/{number}_{lesson.name}.json", {**about, "curve": [dict(r) for r in outcome.curve]})
+        behind = curve[-1]["step"] if curve else 0.0
+        curve += [{**row, "step": row["step"] + behind} for row in outcome.curve]
+        last = outcome
+    if last is None:
+        raise DatasetError(
+            "no example is of a phase of the curriculum",
+            where="train.sft.curriculum.phases",
+            found=", ".join(sorted({e.phase for e in train})) or "no training example",
+            fix="Name the phases that the examples have, or set train.sft.curriculum.enabled=false.",
+        )
+    for source in (last.adapter, last.merged):
+        if source is not None:
+            shutil.copytree(source, out / source.name)
+    return Outcome(
+        None if last.adapter is None else out / "adapter",
+        out / "merged",
+        int(curve[-1]["step"]) if curve else 0,
+        last.figures,
+        tuple(curve),
+        sum(int(str(t["dropped"])) for t in told if isinstance(t, dict) and "dropped" in t),
+        {**last.about, "phases": told, "left_out": left_out},
+    )
+
+
+def _weights(outcome: Outcome | None) -> Path | None:
+    return None if outcome is None else outcome.adapter or outcome.merged
