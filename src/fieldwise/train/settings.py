@@ -53,8 +53,10 @@ class CurriculumSettings(Settings):
         min_length=1,
         description="in this order; one without examples is passed over, examples of others are left out and counted",
     )
-    parts: int = Field(
-        1, ge=1, description="each phase in so many steps, from easy to hard by the examples' difficulty"
+    parts: int = Field(1, ge=1, description="each phase in so many steps, from easy to hard")
+    difficulty: Literal["shape", "base_loss"] = Field(
+        "shape",
+        description="what makes an example hard: its length, hops and distractors, or the loss of the base model on what is to be said",
     )
     replay: float = Field(
         0.0, ge=0, le=1, description="share of the examples of earlier phases that each later one repeats"
