@@ -123,6 +123,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         *((f"evaluate.suites.{n}", s.suite) for n, s in enumerate(recipe.evaluate.wanted_suites) if _is_file(s.suite)),
         *((f"retrieve.{name}", getattr(recipe.retrieve, name) or "") for name in _RETRIEVE_PLACES),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
+        ("train.distillation.teacher.model", _teacher_place(recipe)),
     ]
     return [
         FieldwiseError(
@@ -134,6 +135,11 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         for key, place in named
         if place and not Path(place).exists() and not (key.startswith("collect.") and set(place) & set("*?["))
     ]
+
+
+def _teacher_place(recipe: Recipe) -> str:
+    teacher = recipe.train.distillation.teacher.model if recipe.train.distillation is not None else None
+    return teacher if teacher is not None and teacher.startswith("/") else ""
 
 
 def _local_place(source: str | WebSource | RowsSource) -> str:
@@ -549,6 +555,8 @@ def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -
         asked.append(("generate.endpoint", "the teacher openai", generate.endpoint))
     if generate.judge is not None and generate.from_documents:
         asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))
+    if recipe.train.distillation is not None and (teacher := recipe.train.distillation.teacher.endpoint) is not None:
+        asked.append(("train.distillation.teacher.endpoint", "the teacher", teacher))
     if recipe.serve.search.rewrite == "endpoint":
         asked.append(("serve.search.endpoint", "the wording of searches", recipe.serve.search.endpoint))
     for key, who, endpoint in asked:
@@ -634,8 +642,19 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
         if (place := getattr(recipe.retrieve, name)) is not None
     }
     update["retrieve"] = recipe.retrieve.model_copy(update=models)
-    model = recipe.base.model
-    weights = Path(absolute("base.model", model))
-    if model.startswith((".", "~", "/")) or (not model.startswith("fieldwise-nano") and weights.is_dir()):
-        update["base"] = recipe.base.model_copy(update={"model": str(weights.resolve())})
+
+    def absolute_weights(key: str, model: str) -> str:
+        weights = Path(absolute(key, model))
+        is_place = model.startswith((".", "~", "/")) or (
+            not model.startswith("fieldwise-nano") and (weights.is_dir() or weights.suffix == ".gguf")
+        )
+        return str(weights.resolve()) if is_place else model
+
+    update["base"] = recipe.base.model_copy(update={"model": absolute_weights("base.model", recipe.base.model)})
+    distillation = recipe.train.distillation
+    if distillation is not None and (named := distillation.teacher.model) is not None:
+        named = absolute_weights("train.distillation.teacher.model", named)
+        teacher = distillation.teacher.model_copy(update={"model": named})
+        changed = distillation.model_copy(update={"teacher": teacher})
+        update["train"] = recipe.train.model_copy(update={"distillation": changed})
     return recipe.model_copy(update=update)

@@ -435,7 +435,7 @@ class BaseWeights(Record):
     licence: str | None = None
 
 
-TrainingMethod = Literal["pretrain", "sft", "dpo", "orpo", "kto", "simpo", "cpo", "rloo", "grpo", "ppo"]
+TrainingMethod = Literal["pretrain", "sft", "dpo", "orpo", "kto", "simpo", "cpo", "rloo", "grpo", "ppo", "distillation"]
 
 
 class Adapter(Record):

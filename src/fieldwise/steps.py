@@ -222,12 +222,18 @@ def _task_score(recipe: Recipe) -> TaskScore | None:
 
 
 def _train_outside(recipe: Recipe) -> dict[str, JsonValue]:
+    """Hash of the weights, of a teacher's, and what scores replies, each where the recipe asks for it."""
+    found = _weights_hash(recipe)
+    if recipe.train.distillation is not None:
+        from fieldwise.train.distil_teacher import fingerprint as of_teacher
+
+        found |= of_teacher(recipe.train.distillation)
     if recipe.train.sft.best_by != "score":
-        return _weights_hash(recipe)
+        return found
     from fieldwise.evaluate.selection import fingerprint
 
     scored = fingerprint(recipe.evaluate.selection_weights)
-    return {**_weights_hash(recipe), "score": scored, "max_new_tokens": recipe.evaluate.max_new_tokens}
+    return {**found, "score": scored, "max_new_tokens": recipe.evaluate.max_new_tokens}
 
 
 def _sides(recipe: Recipe, step: StepRun) -> Mapping[str, str]:
@@ -256,12 +262,21 @@ def _require_trainable(recipe: Recipe) -> None:
 
         require_measures(recipe.evaluate.selection_weights)
     require_trainable(recipe.train, Path(_base(recipe).path), recipe.compute)
+    if recipe.train.distillation is not None:
+        from fieldwise.train.distil_teacher import require_fitting
+
+        require_fitting(recipe.train.distillation, Path(_base(recipe).path))
 
 
 def _estimate_training(recipe: Recipe, run: RunFolder) -> str | None:
     from fieldwise.train.forecast import told_before
 
-    return told_before(recipe.train, Path(_base(recipe).path), run.path, recipe.compute)
+    told = told_before(recipe.train, Path(_base(recipe).path), run.path, recipe.compute)
+    if recipe.train.distillation is None:
+        return told
+    from fieldwise.train import distil_sequence
+
+    return "\n".join(t for t in (told, distil_sequence.told_before(recipe.train.distillation, run.path)) if t)
 
 
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -430,7 +445,7 @@ STEPS: tuple[Step, ...] = (
         "train",
         "fine-tune: SFT, then preferences",
         ("3_generate",),
-        ("train", "claims", "support", "engine/template"),
+        ("train", "claims", "refusals", "support", "engine/base_weights", "engine/opening", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
         _trained,
         _train,

@@ -1,6 +1,7 @@
 """A curriculum on tiny weights: what each step is made of, that it goes on from the one before, and that it resumes."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from fieldwise.tables import write_records
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import stage
 from fieldwise.train.curriculum import lessons, train_in_phases
+from fieldwise.train.difficulty import base_losses
 from fieldwise.train.scoring import TaskScore
 from fieldwise.train.settings import CurriculumSettings, LoraSettings, PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.trl_trainer import Course
@@ -163,3 +165,22 @@ def test_the_stage_keeps_a_file_for_each_phase_and_one_adapter(graded, base, tmp
     assert files == ({"sft/single_turn", "sft/hard_negatives"} if trackers else set())
     again = StepRun(run, "4b_train", "0" * 64, 3)  # killed behind the training: it is not trained again
     assert stage.run(own.model_copy(update={"trackers": ()}), resolve(str(base)), again) == facts
+
+
+def test_what_the_base_finds_likely_comes_first(base, graded, device, tmp_path) -> None:
+    losses = base_losses(base, graded, device, tmp_path / "losses.json")
+    assert set(losses) == {e.id for e in graded} and len(set(losses.values())) > 1
+    # tiny random weights know nothing: about as surprised by each token as by chance over the vocabulary
+    chance = math.log(json.loads((base / "config.json").read_text())["vocab_size"])
+    assert all(0.5 * chance < loss < 2 * chance for loss in losses.values())
+    own = CurriculumSettings(enabled=True, parts=2, difficulty="base_loss")
+    for lesson in lessons(graded, own, 7, losses):
+        assert [losses[e.id] for e in lesson.examples] == sorted(losses[e.id] for e in lesson.examples)
+    (tmp_path / "losses.json").write_text(json.dumps({**read_json(tmp_path / "losses.json"), "losses": {"kept": 1.0}}))
+    assert base_losses(base, graded, device, tmp_path / "losses.json") == {"kept": 1.0}  # not computed again
+    assert base_losses(base, graded[1:], device, tmp_path / "losses.json").keys() == {e.id for e in graded[1:]}
+
+
+def test_a_curriculum_by_the_loss_of_the_base_trains(base, graded, device, tmp_path) -> None:
+    outcome = train(base, graded, device, tmp_path, settings(parts=2, difficulty="base_loss"))
+    assert outcome.steps >= 4 and (tmp_path / "work/base_losses.json").is_file()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from fieldwise.files import write_json
 from fieldwise.progress import say
 from fieldwise.records import Example
 from fieldwise.tracking import Tracker
+from fieldwise.train.difficulty import base_losses
 from fieldwise.train.hardware import Device
 from fieldwise.train.kept import keep, kept
 from fieldwise.train.settings import CurriculumSettings, SftSettings
@@ -35,15 +36,21 @@ class Lesson(NamedTuple):
     repeated: tuple[Example, ...] = ()
 
 
-def lessons(examples: Sequence[Example], settings: CurriculumSettings, seed: int) -> list[Lesson]:
+def lessons(
+    examples: Sequence[Example], settings: CurriculumSettings, seed: int, losses: Mapping[str, float] | None = None
+) -> list[Lesson]:
     """Return the steps in order; within a phase the examples rise by difficulty, equal ones by their id.
 
-    Four examples of one phase in two parts: the two easiest, then the two hardest.
+    `losses` by example id take the place of the difficulty that the examples carry. Four examples of one phase in two parts: the two easiest, then the two hardest.
     """
     found: list[Lesson] = []
     earlier: list[Example] = []
+
+    def hardness(example: Example) -> tuple[float, str]:
+        return (example.difficulty if losses is None else losses[example.id], example.id)
+
     for phase in settings.phases:
-        own = sorted((e for e in examples if e.phase == phase), key=lambda e: (e.difficulty, e.id))
+        own = sorted((e for e in examples if e.phase == phase), key=hardness)
         bounds = [round(n * len(own) / settings.parts) for n in range(settings.parts + 1)]
         repeated = random.Random(f"{seed}/curriculum/{phase}").sample(earlier, round(settings.replay * len(earlier)))
         for part in range(settings.parts):
@@ -73,7 +80,11 @@ def train_in_phases(
 
     Steps that an interrupted run has finished are not trained again; the one it was in goes on from its checkpoint.
     """
-    planned = lessons(train, settings.curriculum, seed)
+    chosen = settings.curriculum
+    losses = None
+    if chosen.difficulty == "base_loss":
+        losses = base_losses(base, train, device, work / "base_losses.json")
+    planned = lessons(train, chosen, seed, losses)
     left_out = len(train) - sum(len(lesson.examples) for lesson in planned)
     if left_out:
         say(f"  {left_out} of {len(train)} examples are of phases that train.sft.curriculum.phases leaves out")

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 from fieldwise.records import Phase
 from fieldwise.settings import Settings
 from fieldwise.tracking import TrackerName
+from fieldwise.train.distil_settings import DistillationSettings
 
 _LATER: dict[str, Any] = {"later": True}
 """Marks settings that enter a step's key only once a recipe says something else than their default."""
@@ -52,8 +53,10 @@ class CurriculumSettings(Settings):
         min_length=1,
         description="in this order; one without examples is passed over, examples of others are left out and counted",
     )
-    parts: int = Field(
-        1, ge=1, description="each phase in so many steps, from easy to hard by the examples' difficulty"
+    parts: int = Field(1, ge=1, description="each phase in so many steps, from easy to hard")
+    difficulty: Literal["shape", "base_loss"] = Field(
+        "shape",
+        description="what makes an example hard: its length, hops and distractors, or the loss of the base model on what is to be said",
     )
     replay: float = Field(
         0.0, ge=0, le=1, description="share of the examples of earlier phases that each later one repeats"
@@ -337,6 +340,11 @@ class TrainSettings(Settings):
     pretrain: PretrainSettings = Field(PretrainSettings(), json_schema_extra=_LATER)
     sft: SftSettings = SftSettings()
     preference: PreferenceSettings = PreferenceSettings()
+    distillation: DistillationSettings | None = Field(
+        None,
+        exclude_if=lambda found: found is None,
+        description="SFT learns from a larger model besides the examples; off unless a teacher is named",
+    )
     reward: RewardSettings = RewardSettings()
     rl: RlSettings = RlSettings()
     hardware: Literal["auto", "cpu", "8gb", "24gb", "80gb"] = Field(
@@ -386,6 +394,16 @@ class TrainSettings(Settings):
                 raise ValueError(
                     f"train.{name}.lora.start: pissa takes the singular values of whole weights, not of {self.quantisation} ones"
                 )
+        if self.distillation is not None:
+            if self.sft.curriculum.enabled:
+                raise ValueError(
+                    "train.sft.curriculum trains in phases, train.distillation at once: take one of the two"
+                )
+            if self.distillation.method != "sequence" and (self.sft.best_by == "score" or self.sft.neftune):
+                raise ValueError(
+                    "best_by: score and neftune of train.sft are not offered for distillation by "
+                    f"{self.distillation.method}; leave them out, or take method: sequence"
+                )
         if "pissa" in (self.reward.lora.start, self.rl.lora.start):
             raise ValueError(
                 "pissa is for train.sft and train.pretrain alone: other trainings compare with the weights it moves"
@@ -395,7 +413,8 @@ class TrainSettings(Settings):
     def keyed(self) -> dict[str, JsonValue]:
         """Return the settings without threads and trackers, and without what is off or came later and is left open."""
         off = {name for name in ("reward", "rl") if not getattr(self, name).enabled}
-        return _said(self, {"threads", "trackers", *off})
+        found = _said(self, {"threads", "trackers", "distillation", *off})
+        return found if self.distillation is None else {**found, "distillation": self.distillation.keyed()}
 
 
 def _said(settings: Settings, left_out: set[str]) -> dict[str, JsonValue]:

@@ -20,6 +20,7 @@ from fieldwise.records import Adapter, BaseWeights, Chunk, Example, PreferencePa
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
 from fieldwise.tracking import Also, with_trackers
+from fieldwise.train import distil
 from fieldwise.train.curriculum import train_in_phases
 from fieldwise.train.forecast import SHARED, of_each_process, require_base, require_shareable
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
@@ -80,7 +81,9 @@ def run(
         facts["pretrain"], read = _pretrain(settings, base, asides.sides if asides else {}, device, step, fitter)
         base, beneath = _pretrained(base, read), read.id
     sft_out = step.out("4_adapters/sft")
-    tune = train_in_phases if settings.sft.curriculum.enabled else train_sft
+    tune: Callable[..., Outcome] = train_in_phases if settings.sft.curriculum.enabled else train_sft
+    if settings.distillation is not None:
+        tune = distil.student(settings.distillation, step.run.path)
     outcome = _finished(step, "sft") or spread(tune, "sft", compute, each)(
         Path(base.path),
         train,
@@ -95,7 +98,8 @@ def run(
         fitter=fitter("sft", Path(base.path)),
         course=Course(task=asides.task if asides else None),
     )
-    sft = _record(step, outcome, "sft", "sft", base, beneath, tuple(e.id for e in train), sft_out)
+    method: TrainingMethod = "sft" if settings.distillation is None else "distillation"
+    sft = _record(step, outcome, "sft", method, base, beneath, tuple(e.id for e in train), sft_out)
     facts["sft"] = _facts(sft, outcome)
     if settings.preference.enabled and (pairs or ratings):
         start, under, parent = _start(settings, base, sft, sft_out, beneath)

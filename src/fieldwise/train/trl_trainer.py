@@ -67,6 +67,10 @@ _KEPT_FIGURES = frozenset(
         "nll_loss",
         "log_odds_ratio",
         "log_odds_chosen",
+        "cross_entropy",
+        "eval_cross_entropy",
+        "teacher_divergence",
+        "eval_teacher_divergence",
     )
 )
 

@@ -1,0 +1,108 @@
+"""SFT with a teacher: which method learns what from it.
+
+| method | what is learnt | from |
+|---|---|---|
+| sequence | the teacher's replies to the training questions, once they pass the checks | Kim and Rush 2016 (arXiv:1606.07947) |
+| token | its probabilities at the tokens of the known replies | Hinton et al. 2015 (arXiv:1503.02531) |
+| on_policy | the same at replies the student draws itself | GKD, Agarwal et al. 2024 (arXiv:2306.13649) |
+| cross_tokenizer | its probabilities sorted by size and aligned by bytes | ULD, Boizard et al. 2024 (arXiv:2402.12030); GOLD of TRL |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from fieldwise.errors import ModelError
+from fieldwise.files import write_jsonl
+from fieldwise.progress import say
+from fieldwise.records import BaseWeights, Example
+from fieldwise.train.distil_sequence import MEMO, taught
+from fieldwise.train.distil_settings import DistillationSettings
+from fieldwise.train.distil_teacher import Teaching, require_fitting, teacher_weights
+from fieldwise.train.distil_token import train_token
+from fieldwise.train.distil_trl import train_by_trl
+from fieldwise.train.memory import MemoryPlan, Work
+from fieldwise.train.plan import Fitted
+from fieldwise.train.shape import read_shape
+from fieldwise.train.trl_trainer import Fitter, Outcome, train_sft
+
+_COPIES = (
+    8  # float32 rows of the whole vocabulary that GKD and GOLD hold at a position, of both models and on the way back
+)
+
+
+def student(settings: DistillationSettings, run: Path) -> Callable[..., Outcome]:
+    """Return what trains in the place of `train_sft`, with the same arguments.
+
+    What the teacher said or held likely is kept below `memo` of the run folder and outlives a change of settings.
+    """
+
+    def tune(
+        base: Path, train: Sequence[Example], validation: Sequence[Example], *sft: Any, out: Path, **more: Any
+    ) -> Outcome:
+        require_fitting(settings, base)
+        teacher = None if settings.teacher.endpoint is not None else teacher_weights(settings.teacher)
+        say(f"  distillation by {settings.method} from {_named(settings)}")
+        about: dict[str, JsonValue] = {"method": settings.method, "teacher": _named(settings)}
+        if teacher is not None:
+            about["teacher_sha256"] = teacher.sha256
+        if settings.method == "sequence":
+            lesson = taught(train, settings, teacher, run / MEMO)
+            outcome = train_sft(base, lesson.examples, validation, *sft, out=out, **more)
+            write_jsonl(out / "teacher_replies.jsonl", lesson.rows)
+            return _with(outcome, {**about, **lesson.facts})
+        assert teacher is not None
+        more.pop("course", None)  # settings refuse what only it could tell
+        how: Callable[..., Outcome] = train_token if settings.method == "token" else train_by_trl
+        if more.get("fitter") is not None:
+            more["fitter"] = _beside(more["fitter"], settings, teacher, base)
+        teaching = Teaching(settings, teacher, run / MEMO)
+        return _with(how(base, train, validation, *sft, teaching=teaching, out=out, **more), about)
+
+    return tune
+
+
+def _named(settings: DistillationSettings) -> str:
+    """Who teaches, without the folders of this machine."""
+    endpoint, model = settings.teacher.endpoint, settings.teacher.model or ""
+    if endpoint is not None:
+        return f"{endpoint.model} at {endpoint.base_url}"
+    return Path(model).name if model.startswith((".", "~", "/")) else model
+
+
+def _with(outcome: Outcome, about: dict[str, JsonValue]) -> Outcome:
+    return dataclasses.replace(outcome, about={**outcome.about, "distillation": about})
+
+
+def _beside(fitter: Fitter, settings: DistillationSettings, teacher: BaseWeights, base: Path) -> Fitter:
+    """Let a fitter count what stands beside the student: the teacher's weights, and whole rows of probabilities.
+
+    For the method token the teacher is gone before the training begins.
+    """
+    large, small = read_shape(Path(teacher.path)), read_shape(base)
+
+    def fit(measured: Callable[[MemoryPlan], Work]) -> Fitted:
+        fitted = fitter(measured)
+        if settings.method == "token" or large is None or small is None or fitted.estimate is None:
+            return fitted
+        plan = fitted.plan
+        weights = (4 if plan.device == "cpu" or not plan.bfloat16 else 2) * large.parameters
+        rows = _COPIES * 4 * plan.max_length * max(large.vocabulary, small.vocabulary)
+        whole = fitted.estimate.peak + weights + rows
+        if fitted.limit is not None and whole > fitted.limit:
+            raise ModelError(
+                "the training does not fit into memory beside its teacher",
+                where="train.distillation",
+                found=f"about {whole / 1e9:.1f} GB needed ({weights / 1e9:.1f} of it the teacher), "
+                f"{fitted.limit / 1e9:.1f} usable",
+                fix="Take method: token, which needs the teacher only beforehand, or lower train.sft.max_length.",
+            )
+        told = f"{(weights + rows) / 1e9:.1f} GB more for the teacher and whole rows of probabilities"
+        return fitted._replace(reasons=(*fitted.reasons, told))
+
+    return fit
