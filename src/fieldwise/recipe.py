@@ -37,6 +37,7 @@ _MAX_RECIPE_BYTES = 1_000_000
 _MAX_VALUES = 10_000  # a few anchors that name each other can stand for billions of values
 _COMMAND_LINE = "command line"
 _RETRIEVE_PLACES = ("embedding_model", "rerank_model", "rerank_cross_encoder")
+_MOST_SUGGESTED = 4
 _RENAMED = {"train.dpo": "train.preference, with method: dpo"}
 
 
@@ -363,6 +364,12 @@ def _all_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _all_keys(inner, f"{prefix}{name}.")
 
 
+def _either(places: list[str]) -> str:
+    """Some names as a choice: `a`, `a or b`, `a, b or c`."""
+    *others, last = places[:_MOST_SUGGESTED]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def _suggest(key: str, model: type[BaseModel], prefix: str) -> str:
     if f"{prefix}{key}" in _RENAMED:
         return f"Call it {_RENAMED[f'{prefix}{key}']}."
@@ -371,7 +378,7 @@ def _suggest(key: str, model: type[BaseModel], prefix: str) -> str:
         return f"Did you mean {prefix}{near[0]}?"
     elsewhere = [k for k in _all_keys(Recipe) if k.rpartition(".")[2] == key]
     if elsewhere:
-        return f"Did you mean {elsewhere[0]}?"
+        return f"Did you mean {_either(elsewhere)}?"
     return f"Known here: {', '.join(model.model_fields)}."
 
 
