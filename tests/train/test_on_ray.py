@@ -29,7 +29,8 @@ SFT = SftSettings(
     max_steps=4, learning_rate=5e-3, batch_size=4, max_length=256, packing=False, lora=LoraSettings(rank=8, alpha=16)
 )
 DRIVER = """
-import pickle, sys
+import pickle, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background without it
 from fieldwise.errors import FieldwiseError
 from fieldwise.train.spread import spread
 function, compute, device, arguments, options, place = pickle.load(open(sys.argv[1], "rb"))
@@ -87,11 +88,14 @@ def test_ctrl_c_ends_the_workers_too(base, examples, tmp_path) -> None:
     arguments = (base, [*examples] * 4, examples[:2], SFT, TWO)
     call.write_bytes(pickle.dumps((jobs.train_with_a_pause, RAY, TWO, arguments, further, tmp_path / "outcome.pickle")))
     running = subprocess.Popen([sys.executable, "-c", DRIVER, str(call)], stderr=subprocess.PIPE, text=True)
-    while not (curve.exists() and '"step": 3' in curve.read_text()):
-        assert running.poll() is None, running.communicate()[1]
-        time.sleep(0.5)
-    running.send_signal(signal.SIGINT)
-    assert running.wait(120) == 130, running.communicate()[1]
+    try:
+        while not (curve.exists() and '"step": 3' in curve.read_text()):
+            assert running.poll() is None, running.communicate()[1]
+            time.sleep(0.5)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(120) == 130, running.communicate()[1]
+    finally:
+        running.kill()
     with (tmp_path / "ray/work/processes.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while a worker lives
     assert (tmp_path / "ray/work/checkpoint-2/trainer_state.json").exists()
