@@ -111,7 +111,9 @@ def test_when_half_is_too_much_as_well_the_settings_to_change_are_named(
 
 def test_an_error_of_another_kind_is_not_tried_again(base, examples, device, tmp_path, monkeypatch) -> None:
     calls = []
-    monkeypatch.setattr(trl_trainer, "_run", lambda *_, **__: calls.append(1) or (_ for _ in ()).throw(RuntimeError("other")))
+    monkeypatch.setattr(
+        trl_trainer, "_run", lambda *_, **__: calls.append(1) or (_ for _ in ()).throw(RuntimeError("other"))
+    )
     with pytest.raises(RuntimeError, match="other"):
         sft(base, examples * 4, device, tmp_path)
     assert calls == [1]
