@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldwise.engine.base_weights import resolve
+from fieldwise.engine.opening import open_weights
 from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.files import write_json, write_jsonl, write_text
 from fieldwise.hashing import sha256_file, sha256_text
@@ -148,20 +148,10 @@ def _of_run(source: Source) -> Iterator[Callable[[], Respondent]]:
 
 
 def _weights(named: str, max_tokens: int) -> Respondent:
-    path = Path(named).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(
-                "the model file is not there",
-                where=path,
-                fix="Name a GGUF file, a folder of weights, or fieldwise-nano.",
-            )
-        return EngineRespondent(path.stem, _llama(path), f"sha256:{sha256_file(path)}", max_tokens)
-    from fieldwise.engine.transformers_engine import TransformersEngine
-
-    base = resolve(named)
-    engine = TransformersEngine(Path(base.path), dtype="auto")
-    return EngineRespondent(Path(named).name, engine, f"sha256:{base.sha256}", max_tokens)
+    engine, digest = open_weights(named, context_tokens=_CONTEXT_TOKENS, parallel=_PARALLEL)
+    path = Path(named)
+    name = path.stem if path.suffix == ".gguf" else path.name
+    return EngineRespondent(name, engine, f"sha256:{digest}", max_tokens)
 
 
 def _llama(path: Path) -> Engine:
