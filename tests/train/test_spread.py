@@ -29,7 +29,8 @@ SFT = SftSettings(
     max_steps=4, learning_rate=5e-3, batch_size=4, max_length=256, packing=False, lora=LoraSettings(rank=8, alpha=16)
 )
 DRIVER = """
-import pickle, sys
+import pickle, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background without it
 from fieldwise.train.spread import spread
 function, settings, device, arguments, options = pickle.load(open(sys.argv[1], "rb"))
 try:
