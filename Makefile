@@ -1,6 +1,6 @@
 # make demo   environment if missing, then documents -> gated, quantised model -> table
 # make test   the same environment with the test tools, then the tests
-# make extras the tests of optional libraries, which it installs
+# make extras, make cluster   the tests of optional libraries, which they install: other stores, 4-bit weights; Ray
 # make check  ruff, mypy, import-linter, generated pages
 # make bench  the figures of the README, each beside its peer
 # make docs   write the generated pages
@@ -14,7 +14,7 @@ RUN ?= runs/demo
 STAMP_INPUTS := pyproject.toml constraints.txt nano/pyproject.toml $(wildcard nano/src/fieldwise_nano/weights/*/card.json)
 STAMP = $(shell cat $(STAMP_INPUTS) | sha256sum | cut -c1-16)
 
-.PHONY: demo test extras check bench docs slow clean
+.PHONY: demo test extras cluster check bench docs slow clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/fieldwise run --config recipes/quickstart.yaml --run $(RUN)
@@ -25,12 +25,16 @@ test: $(VENV)/.dev
 slow: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m slow
 
-# What only runs with libraries that few need: other stores, trackers, 4-bit weights, a Ray cluster, lm-eval.
+# What only runs with libraries that few need: other stores, trackers, 4-bit weights, lm-eval.
 extras: $(VENV)/.dev
-	@echo "installing qdrant, lancedb, lm-eval, ray, bitsandbytes and trackers" >&2 && \
-	$(PIP) -c constraints.txt -e '.[qdrant,lancedb,lm-eval,gpu,ray,tensorboard,mlflow]' && \
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/store tests/suite/test_suite_lm_eval.py tests/serve/test_serve_lm_eval.py \
-		tests/train/test_quantised.py tests/train/test_preference_methods.py tests/train/test_trackers.py tests/train/test_on_ray.py
+	@echo "installing qdrant, lancedb, lm-eval, bitsandbytes and trackers" >&2 && \
+	$(PIP) -c constraints.txt -e '.[qdrant,lancedb,lm-eval,gpu,tensorboard,mlflow]' && \
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/store tests/suite/test_suite_lm_eval.py tests/serve/test_serve_lm_eval.py \
+		tests/train/test_quantised.py tests/train/test_preference_methods.py tests/train/test_trackers.py
+
+# A Ray cluster of this machine, whose workers are killed.
+cluster: $(VENV)/.dev
+	@echo "installing ray" >&2 && $(PIP) -c constraints.txt -e '.[ray]' && $(BIN)/python -m pytest tests/train/test_on_ray.py
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python docs/build.py --check
