@@ -596,13 +596,15 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
             return at
         return source.model_copy(update={"urls" if isinstance(source, WebSource) else "rows": at})
 
+    def absolute_of(settings: BaseModel, section: str, *names: str) -> dict[str, str]:
+        """The settings of these names that name a place, each as an absolute one."""
+        named = {name: place for name in names if (place := getattr(settings, name)) is not None}
+        return {name: absolute(f"{section}.{name}", place) for name, place in named.items()}
+
     sources = tuple(absolute_source(f"collect.sources.{n}", s) for n, s in enumerate(recipe.collect.sources))
-    web = recipe.collect.web
-    if web.ca_file is not None:
-        web = web.model_copy(update={"ca_file": absolute("collect.web.ca_file", web.ca_file)})
+    web = recipe.collect.web.model_copy(update=absolute_of(recipe.collect.web, "collect.web", "ca_file"))
     docling = recipe.collect.docling
-    places_of = {name: place for name in ("models", "python") if (place := getattr(docling, name)) is not None}
-    docling = docling.model_copy(update={n: absolute(f"collect.docling.{n}", p) for n, p in places_of.items()})
+    docling = docling.model_copy(update=absolute_of(docling, "collect.docling", "models", "python"))
     update: dict[str, Any] = {
         "collect": recipe.collect.model_copy(update={"sources": sources, "web": web, "docling": docling})
     }
@@ -614,17 +616,8 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
 
     data = tuple(absolute_data(f"generate.data.{n}", d) for n, d in enumerate(recipe.generate.data))
     reviews = tuple(absolute("generate.review", place) for place in recipe.generate.review)
-    votes = recipe.generate.votes
-    votes = absolute("generate.votes", votes) if votes is not None else None
-    tools = recipe.generate.tools
-    tools = absolute("generate.tools", tools) if tools is not None else None
-    made = {"data": data, "review": reviews, "votes": votes, "tools": tools}
+    made = {"data": data, "review": reviews, **absolute_of(recipe.generate, "generate", "votes", "tools")}
     update["generate"] = recipe.generate.model_copy(update=made)
-    files = {
-        name: absolute(f"evaluate.{name}", place)
-        for name in ("questions", "development", "quarantine")
-        if (place := getattr(recipe.evaluate, name)) is not None
-    }
 
     def absolute_suite(key: str, entry: str | SuiteSettings) -> str | SuiteSettings:
         """A name stays as it is; what ends like a file, or holds a folder, is one."""
@@ -636,18 +629,10 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
 
     wanted = recipe.evaluate.suites
     suites = tuple(absolute_suite(f"evaluate.suites.{n}", s) for n, s in enumerate(wanted))
+    files = absolute_of(recipe.evaluate, "evaluate", "questions", "development", "quarantine")
     update["evaluate"] = recipe.evaluate.model_copy(update={**files, "suites": suites})
-    beside = {
-        name: absolute(f"serve.{name}", place)
-        for name in ("store", "keys")
-        if (place := getattr(recipe.serve, name)) is not None
-    }
-    update["serve"] = recipe.serve.model_copy(update=beside)
-    models = {
-        name: absolute(f"retrieve.{name}", place)
-        for name in _RETRIEVE_PLACES
-        if (place := getattr(recipe.retrieve, name)) is not None
-    }
+    update["serve"] = recipe.serve.model_copy(update=absolute_of(recipe.serve, "serve", "store", "keys"))
+    models = absolute_of(recipe.retrieve, "retrieve", *_RETRIEVE_PLACES)
     update["retrieve"] = recipe.retrieve.model_copy(update=models)
 
     def absolute_weights(key: str, model: str) -> str:
