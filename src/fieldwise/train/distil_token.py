@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fieldwise.errors import DatasetError
 from fieldwise.extras import require
-from fieldwise.progress import say
 from fieldwise.records import Example
 from fieldwise.tracking import Tracker
 from fieldwise.train import trl_trainer
@@ -19,13 +17,10 @@ from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import Teaching
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import IGNORED, labelled_rows
-from fieldwise.train.memory import MemoryPlan, Work
-from fieldwise.train.plan import told, within
-from fieldwise.train.retry import with_one_retry
+from fieldwise.train.memory import Work
 from fieldwise.train.settings import SftSettings, TrainSettings
 from fieldwise.train.shape import read_shape
-from fieldwise.train.trl_trainer import Fitter, Outcome
-from fieldwise.train.workload import sft_work
+from fieldwise.train.trl_trainer import Course, Fitter, Outcome, Rows, load_tokenizer, train_rows
 
 
 def train_token(
@@ -45,64 +40,32 @@ def train_token(
 ) -> Outcome:
     """Fine-tune on the known replies and the teacher's probabilities of them; resumes from the last checkpoint in `work`."""
     distillation, teacher = teaching.settings, teaching.teacher
-    best_by = "loss" if settings.best_by or settings.early_stopping else None
-    trl = require("trl", extra="train", to="distil")
-    datasets = require("datasets", extra="train", to="distil")
-    tokenizer = trl_trainer._tokenizer(base)
+    tokenizer = load_tokenizer(base)
     fitter = fitter or trl_trainer._preset_alone("sft", TrainSettings(sft=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
     rows, dropped = labelled_rows(train, tokenizer, max_length)
     held, _ = labelled_rows(validation, tokenizer, max_length)
     require_rows(train, rows, held, settings, max_length)
-    lengths = [len(row["input_ids"]) for row in rows]
-    scored = [sum(label != IGNORED for label in row["labels"]) for row in rows]
-    effective = trl_trainer._rows_a_step(rows, settings, max_length)
-    fitted = fitter(lambda plan: sft_work(lengths, scored, settings, within(plan, effective)))
-    fitted = fitted._replace(plan=within(fitted.plan, effective))
-    say(f"  {told(fitted, 'sft')}")
     shape = read_shape(base)
     words = len(tokenizer) if shape is None else shape.vocabulary
     key = CacheKey(teacher.sha256, distillation.top_k, distillation.softening, words, device.bfloat16)
     both, known = cached([*rows, *held], Path(teacher.path), key, teaching.memo, device.name)
-    placed, held_placed = both[: len(rows)], both[len(rows) :]
-
-    def once(plan: MemoryPlan) -> Outcome:
-        arguments = trl_trainer._config(
-            trl.SFTConfig,
-            output_dir=str(work),
-            num_train_epochs=settings.epochs,
-            max_steps=settings.max_steps,
-            learning_rate=settings.learning_rate,
-            max_length=max_length,
-            packing=plan.packing,
-            packing_strategy="bfd",
-            **trl_trainer._common(device, plan, seed, save_steps),
-            eval_strategy="steps" if held else "no",
-            weight_decay=0.0,
-            eval_packing=plan.packing,
-            **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if best_by else {}),
-        )
-        model = trl_trainer._model(base, plan)
-        trainer = trl_trainer._watched(_distilling(trl.SFTTrainer, known, distillation), "sft")(
-            model=model,
-            args=arguments,
-            train_dataset=datasets.Dataset.from_list(placed),
-            eval_dataset=datasets.Dataset.from_list(held_placed) if held else None,
-            processing_class=tokenizer,
-            peft_config=None if settings.method == "full" else trl_trainer._lora(settings.lora, model, "sft"),
-            callbacks=[
-                trl_trainer._callback(tracker, "sft"),
-                *([trl_trainer._stopping(settings.early_stopping, "loss")] if settings.early_stopping else []),
-            ],
-        )
-        epoch = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
-        arguments.eval_steps = settings.evaluate_every_steps or epoch
-        if best_by:  # only a checkpoint that was evaluated can be gone back to
-            arguments.save_steps = arguments.eval_steps
-        return trl_trainer._run(trainer, base, work, out, dropped, settings.early_stopping, best_by=best_by)
-
-    outcome, plan = with_one_retry(once, fitted.plan, "sft")
-    return trl_trainer._with_account(outcome, fitted._replace(plan=plan), "sft")
+    return train_rows(
+        base,
+        Rows(tokenizer, both[: len(rows)], both[len(rows) :], dropped, max_length),
+        settings,
+        device,
+        "sft",
+        work=work,
+        out=out,
+        seed=seed,
+        save_steps=save_steps,
+        tracker=tracker,
+        fitter=fitter,
+        course=Course(
+            best_by="loss" if settings.best_by else None, kind=lambda trainer: _distilling(trainer, known, distillation)
+        ),
+    )
 
 
 def require_rows(

@@ -104,6 +104,7 @@ class Course:
     task: TaskScore | None = None  # how replies are judged, where that chooses the weights
     best_by: Literal["loss", "score"] | None = None  # what the weights are taken by; None takes the last
     scored: Callable[[Any], float] | None = None  # gives a model its score
+    kind: Callable[[Any], Any] | None = None  # makes of TRL's SFTTrainer one with another loss
 
 
 class Rows(NamedTuple):
@@ -236,7 +237,8 @@ def train_rows(
             **({"neftune_noise_alpha": course.neftune} if course.neftune else {}),
         )
         model = _model(base, plan)
-        trainer = _watched(trl.SFTTrainer, training)(
+        kind = trl.SFTTrainer if course.kind is None else course.kind(trl.SFTTrainer)
+        trainer = _watched(kind, training)(
             model=model,
             args=arguments,
             train_dataset=datasets.Dataset.from_list(rows),
