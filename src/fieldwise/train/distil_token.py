@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fieldwise.errors import DatasetError
 from fieldwise.extras import require
 from fieldwise.records import Example
 from fieldwise.tracking import Tracker
@@ -16,11 +15,19 @@ from fieldwise.train.distil_math import divergence, mixed_loss, outcomes
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import Teaching
 from fieldwise.train.hardware import Device
-from fieldwise.train.labels import IGNORED, labelled_rows
+from fieldwise.train.labels import IGNORED
 from fieldwise.train.memory import Work
 from fieldwise.train.settings import SftSettings, TrainSettings
 from fieldwise.train.shape import read_shape
-from fieldwise.train.trl_trainer import Course, Fitter, Outcome, Rows, load_tokenizer, train_rows
+from fieldwise.train.trl_trainer import (
+    Course,
+    Fitter,
+    Outcome,
+    labelled_data,
+    load_tokenizer,
+    require_held,
+    train_rows,
+)
 
 
 def train_token(
@@ -43,16 +50,15 @@ def train_token(
     tokenizer = load_tokenizer(base)
     fitter = fitter or trl_trainer._preset_alone("sft", TrainSettings(sft=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
-    rows, dropped = labelled_rows(train, tokenizer, max_length)
-    held, _ = labelled_rows(validation, tokenizer, max_length)
-    require_rows(train, rows, held, settings, max_length)
+    data = labelled_data(tokenizer, train, validation, max_length)
+    require_held(settings, data.held, validation, max_length)
     shape = read_shape(base)
     words = len(tokenizer) if shape is None else shape.vocabulary
     key = CacheKey(teacher.sha256, distillation.top_k, distillation.softening, words, device.bfloat16)
-    both, known = cached([*rows, *held], Path(teacher.path), key, teaching.memo, device.name)
+    both, known = cached([*data.train, *data.held], Path(teacher.path), key, teaching.memo, device.name)
     return train_rows(
         base,
-        Rows(tokenizer, both[: len(rows)], both[len(rows) :], dropped, max_length),
+        data._replace(train=both[: len(data.train)], held=both[len(data.train) :]),
         settings,
         device,
         "sft",
@@ -66,28 +72,6 @@ def train_token(
             best_by="loss" if settings.best_by else None, kind=lambda trainer: _distilling(trainer, known, distillation)
         ),
     )
-
-
-def require_rows(
-    train: Sequence[Example], rows: Sequence[object], held: Sequence[object], settings: SftSettings, max_length: int
-) -> None:
-    """Raise DatasetError where nothing is left to learn from, or early stopping has nothing to look at."""
-    if not rows:
-        raise DatasetError(
-            "no training example fits" if train else "there is no training example",
-            where="train.sft.max_length" if train else "3_examples/train.parquet",
-            found=f"{max_length} tokens" if train else None,
-            fix="Raise train.sft.max_length or lower generate.distractors."
-            if train
-            else "Look at 3_examples/card.json and rejected.jsonl for why none was made.",
-        )
-    if (settings.early_stopping or settings.best_by) and not held:
-        raise DatasetError(
-            "early stopping needs held-out examples",
-            where="train.sft.early_stopping",
-            found=f"none within {max_length} tokens",
-            fix="Leave the key out, or raise generate.split.validation.",
-        )
 
 
 def _distilling(trainer: Any, known: Cached, settings: DistillationSettings) -> Any:

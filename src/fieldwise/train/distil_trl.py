@@ -24,7 +24,6 @@ from fieldwise.tracking import Tracker
 from fieldwise.train import trl_trainer
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import Teaching
-from fieldwise.train.distil_token import require_rows
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import IGNORED, messages, reply_ids
 from fieldwise.train.memory import MemoryPlan, Work
@@ -74,7 +73,8 @@ def train_by_trl(
     room = max_length - distillation.max_new_tokens
     rows, dropped = _rows(train, tokenizer, taught, room, max_length)
     held, _ = _rows(validation, tokenizer, taught, room, max_length)
-    require_rows(train, rows, held, settings, max_length)
+    trl_trainer.require_rows(train, rows, max_length)
+    trl_trainer.require_held(settings, held, validation, max_length)
     if dropped:
         say(f"  {dropped} of {len(train)} examples leave no room for a drawn reply in {max_length} tokens, or have tools, and were left out")  # fmt: skip
     effective = trl_trainer._rows_a_step(rows, own, max_length)
