@@ -151,3 +151,20 @@ def test_what_a_killed_commit_left_in_the_lexical_index_does_not_stop_the_next(t
         with LocalStore.open(tmp_path, settings=SETTINGS) as store:
             assert found(store, "fridge") == ({"0", "2", "3"}, {"0", "2", "3"})
             assert store.faults() == []
+
+
+def test_a_lexical_index_whose_deletions_are_half_written_is_made_again(tmp_path: Path) -> None:
+    with LocalStore.open(tmp_path, settings=SETTINGS) as store:
+        for n in range(4):
+            store.put(entry(f"{n}", [f"fridge {n} part {k}" for k in range(20)]))
+        store.delete("1")
+    (index,) = (p for p in (tmp_path / "words").iterdir() if p.is_dir())
+    damaged = list(index.glob("*.del"))
+    for path in damaged:
+        path.write_bytes(b"half")
+    assert damaged
+    with LocalStore.read(tmp_path, settings=SETTINGS) as store:
+        assert found(store, "fridge") == ({"0", "2", "3"}, {"0", "2", "3"})
+    with LocalStore.open(tmp_path, settings=SETTINGS) as store:
+        assert found(store, "fridge") == ({"0", "2", "3"}, {"0", "2", "3"})
+        assert store.faults() == []
