@@ -109,7 +109,7 @@ def _timed(engine: Any, what: str, begin: int, count: int, seconds: float = 60, 
     ask, found = getattr(engine, what), dict[int, Any]()
     for n in range(begin, begin + _WARM_UP):
         ask(n)
-    walls, cpus, lock = list[float](), list[float](), threading.Lock()
+    walls, cpus, failures, lock = list[float](), list[float](), list[str](), threading.Lock()
     numbers, deadline = iter(range(begin, begin + count)), time.monotonic() + seconds
     cpu_before, before = time.process_time(), time.perf_counter()
 
@@ -120,7 +120,11 @@ def _timed(engine: Any, what: str, begin: int, count: int, seconds: float = 60, 
             if n is None or time.monotonic() > deadline:
                 return
             start, cpu = time.perf_counter(), time.process_time()
-            got = ask(n)
+            try:
+                got = ask(n)
+            except Exception as error:  # noqa: BLE001 - a peer that cannot be asked by several at once
+                failures.append(f"{type(error).__name__}: {error}"[:100])
+                continue
             wall, cpu = time.perf_counter() - start, time.process_time() - cpu
             with lock:
                 walls.append(wall)
@@ -136,7 +140,7 @@ def _timed(engine: Any, what: str, begin: int, count: int, seconds: float = 60, 
         for thread in threads:
             thread.join()
     took = {"wall": time.perf_counter() - before, "cpu": time.process_time() - cpu_before}
-    return {"walls": walls, "cpus": cpus, "found": found, **took}
+    return {"walls": walls, "cpus": cpus, "found": found, "failures": failures, **took}
 
 
 class Figure:
@@ -165,6 +169,7 @@ class Figure:
             "cpu_ms": 1000 * sum(r["cpu"] for r in self.rounds) / len(walls),
             "p95_cpu_ms": float(np.percentile(cpus, 95)),
             "queries": len(walls),
+            "failed": sum(len(r["failures"]) for r in self.rounds),
         }
 
     def times(self, other: Figure) -> dict[str, float]:

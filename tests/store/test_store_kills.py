@@ -143,7 +143,11 @@ def test_what_a_killed_commit_left_in_the_lexical_index_does_not_stop_the_next(t
     (index,) = (p for p in (tmp_path / "words").iterdir() if p.is_dir())
     commit = json.loads((index / "meta.json").read_text())
     managed = json.loads((index / ".managed.json").read_text())
-    names = [f"{s['segment_id'].replace('-', '')}.{commit['opstamp'] + n}.del" for s in commit["segments"] for n in range(1, 40)]
+    names = [
+        f"{s['segment_id'].replace('-', '')}.{commit['opstamp'] + n}.del"
+        for s in commit["segments"]
+        for n in range(1, 40)
+    ]
     for name in names:  # as a commit writes them before it counts, wherever its number was
         (index / name).write_bytes(b"half")
     (index / ".managed.json").write_text(json.dumps([*managed, *names]))

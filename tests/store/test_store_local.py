@@ -299,7 +299,9 @@ def test_a_graph_finds_what_looking_at_everything_finds(tmp_path: Path) -> None:
                 agreed += len(hits.keys() & best.keys())
         assert agreed >= 0.97 * 30 * 4 * 10
     with LocalStore.read(tmp_path) as reader:
-        assert any(s.graph is not None for s in reader._current().listed.segments)
+        graphs = [s.graph for s in reader._current().listed.segments if s.graph is not None]
+        assert graphs
+        assert all(graph.expansion_search == v._EXPANSION_SEARCH for graph in graphs), "a file does not keep it"
 
 
 def test_without_the_library_for_graphs_every_vector_is_looked_at(
