@@ -174,12 +174,14 @@ class Snapshot:
     ) -> list[StoredDocument]:
         """Return the documents that are there for this identity now, or those of an id or a uri."""
         groups = json.dumps(sorted(identity.groups))
-        wanted = [("d.id = ?", document_id), ("d.tenant = ? AND d.uri = ?", uri)]
-        sql = "".join(f" AND {condition}" for condition, value in wanted if value is not None)
-        values = [*([] if document_id is None else [document_id]), *([] if uri is None else [identity.tenant, uri])]
+        narrower, values = "", list[object]()
+        if document_id is not None:
+            narrower, values = " AND d.id = ?", [document_id]
+        if uri is not None:
+            narrower, values = f"{narrower} AND d.tenant = ? AND d.uri = ?", [*values, identity.tenant, uri]
         rows = self.db.execute(
-            f"SELECT {_DOCUMENT_COLUMNS} FROM documents d WHERE d.number > ? AND d.removed IS NULL AND {_MAY_SEE}{sql} "
-            "ORDER BY d.number LIMIT ?",
+            f"SELECT {_DOCUMENT_COLUMNS} FROM documents d WHERE d.number > ? AND d.removed IS NULL AND {_MAY_SEE}"
+            f"{narrower} ORDER BY d.number LIMIT ?",
             (groups, after, identity.tenant, groups, *values, count),
         )
         return [_stored_document(row) for row in rows]
