@@ -151,7 +151,8 @@ def look_at_saved(path: Path, log: Path, _: int) -> dict[str, Any]:
     """Say whether what was saved can be read and has as many vectors as were acknowledged."""
     from usearch.index import Index
 
-    counts = [int(line.split()[1]) for line in log.read_text().splitlines() if line.startswith("put")]
+    since = log.read_text().rpartition("anew")[2]
+    counts = [int(line.split()[1]) for line in since.splitlines() if line.startswith("put")]
     began, cpu = time.perf_counter(), time.process_time()
     try:
         found = Index.restore(str(path))
@@ -229,7 +230,7 @@ def main() -> int:
 
             def restore() -> None:
                 shutil.copy(graph, index)
-                log.write_text("")
+                acknowledge(log)("anew")
 
             report["usearch"] = killed("save", "look_at_saved", index, log, options.kills, 0, restore)
     if options.json:

@@ -107,8 +107,10 @@ def _reply(engine: Any, what: str, **more: Any) -> Any:
 def _timed(engine: Any, what: str, begin: int, count: int, seconds: float = 60, clients: int = 1) -> dict[str, Any]:
     """Ask queries `begin` and on, at most `count` and for so many seconds, by clients that each wait for their answer."""
     ask, found = getattr(engine, what), dict[int, Any]()
+    warm = time.monotonic() + seconds / 2
     for n in range(begin, begin + _WARM_UP):
-        ask(n)
+        if n == begin or time.monotonic() < warm:
+            ask(n)
     walls, cpus, failures, lock = list[float](), list[float](), list[str](), threading.Lock()
     numbers, deadline = iter(range(begin, begin + count)), time.monotonic() + seconds
     cpu_before, before = time.process_time(), time.perf_counter()
