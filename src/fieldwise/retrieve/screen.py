@@ -38,12 +38,13 @@ _TAG = re.compile(r"[\U000e0000-\U000e007f]")
 _AI = r"(?:a\.?i\.?|a\.?i\.? (?:assistant|model|system|agent)|assistant|chat ?bot|llm|(?:large )?language model|chat ?gpt|gpt(?:-?\d\w*)?)s?"
 _SAID = r"(?:answer|response|reply|output|message|completion)s?"
 _EARLIER = r"(?:previous|prior|above|earlier|preceding|foregoing|initial|original|existing|system|former)"
-_ORDERS = r"(?:instructions?|prompts?|rules|directions|guidelines|commands?|orders|constraints|programming|messages?|context|conversation)"
+_ORDERS = r"(?:instructions?|prompts?|rules|directions|guidelines|commands?|orders|constraints|programming|messages?)"
+_REPLY = r"(?:answer|response|reply|output|completion)s?"
 _FORM = r"(?:letters?|vowels?|words?|typos|spaces|punctuation|numbers|symbols?|emojis?|anagram\w*|alphanumeric|homophonic|misspell\w*|base64|rot13|morse|caps|uppercase)"
 _RULES: tuple[tuple[Sign, str], ...] = (
     (
         "override",
-        rf"\b(?:ignore|disregard|forget|override|bypass|do not (?:follow|obey)|don't (?:follow|obey)|stop (?:following|obeying)|skip)\b(?: (?:all|any|every|everything|each|of|the|your|my|our|these|those|that|to|about|what(?:ever)?|you(?:'ve| have)?(?: been)?|were|was|i|we|said|told|given|just|else)){{0,8}} {_EARLIER}(?: \w+){{0,2}} {_ORDERS}\b"
+        rf"\b(?:ignore|disregard|forget|override|bypass|do not (?:follow|obey)|don't (?:follow|obey)|stop (?:following|obeying))\b(?: (?:all|any|every|everything|each|of|the|your|my|our|these|those|that|to|about|what(?:ever)?|you(?:'ve| have)?(?: been)?|were|was|i|we|said|told|given|just|else)){{0,8}} {_EARLIER}(?: \w+){{0,2}} {_ORDERS}\b"
         rf"|\b(?:ignore|disregard|forget|override|bypass) (?:all |any |every |both )?(?:of )?(?:your|the system(?:'s)?|the developer(?:'s)?) (?:\w+ ){{0,2}}{_ORDERS}\b"
         r"|\b(?:ignore|disregard|forget) (?:all of |absolutely |literally )?(?:everything|anything|all(?: of (?:it|that|this))?)(?: that)?(?: (?:is|was|comes|came|stands))?(?: (?:above|before|prior|previously|i|you|we|said|told|have|has|been|were|to|up)){1,5}\b"
         rf"|\b(?:these|the following|my|new) {_ORDERS} (?:override|supersede|replace|take (?:precedence|priority) over) (?:all |any |your |the )*(?:{_EARLIER}|your|system)\b"
@@ -65,6 +66,7 @@ _RULES: tuple[tuple[Sign, str], ...] = (
     (
         "to_model",
         rf"\b(?:attention|dear|hey|hello|note (?:to|for)|message (?:to|for)|instructions? (?:to|for)|reminder (?:to|for)) (?:the |any |all )?(?:\w+ )?{_AI}\b ?[:,;!-]"
+        rf"|\b(?:attention|notes?|messages?|instructions?|reminders?)(?: (?:to|for))? (?:the |any |all |every )?(?:\w+ )?{_AI} (?:reading|processing|summari[sz]ing|answering|handling|that (?:reads?|process(?:es)?))\b"
         rf"|\bif you(?:'re| are) (?:an? |the )?(?:\w+ )?(?:a\.?i\.?|llm|(?:large )?language model|chat ?bot|a\.?i\.? \w+)\b"
         rf"|\bas an? (?:a\.?i\.?|llm|(?:large )?language model|a\.?i\.? \w+)\b,? (?:you|your|please|always|never|do not|ignore|say|respond|reply|answer)\b"
         r"|\bwhen (?:summari[sz]ing|answering (?:about|from|questions (?:about|on))|responding to|processing|reading|quoting) (?:this|the) (?:document|page|passage|text|e-?mail|file|user|question|query|prompt)[^.]{0,40}\b(?:always|never|you must|you should|say|tell|include|do not|don't|instead)\b"
@@ -81,7 +83,7 @@ _RULES: tuple[tuple[Sign, str], ...] = (
         rf"\b(?:begin|start|end|finish|prefix|precede|preface|conclude|open|close) (?:all |each |every |each of |both )?(?:of )?your (?:next |first )?{_SAID} (?:with|by)\b"
         rf"|\b(?:respond|reply|answer)(?: to (?:this|everything|every\w*|all|any)(?: \w+)?)? (?:only|exactly|solely|exclusively) (?:with|in|by)\b"
         rf"|\b(?:modify|augment|enhance|alter|encode|render|scramble|jumble|anagram|misspell|translate|sprinkle|garnish)\b[^.?!\n]{{0,60}}\byour (?:\w+ )?{_SAID}\b"
-        rf"|\b(?:add|include|integrate|insert|embed|append|weave|introduce|inject|incorporate) (?:an? |the |some |random |intentional |[\"“'])[^.?!\n]{{0,90}}\b(?:in|into|to|within|throughout) your {_SAID}\b"
+        rf"|\b(?:add|include|integrate|insert|embed|append|weave|introduce|inject|incorporate) (?:an? |the |some |random |intentional |[\"“'])[^.?!\n]{{0,90}}\b(?:in|into|to|within|throughout) your {_REPLY}\b"
         rf"|\b{_FORM}\b[^.?!\n]{{0,40}}\b(?:of|in|from|for|throughout|within) your (?:\w+ )?{_SAID}\b"
         rf"|\byour {_SAID}(?:'s?)? (?:{_FORM}|in (?:anagram\w*|emojis?|base64|rot13|morse|pig latin|reverse))"
         rf"|\b(?:provide|give|write|return|deliver|phrase|combine|group|use) (?:\w+ ){{0,3}}your {_SAID} (?:in|with|without|using|as) (?:\w+ ){{0,2}}{_FORM}"
@@ -90,7 +92,7 @@ _RULES: tuple[tuple[Sign, str], ...] = (
     ),
     (
         "exfiltration",
-        r"\b(?:send|post|forward|e-?mail|upload|transmit|exfiltrate|leak|append|submit)\b[^.?!\n]{0,80}\b(?:this conversation|(?:the|this) (?:chat|conversation)(?: history| log)?|chat history|system prompt|(?:the )?user'?s? (?:data|messages|question|credentials|passwords?|secrets?)|your (?:instructions|context|memory))\b[^\n]{0,60}(?:https?://|www\.|\S+@\S+|\bto\b)"
+        r"\b(?:send|post|forward|e-?mail|upload|transmit|exfiltrate|leak|append|submit)\b[^.?!\n]{0,80}\b(?:this (?:conversation|chat)|(?:chat|conversation) (?:history|log)|system prompt|(?:the )?user'?s? (?:data|messages|question|credentials|passwords?|secrets?)|your (?:instructions|context|memory))\b[^\n]{0,60}(?:https?://|www\.|\S+@\S+)"
         r"|!\[[^\]\n]{0,80}\]\(\s*https?://[^)\s]{0,200}(?:\{|\[|<)[^)\n]{0,80}\)",
     ),
     (

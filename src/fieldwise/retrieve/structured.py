@@ -96,6 +96,12 @@ class StructuredAnswerer:
             yield StreamedText(made.text)
         yield self.answerer.told(packed, made.model_copy(update={"timings": timings}))
 
+    def answer(self, conversation: Conversation) -> Answer:
+        """Return the answer as a whole. Raises SchemaNotMet when no reply fits."""
+        *_, answer = self.stream(conversation)
+        assert isinstance(answer, Answer)
+        return answer
+
     # ------------------------------------------------------------ asking
 
     def _doubt(self, conversation: Conversation, packed: Packed, is_cancelled: Callable[[], bool]) -> float | None:
