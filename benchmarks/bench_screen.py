@@ -41,9 +41,8 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a JSON Lines file, packed or not; none where it is missing."""
     if not path.is_file():
         return
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as stream:
-        yield from (json.loads(line) for line in stream if line.strip())
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    yield from (json.loads(line) for line in content.decode("utf-8").split("\n") if line.strip())
 
 
 def blocks(text: str) -> Iterator[str]:

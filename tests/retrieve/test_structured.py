@@ -93,9 +93,22 @@ def test_values_that_stand_in_no_passage_are_named() -> None:
     ],
 )
 def test_what_the_documents_do_not_say_is_declined_without_an_object(reply: str, withheld: str) -> None:
-    answer = ask(Replies(reply, holds=True))
+    answer = ask(Replies(reply, *[NOT_STATED] * 3, holds=True))
     assert (answer.is_declined, answer.text, answer.value, answer.citations) == (True, NOT_STATED, None, ())
     assert answer.withheld == withheld and "value" not in answer.model_dump()
+
+
+def test_a_model_that_is_unused_to_json_is_asked_for_each_key_in_words() -> None:
+    engine = Replies(NOT_STATED, "20:00 [1]", "only visitors [1]", "19 minutes [1]", holds=True)
+    answer = ask(engine)
+    assert answer.value == {"until": "20:00", "who": "visitors"} and json.loads(answer.text) == answer.value
+    assert [c.path for c in answer.citations] == ["/until", "/who"]
+    assert [c[-1].content.rpartition("Question: ")[2] for c in engine.shown[1:]] == [
+        "When do visitors leave? (until)",
+        "When do visitors leave? (who)",
+        "When do visitors leave? (minutes)",
+    ]
+    assert engine.shapes == [Shape(SCHEMA.text, NOT_STATED), None, None, None]
 
 
 def test_without_a_passage_the_model_is_not_asked() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -38,9 +38,13 @@ _SHOWN = 120
 
 @dataclass(frozen=True)
 class AnswerSchema:
-    """A schema that is understood; `schema` is it with closed objects and without notes."""
+    """A schema that is understood; `schema` is it with closed objects and without notes.
+
+    `notes` are the descriptions of the keys of the root.
+    """
 
     schema: dict[str, Any]
+    notes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, given: JsonValue, where: str = "schema") -> AnswerSchema:
@@ -71,7 +75,12 @@ class AnswerSchema:
         except jsonschema.exceptions.SchemaError as error:
             path = ".".join([where, *(str(part) for part in error.absolute_path)])
             raise _refused("not a JSON schema", path, error.message, "See json-schema.org.") from error
-        return cls(schema)
+        keys = given.get("properties")
+        parts = keys.items() if isinstance(keys, dict) else ()
+        notes = {
+            key: str(part["description"]) for key, part in parts if isinstance(part, dict) and "description" in part
+        }
+        return cls(schema, notes)
 
     @property
     def text(self) -> str:

@@ -1,8 +1,9 @@
 """Answers from the documents as JSON of a schema, each text and number tied to the passage it stands in.
 
 An engine that holds shapes writes nothing else than JSON that fits, or the sentence that declines. Another one is asked
-at most three times, shown what was wrong; nothing of a reply is passed on before it fits. What the documents do not say
-is declined, never made up: by the fitted rule, by the model, and when not one value stands in a passage.
+at most three times, shown what was wrong; nothing of a reply is passed on before it fits. A model that declines so may
+only be unused to JSON: the keys of a flat schema are then asked one by one in words. What the documents do not say is
+declined, never made up: by the fitted rule, by the model, and when not one value stands in a passage.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from fieldwise.records import (
     Timings,
 )
 from fieldwise.retrieve.answer_schema import AnswerSchema, leaves
+from fieldwise.retrieve.by_field import MOST_TOKENS, can_fill, filled
 from fieldwise.retrieve.citing import find_words, sentence_around
 from fieldwise.retrieve.grounded import GroundedAnswerer, Packed, StreamedText, held_back
 
@@ -84,6 +86,8 @@ class StructuredAnswerer:
         if packed.passages and not self.answerer.is_too_doubtful(doubt):
             ask = self._held if self.is_held else self._tried
             said = ask(packed, sampling or self.answerer.sampling, is_cancelled)
+            if said.value is None and not said.is_interrupted and can_fill(self.schema):
+                said = self._by_field(conversation, packed, said, is_cancelled)
         made = self._answer(said, packed, doubt)
         done = time.monotonic()
         timings = Timings(
@@ -140,6 +144,27 @@ class StructuredAnswerer:
                 if attempt == TRIES or len(prompt) >= self.engine.context_tokens:
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def _by_field(
+        self, conversation: Conversation, packed: Packed, said: _Said, is_cancelled: Callable[[], bool]
+    ) -> _Said:
+        """What the keys say when each is asked in words; the decline that was said where they say nothing."""
+        question = next((m.content for m in reversed(conversation) if m.role == "user"), "")
+        replies: list[_Said] = []
+
+        def ask(asked: str) -> str:
+            prompt = self.answerer.plain_prompt(asked, packed.passages)
+            if len(prompt) >= self.engine.context_tokens or (replies and replies[-1].is_interrupted):
+                return ""
+            replies.append(self._reply(prompt, Sampling(max_tokens=MOST_TOKENS), is_cancelled))
+            return replies[-1].text
+
+        value = filled(self.schema, question, packed.passages, ask)
+        tokens = said.tokens + sum(reply.tokens for reply in replies)
+        if replies and replies[-1].is_interrupted:
+            return replies[-1]._replace(tokens=tokens)
+        text = said.text if value is None else json.dumps(value, ensure_ascii=False)
+        return said._replace(text=text, tokens=tokens, value=value)
 
     def _reply(self, prompt: list[int], sampling: Sampling, is_cancelled: Callable[[], bool]) -> _Said:
         text, tokens, first = "", 0, None
