@@ -20,6 +20,8 @@ from fieldwise.store import vectors as v
 from fieldwise.store.filters import And, Eq, Exists, In, Not, Or, Range, parse_filter
 from fieldwise.store.local import LocalStore, StoreSettings
 from fieldwise.store.protocol import QueryVector
+from fieldwise.store.snapshot import Words
+from fieldwise.store.words import State, WordIndex
 
 HERE = Path(__file__).parent
 SMALL = StoreSettings(flat_rows=40, seal_rows=8)
@@ -167,6 +169,21 @@ def test_a_damaged_lexical_index_is_made_again_and_readers_do_without(damage, tm
     with LocalStore.read(tmp_path) as reader:
         assert found(reader, "fridge pump") == expected
         assert reader._words.folder is not None
+
+
+def test_a_kill_between_a_list_of_deletions_and_its_commit_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    words = [Words(n, n // 2 + 1, "en", "", text) for n, text in enumerate(texts_of(0, 6))]
+    WordIndex.build(tmp_path, "english", words, State(1, "one")).close()
+    (folder,) = tmp_path.glob("index-*")
+    before = (folder / "meta.json").read_bytes()
+    for again in (False, True):
+        index = WordIndex.open(tmp_path)
+        assert index is not None and index.state == State(1, "one")
+        index.apply([2], [], State(2, "two"))
+        assert int(index.searcher.num_docs) == 4 + 1, again  # one is the marker of the generation
+        index.close()
+        assert list(folder.glob("*.del"))
+        (folder / "meta.json").write_bytes(before)  # as if it had been killed just before this file was replaced
 
 
 @pytest.mark.parametrize("file", ["codes.npy", "keys.npy", "segment.json", "scales.npy"])
