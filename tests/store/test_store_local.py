@@ -168,7 +168,7 @@ def test_a_damaged_lexical_index_is_made_again_and_readers_do_without(damage, tm
         assert found(store, "fridge pump") == expected
     with LocalStore.read(tmp_path) as reader:
         assert found(reader, "fridge pump") == expected
-        assert reader._words.folder is not None
+        assert reader.views.words().folder is not None
 
 
 def test_a_kill_between_a_list_of_deletions_and_its_commit_leaves_nothing_in_the_way(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_a_graph_finds_what_looking_at_everything_finds(tmp_path: Path) -> None:
                 given = entry(str(n), texts_of(n, 50), ["everyone"] if n % 4 else ["few"], fields={"third": n % 3})
                 vectors = rng.standard_normal((50, DIMENSIONS)).astype(np.float32)
                 store.put(given.__class__(**{**given.__dict__, "vectors": vectors}))
-        segments = store._current().listed.segments
+        segments = store.views.current().listed.segments
         assert any(s.graph is not None for s in segments)
         both, everyone = scope("everyone", "few"), scope("everyone")
         some = scope("everyone", "few", filter=Eq("third", 1))
@@ -304,9 +304,9 @@ def test_a_graph_finds_what_looking_at_everything_finds(tmp_path: Path) -> None:
             query = QueryVector(MODEL, rng.standard_normal(DIMENSIONS).astype(np.float32))
             for where in (both, everyone, some, scope("few", filter=Eq("third", 1))):
                 hits = store.candidates("x", query, where, 10).dense
-                view = store._current()
+                view = store.views.current()
                 with store.catalogue.reading() as db:
-                    allowed = store._allowed(db, view, where)
+                    allowed = store.views.allowed(db, view, where)
                 unit = query.values / np.linalg.norm(query.values)
                 exact: dict[int, float] = {}
                 for s in [*segments, *([view.tail] if view.tail else [])]:
@@ -316,7 +316,7 @@ def test_a_graph_finds_what_looking_at_everything_finds(tmp_path: Path) -> None:
                 agreed += len(hits.keys() & best.keys())
         assert agreed >= 0.97 * 30 * 4 * 10
     with LocalStore.read(tmp_path) as reader:
-        assert any(s.graph is not None for s in reader._current().listed.segments)
+        assert any(s.graph is not None for s in reader.views.current().listed.segments)
 
 
 def test_without_the_library_for_graphs_every_vector_is_looked_at(
@@ -328,7 +328,7 @@ def test_without_the_library_for_graphs_every_vector_is_looked_at(
             for n in range(6):
                 store.put(entry(str(n), texts_of(n, 10)))
         store.optimise()
-        assert [s.graph for s in store._current().listed.segments] == [None]
+        assert [s.graph for s in store.views.current().listed.segments] == [None]
         assert found(store, "x", count=100)[1] == {str(n) for n in range(6)}
 
 
