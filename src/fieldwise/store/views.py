@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fieldwise.errors import RunError
+from fieldwise.files import stamp_of
 from fieldwise.store import vectors as v
 from fieldwise.store.asked import sees_nothing
 from fieldwise.store.catalogue import Catalogue
@@ -46,7 +47,7 @@ class Views:
             if opened is None or not _is_of(db, opened.state):
                 target = State(db.generation, db.mark(db.generation) or "")
                 opened = WordIndex.build(place, db.language, db.words(0, target.generation), target)
-        self._words, self._words_stamp = opened, _stamp(place / "words.json")
+        self._words, self._words_stamp = opened, stamp_of(place / "words.json")
 
     def close(self) -> None:
         """Release the lexical index."""
@@ -84,12 +85,12 @@ class Views:
             assert self._words is not None, "the store is closed"
             return self._words
         place = self.folder / "words"
-        stamp = _stamp(place / "words.json")
+        stamp = stamp_of(place / "words.json")
         if self._words is not None and self._words.folder is not None and stamp == self._words_stamp:
             try:
                 self._words.refresh()
             except (OSError, ValueError):  # its folder was replaced this very moment
-                stamp = _stamp(place / "words.json")
+                stamp = stamp_of(place / "words.json")
             else:
                 return self._words
         with self.catalogue.reading() as db:
@@ -202,11 +203,3 @@ def _tail(db: Snapshot, model: Model, since: int, until: int, had: v.Segment | N
 def _is_of(db: Snapshot, state: State | None) -> bool:
     """Whether an index was made from this very history, and what went since is still known."""
     return state is not None and db.mark(state.generation) == state.mark and state.generation >= db.pruned
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return ()
-    return (stat.st_mtime_ns, stat.st_ino, stat.st_size)
