@@ -32,12 +32,7 @@ _ALSO = (
     "train.rl.max_new_tokens=12",
     "evaluate.suite_tokens=12",
 )
-_ITEMS = (
-    "Where are vaccines kept?",
-    "Who rings the helpdesk?",
-    "When do visitors leave?",
-    "What does a grey tag mean?",
-)
+_ITEMS = 24  # fewer are inconclusive and keep a release back
 
 
 def _last_step(run: Path) -> str:
@@ -49,7 +44,10 @@ def _last_step(run: Path) -> str:
 def _settings(folder: Path, more: list[str]) -> list[str]:
     """The settings of every run: the suite stands beside the folders of the rounds."""
     suite = folder / "small.jsonl"
-    rows = [{"id": f"i{n}", "prompt": asked, "checks": [{"contains": "the"}]} for n, asked in enumerate(_ITEMS)]
+    rows = [
+        {"id": f"i{n}", "prompt": f"Who keeps key number {n}?", "checks": [{"contains": "xylophone"}]}
+        for n in range(_ITEMS)
+    ]
     suite.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return [*_ALSO, f"evaluate.suites=[{suite}]", *more]
 
