@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -132,29 +131,6 @@ def test_three_kills_during_ingest_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_fifty_kills_during_ingest_lose_nothing(tmp_path: Path) -> None:
     kill_often(tmp_path, 50)
-
-
-def test_what_a_killed_commit_left_in_the_lexical_index_does_not_stop_the_next(tmp_path: Path) -> None:
-    with LocalStore.open(tmp_path, settings=SETTINGS) as store:
-        for n in range(4):
-            store.put(entry(f"{n}", [f"fridge {n} part {k}" for k in range(20)]))
-    with LocalStore.open(tmp_path, settings=SETTINGS) as store:
-        store.catalogue.delete("1", "default")  # committed, and killed before searches see it
-    (index,) = (p for p in (tmp_path / "words").iterdir() if p.is_dir())
-    commit = json.loads((index / "meta.json").read_text())
-    managed = json.loads((index / ".managed.json").read_text())
-    names = [
-        f"{s['segment_id'].replace('-', '')}.{commit['opstamp'] + n}.del"
-        for s in commit["segments"]
-        for n in range(1, 40)
-    ]
-    for name in names:  # as a commit writes them before it counts, wherever its number was
-        (index / name).write_bytes(b"half")
-    (index / ".managed.json").write_text(json.dumps([*managed, *names]))
-    for _ in range(2):
-        with LocalStore.open(tmp_path, settings=SETTINGS) as store:
-            assert found(store, "fridge") == ({"0", "2", "3"}, {"0", "2", "3"})
-            assert store.faults() == []
 
 
 def test_a_lexical_index_whose_deletions_are_half_written_is_made_again(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pydantic import ValidationError
 
 from fieldwise.errors import DatasetError, DocumentError, FieldwiseError, MissingExtra, ModelError, RunError
 from fieldwise.ingest import Particulars
+from fieldwise.retrieve.index import passage_text
+from fieldwise.retrieve.screen import screen
 from fieldwise.serve.access import not_allowed
 from fieldwise.serve.bodies import Body
 from fieldwise.serve.frame import caller_of
@@ -35,10 +37,11 @@ from fieldwise.serve.store_bodies import (
     parameters_of,
 )
 from fieldwise.serve.stored import StoreLibrary, StoreReader
+from fieldwise.store.asked import MAX_QUERY_CHARS
 from fieldwise.store.filters import parse_filter
 from fieldwise.store.options import SearchOptions
 from fieldwise.store.protocol import GoneError, StoredDocument
-from fieldwise.store.retriever import MAX_QUERY_CHARS, Hit
+from fieldwise.store.retriever import Hit
 
 PATH = "/api/v1/documents"
 Sent = TypeVar("Sent", bound=Body)
@@ -259,7 +262,7 @@ def _of_service(error: FieldwiseError) -> RequestError:
 
 def _passage(rank: int, hit: Hit, explains: bool) -> FoundPassage:
     passage, chunk = hit.passage, hit.passage.chunk
-    more = {"explain": hit.explained} if explains else {}
+    more = {"explain": {**hit.explained, "screen": list(screen(passage_text(chunk)).signs)}} if explains else {}
     return FoundPassage(
         rank=rank,
         score=passage.score,
