@@ -17,7 +17,7 @@ from fieldwise.train.forecast import require_shareable
 from fieldwise.train.hardware import PRESETS, Device, Machine, shared
 from fieldwise.train.plan import first_plan, smaller, within
 from fieldwise.train.settings import ComputeSettings, LoraSettings, SftSettings, TrainSettings
-from fieldwise.train.trl_trainer import train_sft
+from fieldwise.train.sft import train_sft
 
 CPU = Processes(2, "cpu", "ddp", 0)
 RIGHT = Found(2, "gloo", "MULTI_CPU", 2, "DistributedDataParallel", ("a cpu:0", "a cpu:0"))

@@ -9,15 +9,15 @@ from pydantic import ValidationError
 
 from fieldwise.errors import ModelError
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import trl_trainer
 from fieldwise.train.settings import LoraSettings, SftSettings
+from fieldwise.train.sft import train_sft
 
 SETTINGS = SftSettings(max_steps=6, learning_rate=5e-3, batch_size=2, max_length=256, lora=LoraSettings(rank=4))
 NOISY = SETTINGS.model_copy(update={"neftune": 5.0})
 
 
 def sft(base: Path, examples, device, folder: Path, settings=SETTINGS, tracker=None):
-    return trl_trainer.train_sft(
+    return train_sft(
         base,
         examples,
         examples[:2],

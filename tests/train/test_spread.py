@@ -19,9 +19,10 @@ from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train.hardware import PRESETS, Device
 from fieldwise.train.plan import Fitted, first_plan
+from fieldwise.train.preference import train_preference
 from fieldwise.train.settings import ComputeSettings, LoraSettings, PreferenceSettings, SftSettings, TrainSettings
+from fieldwise.train.sft import train_sft
 from fieldwise.train.spread import spread
-from fieldwise.train.trl_trainer import train_preference, train_sft
 
 ONE, TWO = Device("cpu", 1, False), Device("cpu", 1, False, workers=2)
 TORCHRUN = ComputeSettings(backend="torchrun", workers=2)

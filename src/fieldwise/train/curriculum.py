@@ -22,8 +22,11 @@ from fieldwise.tracking import Tracker
 from fieldwise.train.difficulty import base_losses
 from fieldwise.train.hardware import Device
 from fieldwise.train.kept import keep, kept
+from fieldwise.train.outcome import Outcome
+from fieldwise.train.plan import Fitter
+from fieldwise.train.rows import Course
 from fieldwise.train.settings import CurriculumSettings, SftSettings
-from fieldwise.train.trl_trainer import Course, Fitter, Outcome, train_sft
+from fieldwise.train.sft import train_sft
 
 _FITS_NOT = "train.sft.max_length"  # where an error says that no example of a step can be shown whole
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from fieldwise.errors import FieldwiseError, ModelError
-from fieldwise.train.hardware import Device, Machine, Preset, Training
+from fieldwise.train.hardware import PRESETS, Device, Machine, Preset, Training
 from fieldwise.train.memory import Estimate, MemoryPlan, Work, estimate, seconds
 from fieldwise.train.settings import PreferenceSettings, RlSettings, RowsSettings, Trained, TrainSettings
 from fieldwise.train.shape import Shape
@@ -47,6 +47,17 @@ class Fitted(NamedTuple):
             "estimated_peak_bytes": None if self.estimate is None else round(self.estimate.peak),
             "reasons": list(self.reasons),
         }
+
+
+Fitter = Callable[[Callable[[MemoryPlan], Work]], Fitted]
+"""Given how much a plan trains on at once, returns one that fits the machine."""
+
+
+def preset_alone(training: Training, settings: TrainSettings, device: Device) -> Fitter:
+    """Return a fitter that estimates nothing: the preset of the device fills what the settings leave open."""
+    preset = PRESETS["cpu" if device.name == "cpu" else "24gb"]
+    own = getattr(settings, training)
+    return lambda measured: Fitted(first_plan(training, settings, own, preset, device), None, None, ())
 
 
 def first_plan(training: Training, settings: TrainSettings, own: Trained, preset: Preset, device: Device) -> MemoryPlan:

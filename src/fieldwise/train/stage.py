@@ -25,14 +25,17 @@ from fieldwise.train.curriculum import train_in_phases
 from fieldwise.train.forecast import SHARED, of_each_process, require_base, require_shareable
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
 from fieldwise.train.kept import keep, kept
-from fieldwise.train.plan import fit
+from fieldwise.train.outcome import Outcome
+from fieldwise.train.plan import Fitter, fit
+from fieldwise.train.preference import train_preference
 from fieldwise.train.reward import train_reward
 from fieldwise.train.rl import train_rl
+from fieldwise.train.rows import Course
 from fieldwise.train.scoring import TaskScore
 from fieldwise.train.settings import ComputeSettings, TrainSettings
+from fieldwise.train.sft import train_sft
 from fieldwise.train.shape import read_shape
 from fieldwise.train.spread import spread
-from fieldwise.train.trl_trainer import Course, Fitter, Outcome, train_preference, train_sft
 
 
 class Asides(NamedTuple):
