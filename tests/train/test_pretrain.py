@@ -20,7 +20,7 @@ from fieldwise.steps import STEPS
 from fieldwise.tables import write_records
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import pretrain as room
-from fieldwise.train import stage
+from fieldwise.train.adapter_record import merged_hash
 from fieldwise.train.loading import load_model, load_tokenizer
 from fieldwise.train.plan import preset_alone
 from fieldwise.train.rows import train_rows
@@ -190,7 +190,7 @@ def test_the_stage_puts_sft_on_top_and_the_lineage_leads_to_the_chunks(base, exa
         for name in ("pretrain", "sft")
     )
     assert read.method == "pretrain" and read.parent is None and tuned.parent == read.id
-    assert tuned.base_sha256 == stage.sft_of(step.staging / "4_adapters/pretrain")
+    assert tuned.base_sha256 == merged_hash(step.staging / "4_adapters/pretrain")
     assert set(read.example_ids) == {c.id for c in chunks if sides[c.document_id] == "train"}
     assert facts["pretrain"]["bits_per_byte"] > 0 and facts["sft"]["eval_score"] >= 0
     config = read_json(step.staging / "4_adapters/sft/adapter/adapter_config.json")

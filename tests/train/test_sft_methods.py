@@ -18,6 +18,7 @@ from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import write_records
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import rows, stage
+from fieldwise.train.adapter_record import merged_hash
 from fieldwise.train.plan import told
 from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
 from fieldwise.train.sft import train_sft
@@ -187,5 +188,5 @@ def test_preferences_go_on_from_weights_that_were_trained_whole(base, examples, 
     sft_record = Adapter.model_validate(read_json(step.staging / "4_adapters/sft/adapter.json"))
     preferred = Adapter.model_validate(read_json(step.staging / "4_adapters/preference/adapter.json"))
     assert sft_record.path == "4_adapters/sft/merged" and preferred.parent == sft_record.id
-    assert preferred.base_sha256 == stage.sft_of(step.staging / "4_adapters/sft")
+    assert preferred.base_sha256 == merged_hash(step.staging / "4_adapters/sft")
     assert not (step.staging / "4_adapters/sft/adapter").exists()
