@@ -44,7 +44,7 @@ def common_options(device: Device, plan: MemoryPlan, seed: int, save_steps: int)
         "bf16": device.bfloat16,
         "fp16": False,
         "use_cpu": device.name == "cpu",
-        "activation_checkpointing": plan.activation_checkpointing,
+        "activation_checkpointing": plan.activation_checkpointing and plan.backend == "transformers",  # else its own
         "save_strategy": "steps",
         "save_steps": save_steps,
         "save_total_limit": 2,

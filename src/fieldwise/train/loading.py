@@ -44,6 +44,8 @@ def load_model(base: Path, plan: MemoryPlan | None = None, *, has_score: bool = 
             **({"llm_int8_skip_modules": ["score"]} if has_score else {}),
         )
         options["device_map"] = {"": distributed.local_rank() if plan.device == "cuda" else "cpu"}
+    if plan is not None and plan.attention is not None:
+        options["attn_implementation"] = plan.attention
     dtype = torch.bfloat16 if plan is not None and plan.weights == "bfloat16" else torch.float32
     kind = transformers.AutoModelForCausalLM
     if has_score:
@@ -67,6 +69,20 @@ def load_model(base: Path, plan: MemoryPlan | None = None, *, has_score: bool = 
 def adapter_config(lora: LoraSettings, model: Any, training: Training) -> Any:
     """Return PEFT's configuration of the adapter; raises ModelError for modules that the model does not have."""
     peft = require("peft", extra="train", to="train an adapter")
+    kinds = {"use_dora": lora.dora, "use_rslora": lora.rank_stabilised}
+    return peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets_of(lora, model, training),
+        task_type="CAUSAL_LM",
+        **{name: True for name, is_on in kinds.items() if is_on},
+        **({"init_lora_weights": lora.start} if lora.start == "pissa" else {}),
+    )
+
+
+def targets_of(lora: LoraSettings, model: Any, training: Training) -> Any:
+    """Return the modules that get an update, as PEFT is told them; raises ModelError for those the model does not have."""
     targets: Any = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
     linear = [name for name, module in model.named_modules() if "Linear" in module.__class__.__name__]
     if isinstance(targets, str):
@@ -81,16 +97,7 @@ def adapter_config(lora: LoraSettings, model: Any, training: Training) -> Any:
             fix=f"There are: {', '.join(sorted({name.rpartition('.')[2] for name in linear}))}; "
             "all-linear takes all but the output layer.",
         )
-    kinds = {"use_dora": lora.dora, "use_rslora": lora.rank_stabilised}
-    return peft.LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-        **{name: True for name, is_on in kinds.items() if is_on},
-        **({"init_lora_weights": lora.start} if lora.start == "pissa" else {}),
-    )
+    return targets
 
 
 def quiet() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.tracking import Tracker
+from fieldwise.train import unsloth_backend
 from fieldwise.train.checkpoints import last_checkpoint, take_weights
 from fieldwise.train.configuring import build_config, common_options, score_labelled_only
 from fieldwise.train.hardware import Device, Training
@@ -44,6 +45,7 @@ class Way(NamedTuple):
     extent: Callable[[Row], Extent]
     options: Mapping[str, Any] = {}
     beside: Callable[[MemoryPlan], dict[str, Any]] = lambda plan: {}  # what else the trainer is given: a teacher
+    is_flat: bool = False  # whether rows of a batch may be laid end to end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +78,7 @@ def by_sft(kind: Callable[[Any], Any] = lambda trainer: trainer) -> Way:
     """Return TRL's SFT as a way to train, loss on the labels of a row; `kind` makes of its trainer one with another loss."""
     trl = require("trl", extra="train", to="fine-tune")
     score_labelled_only()
-    return Way(kind(trl.SFTTrainer), trl.SFTConfig, _labelled, {"packing_strategy": "bfd"})
+    return Way(kind(trl.SFTTrainer), trl.SFTConfig, _labelled, {"packing_strategy": "bfd"}, is_flat=True)
 
 
 def _labelled(row: Row) -> Extent:
@@ -107,7 +109,8 @@ def train_rows(
     effective = _rows_a_step(lengths, settings, max_length)
 
     def sized(plan: MemoryPlan) -> MemoryPlan:
-        return dataclasses.replace(within(plan, effective), packing=settings.packing)
+        attention = plan.attention if way.is_flat else None
+        return dataclasses.replace(within(plan, effective), packing=settings.packing, attention=attention)
 
     fitted = fitter(lambda plan: sft_work(lengths, scored, settings, sized(plan)))
     fitted = fitted._replace(plan=sized(fitted.plan))
@@ -118,13 +121,14 @@ def train_rows(
     best = {"metric_for_best_model": f"eval_{best_by}", "greater_is_better": best_by == "score"} if best_by else {}
 
     def once(plan: MemoryPlan) -> Outcome:
+        is_flat = plan.attention is not None and not plan.packing  # TRL lays packed rows end to end in any case
         arguments = build_config(
             way.config,
             output_dir=str(work),
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps,
             learning_rate=settings.learning_rate,
-            max_length=max_length,
+            max_length=None if is_flat else max_length,  # rows are cut already, and TRL wants to cut none itself
             packing=plan.packing,
             eval_packing=plan.packing,
             **common_options(device, plan, seed, save_steps),
@@ -133,16 +137,17 @@ def train_rows(
             weight_decay=0.0,
             **way.options,
             **best,
+            **({"padding_free": True} if is_flat else {}),
             **({"neftune_noise_alpha": course.neftune} if course.neftune else {}),
         )
-        model = load_model(base, plan)
+        model, peft_config = _loaded(base, plan, settings, training, seed)
         trainer = watched(way.trainer, training)(
             model=model,
             args=arguments,
             train_dataset=datasets.Dataset.from_list(list(rows)),
             eval_dataset=datasets.Dataset.from_list(list(held)) if held else None,
             processing_class=data.tokenizer,
-            peft_config=None if is_full else adapter_config(settings.lora, model, training),
+            peft_config=peft_config,
             callbacks=[
                 curves(tracker, training, course.label),
                 *([stopping(patience, best_by or "loss", training)] if patience else []),
@@ -161,6 +166,14 @@ def train_rows(
 
     outcome, plan = with_one_retry(once, fitted.plan, training)
     return with_account(outcome, fitted._replace(plan=plan), training)
+
+
+def _loaded(base: Path, plan: MemoryPlan, settings: RowsSettings, training: Training, seed: int) -> tuple[Any, Any]:
+    """The weights, and the adapter that the trainer is to put onto them; None where they have it or all are trained."""
+    if plan.backend == "unsloth":
+        return unsloth_backend.load(base, plan, settings.lora, training, seed), None
+    model = load_model(base, plan)
+    return model, None if settings.method == "full" else adapter_config(settings.lora, model, training)
 
 
 def _rows_a_step(lengths: Sequence[int], settings: RowsSettings, max_length: int) -> int:

@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from fieldwise.records import Adapter, BaseWeights, Chunk, Example, PreferencePa
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
 from fieldwise.tracking import Also, with_trackers
-from fieldwise.train import distil
+from fieldwise.train import distil, unsloth_backend
 from fieldwise.train.adapter_record import facts_of, finished, merged_hash, put_in_place
 from fieldwise.train.curriculum import train_in_phases
 from fieldwise.train.forecast import SHARED, of_each_process, require_base, require_shareable
@@ -64,10 +64,12 @@ class Workshop:
     machine: Machine
     device: Device  # of a training that one process does
     each: Device  # of each process of one that several share
+    by_unsloth: tuple[Training, ...] = ()
 
     def device_of(self, training: Training) -> Device:
-        """The device that a training runs on."""
-        return self.each if training in SHARED else self.device
+        """The device that a training runs on, and what runs it."""
+        device = self.each if training in SHARED else self.device
+        return replace(device, backend="unsloth") if training in self.by_unsloth else device
 
     def told(self, training: Training, weights: Path) -> dict[str, Any]:
         """Return what a training that begins with `weights` is told beside its rows and settings."""
@@ -85,7 +87,7 @@ class Workshop:
 
     def shared(self, train: Callable[..., Outcome], training: Training) -> Callable[..., Outcome]:
         """Return what trains as `train` does, by as many processes as the recipe says."""
-        return spread(train, training, self.compute, self.each)
+        return spread(train, training, self.compute, self.device_of(training))
 
 
 def run(
@@ -158,7 +160,8 @@ def _shop(settings: TrainSettings, step: StepRun, compute: ComputeSettings) -> W
     if settings.trackers:
         folder = step.run.path / "tracking"
         step.tracker = with_trackers(step.tracker, settings.trackers, folder, step.run.path.name, step.key)
-    return Workshop(settings, step, compute, preset, machine, device, each)
+    by_unsloth: tuple[Training, ...] = ("sft",) if unsloth_backend.takes("sft", settings, each, compute) else ()
+    return Workshop(settings, step, compute, preset, machine, device, each, by_unsloth)
 
 
 def _say_with_what(given: Given, shop: Workshop) -> None:
@@ -224,7 +227,7 @@ def _sft(
         given.train,
         given.validation,
         settings.sft,
-        shop.each,
+        shop.device_of("sft"),
         **shop.told("sft", weights),
         course=Course(task=task),
     )
