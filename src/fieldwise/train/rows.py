@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.tracking import Tracker
-from fieldwise.train import unsloth_backend
+from fieldwise.train import distributed, unsloth_backend
 from fieldwise.train.checkpoints import last_checkpoint, take_weights
 from fieldwise.train.configuring import build_config, common_options, score_labelled_only
 from fieldwise.train.hardware import Device, Training
@@ -160,7 +160,7 @@ def train_rows(
         arguments.eval_steps = settings.evaluate_every_steps or epoch
         if best_by is not None:  # only a checkpoint that was evaluated can be gone back to
             arguments.save_steps = arguments.eval_steps
-        if course.start is not None and last_checkpoint(work) is None:
+        if course.start is not None and distributed.agreed(lambda: last_checkpoint(work)) is None:
             take_weights(trainer, course.start)
         return train_to_the_end(trainer, base, work, out, data.dropped, patience, best_by=best_by)
 

@@ -79,7 +79,7 @@ def score_at_evaluation(trainer: Any, scored: Callable[[Any], float]) -> None:
         """Adds `eval_score` to what an evaluation has found."""
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-            metrics["eval_score"] = scored(trainer.model)
+            metrics["eval_score"] = distributed.agreed(lambda: scored(trainer.model))  # all hold the same weights
             trainer.log({"eval_score": metrics["eval_score"]})
 
     trainer.callback_handler.callbacks.insert(0, Scoring())
