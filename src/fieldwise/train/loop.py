@@ -121,6 +121,8 @@ def _leave(trainer: Any, base: Path, out: Path, begin: Path | None) -> None:
     converted = {"path_initial_model_for_weight_conversion": str(begin)} if begin else {}
     if not distributed.is_sharded():
         trainer.model.save_pretrained(adapter, safe_serialization=True, **converted)
+        for part in trainer.model.parameters():  # whoever still holds the model: merging loads the base once more
+            part.data, part.grad = part.data.new_empty(0), None
     (adapter / "README.md").unlink(missing_ok=True)  # PEFT's empty card; ours is made at release
     merge(base, adapter, merged)
 
