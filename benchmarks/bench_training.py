@@ -257,8 +257,7 @@ def compared(names: Sequence[str], makers: dict[str, Any], pythons: dict[str, st
     for n in range(rounds):
         for name in names:
             out = job.rows.parent / f"{name}-{job.base.name}-{job.rows.stem}"
-            if n == 0:
-                shutil.rmtree(out, ignore_errors=True)
+            shutil.rmtree(out, ignore_errors=True)  # nothing is resumed
             made = makers[name](job, out)
             python, command = (pythons[name], made) if name in pythons else (made[0], made[1:])
             costs[name].append(measured(command, python, job, out))
