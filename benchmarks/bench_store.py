@@ -1,311 +1,330 @@
 """The document store beside its peers: queries a second by words and by meaning, filtered, memory, opening, ingest.
 
-    python benchmarks/bench_store.py [--sizes 13000,100000] [--queries 300] [--store DIR] [--no-peers] [--json]
+    python benchmarks/bench_store.py [--sizes 13000,100000] [--rounds 5] [--queries 100] [--keep DIR] [--peers PYTHON]
+                                     [--engines store,bm25s,lancedb,chroma] [--corpora DIR] [--cache DIR] [--json]
 
-Made-up chunks of 100 words (Zipf, 30,000 words) and 384 numbers (clustered, as embeddings are), the same for all. Words:
-12 terms a query, best 10. Meaning: best 10, with the share of the true ten that was found. "filtered" allows a tenth of
-the documents, drawn at random. "hybrid" is what a search does: 50 candidates of each leg and the ten best fetched;
-embedding of the query is not part of it. Peers are measured where they are installed: bm25s, LanceDB (full text without
-positions, HNSW_SQ). All run on one thread as far as they let themselves be told.
+Text, questions and vectors: see store_corpus.py, the same for all; where there are no corpora the text is made up, and
+the first line says so. Words: best 10; all leave stop words out. Meaning: the question's vector given, best 10, with the
+share of the true ten that was found. "filtered" allows a tenth of the documents, drawn at random. "hybrid" is what a search does: 50 candidates of each leg and the ten best fetched;
+embedding of the query is not part of it (bench_hybrid.py). Peers: bm25s, LanceDB (full text without positions, HNSW_SQ,
+ef 128), Chroma (HNSW as it comes), with the Python that --peers names; what is not installed there is skipped.
+
+Every engine is a process of its own, on one thread as far as it lets itself be told. They take turns: a round asks each
+engine the same queries (for at most --seconds), and the ratios are the middle ones over the rounds. On a machine that
+others use too, the CPU seconds count.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("LANCE_CPU_THREADS", "1")
-
 import numpy as np
-from numpy.typing import NDArray
+from store_corpus import QUESTIONS, Corpus, Vectors, add_options, make
+from workers import Figure, Worker, opened, work
 
-from fieldwise.records import Chunk, Document, Source
-from fieldwise.store.filters import Eq
-from fieldwise.store.local import LocalStore
-from fieldwise.store.protocol import Entry, Identity, QueryVector, Scope
-
-DIMENSIONS, WORDS, CHUNK_WORDS, DOCUMENT_CHUNKS = 384, 30_000, 100, 50
-MODEL = "made-up/1"
-READER = Identity("default", frozenset({"everyone"}))
-Vectors = NDArray[np.float32]
+FIGURES = ("words", "words_filtered", "meaning", "meaning_filtered", "hybrid")
+NEEDS = {"store": ["tantivy"], "bm25s": ["bm25s"], "lancedb": ["lancedb"], "chroma": ["chromadb"]}
 
 
-class Corpus:
-    """Texts and vectors of so many chunks, and queries."""
-
-    def __init__(self, chunks: int, queries: int) -> None:
-        rng = np.random.default_rng(0)
-        share = 1 / np.arange(1, WORDS + 1)
-        share /= share.sum()
-        names = np.array([f"word{n}" for n in range(WORDS)])
-        self.texts = [" ".join(names[row]) for row in rng.choice(WORDS, (chunks, CHUNK_WORDS), p=share)]
-        self.queries = [" ".join(names[row]) for row in rng.choice(WORDS, (queries, 12), p=share)]
-        centres = rng.standard_normal((200, DIMENSIONS)).astype(np.float32)
-        self.vectors = near(rng, centres, chunks)
-        self.query_vectors = near(rng, centres, queries)
-        self.tenth = rng.random(1 + chunks // DOCUMENT_CHUNKS) < 0.1  # of the documents
-
-    def rows_allowed(self) -> NDArray[np.bool_]:
-        return self.tenth[np.arange(len(self.texts)) // DOCUMENT_CHUNKS]
-
-    def entries(self) -> Iterator[Entry]:
-        for number, begin in enumerate(range(0, len(self.texts), DOCUMENT_CHUNKS)):
-            texts = self.texts[begin : begin + DOCUMENT_CHUNKS]
-            document = Document.make(title="", text="\n".join(texts), source=Source(uri=f"{number}"))
-            chunks, start = [], 0
-            for text in texts:
-                chunks.append(Chunk.make(document, start, start + len(text)))
-                start += len(text) + 1
-            vectors = self.vectors[begin : begin + DOCUMENT_CHUNKS]
-            fields = {"tenth": bool(self.tenth[number])}
-            yield Entry(document, chunks, ["everyone"], fields=fields, vectors=vectors, model=MODEL)
+# ---------------------------------------------------------------- engines
 
 
-def near(rng: np.random.Generator, centres: Vectors, count: int) -> Vectors:
-    values = centres[rng.integers(len(centres), size=count)] + rng.standard_normal((count, DIMENSIONS)).astype(
-        np.float32
-    )
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+class Engine:
+    """What all engines share: the corpus, and where they keep what they made of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.corpus = Corpus(folder)
+        self.place = folder / type(self).__name__.lower()
+
+    def query(self, n: int) -> str:
+        return self.corpus.questions[n % QUESTIONS]
+
+    def vector(self, n: int) -> Vectors:
+        found: Vectors = self.corpus.question_vectors[n % QUESTIONS]
+        return found
 
 
-def rate(work: Callable[[int], object], count: int) -> dict[str, float]:
-    """Queries a second of wall and of processor time, and the middle and 95th percentile in milliseconds."""
-    for n in range(min(5, count)):
-        work(n)
-    seconds, began = [], time.process_time()
-    for n in range(count):
-        start = time.perf_counter()
-        work(n)
-        seconds.append(time.perf_counter() - start)
-    cpu = max(time.process_time() - began, 1e-9)
-    p50, p95 = np.percentile(seconds, [50, 95]) * 1000
-    return {"per_second": count / sum(seconds), "per_cpu_second": count / cpu, "p50_ms": p50, "p95_ms": p95}
+class Store(Engine):
+    def build(self) -> None:
+        from fieldwise.store.local import LocalStore
+
+        with LocalStore.open(self.place) as store, store.batch():
+            for entry in self.corpus.entries():
+                store.put(entry)
+
+    def open(self) -> None:
+        from fieldwise.store.filters import Eq
+        from fieldwise.store.local import LocalStore
+        from fieldwise.store.protocol import Identity, QueryVector, Scope
+
+        self.store = LocalStore.read(self.place)
+        self.reader = Identity("default", frozenset({"everyone"}))
+        self.everything, self.tenth = Scope(self.reader), Scope(self.reader, Eq("tenth", True))
+        self.asked = lambda n: QueryVector(self.corpus.model, self.vector(n))
+        self.store.candidates("word1", self.asked(0), self.everything, 10)
+        with self.store.catalogue.reading() as db:  # keys come in the order of rows
+            self.rows = {int(key): row for row, key in enumerate(db.chunk_documents(0)[:, 0])}
+
+    def words(self, n: int) -> None:
+        self.store.candidates(self.query(n), None, self.everything, 10)
+
+    def words_filtered(self, n: int) -> None:
+        self.store.candidates(self.query(n), None, self.tenth, 10)
+
+    def meaning(self, n: int) -> list[int]:
+        return [self.rows[key] for key in self.store.candidates("nowhere", self.asked(n), self.everything, 10).dense]
+
+    def meaning_filtered(self, n: int) -> list[int]:
+        return [self.rows[key] for key in self.store.candidates("nowhere", self.asked(n), self.tenth, 10).dense]
+
+    def hybrid(self, n: int) -> None:
+        hits = self.store.candidates(self.query(n), self.asked(n), self.everything, 50)
+        self.store.fetch(sorted(hits.dense, key=lambda key: -hits.dense[key])[:10], self.reader)
 
 
-def recall(found: Sequence[Sequence[int]], corpus: Corpus, allowed: NDArray[np.bool_] | None) -> float:
-    hits = 0
-    for row, query in zip(found, corpus.query_vectors, strict=True):
-        scores = corpus.vectors @ query
-        if allowed is not None:
-            scores[~allowed] = -2
-        hits += len(set(row) & set(np.argpartition(-scores, 10)[:10].tolist()))
-    return hits / (10 * len(found))
+class Bm25s(Engine):
+    def build(self) -> None:
+        import bm25s
+
+        index = bm25s.BM25(k1=1.2, b=0.75)
+        index.index(bm25s.tokenize(self.corpus.chunks, show_progress=False), show_progress=False)
+        index.save(str(self.place))
+        np.save(self.place / "allowed.npy", self.corpus.allowed.astype(np.float32))
+
+    def open(self) -> None:
+        import bm25s
+
+        self.tokenize, self.index = bm25s.tokenize, bm25s.BM25.load(str(self.place))
+        self.allowed = np.load(self.place / "allowed.npy")
+
+    def words(self, n: int, allowed: Vectors | None = None) -> None:
+        terms = self.tokenize([self.query(n)], show_progress=False, return_ids=False)
+        self.index.retrieve(terms, k=10, show_progress=False, weight_mask=allowed)
+
+    def words_filtered(self, n: int) -> None:
+        self.words(n, self.allowed)
 
 
-# ---------------------------------------------------------------- the store
+class Lancedb(Engine):
+    def build(self) -> None:
+        import lancedb
+        import pyarrow as pa
+
+        texts = self.corpus.chunks
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(self.corpus.vectors.ravel()), self.corpus.vectors.shape[1])
+        columns = {
+            "row": np.arange(len(texts)),
+            "text": texts,
+            "tenth": self.corpus.allowed,
+            "vector": vectors,
+        }
+        made = lancedb.connect(str(self.place)).create_table("chunks", pa.table(columns))
+        made.create_fts_index("text", with_position=False, stem=True, remove_stop_words=True)
+        made.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_HNSW_SQ", num_partitions=1)
+        made.create_scalar_index("tenth")
+        made.optimize()
+
+    def open(self) -> None:
+        import lancedb
+
+        self.table = lancedb.connect(str(self.place)).open_table("chunks")
+
+    def words(self, n: int, where: str | None = None) -> None:
+        query = self.table.search(self.query(n), query_type="fts").limit(10).select(["row", "_score"])
+        (query.where(where, prefilter=True) if where else query).to_arrow()
+
+    def words_filtered(self, n: int) -> None:
+        self.words(n, "tenth = true")
+
+    def meaning(self, n: int, where: str | None = None) -> list[int]:
+        query = self.table.search(self.vector(n)).distance_type("cosine").ef(128).limit(10).select(["row", "_distance"])
+        found = (query.where(where, prefilter=True) if where else query).to_arrow()["row"].to_pylist()
+        return [int(row) for row in found]
+
+    def meaning_filtered(self, n: int) -> list[int]:
+        return self.meaning(n, "tenth = true")
 
 
-def of_store(corpus: Corpus, folder: Path) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    if not (folder / "catalogue.sqlite").exists():
-        with LocalStore.open(folder) as store:
-            began, cpu = time.perf_counter(), time.process_time()
-            with store.batch():
-                for entry in corpus.entries():
-                    store.put(entry)
-            out["ingest"] = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
-    began = time.perf_counter()
-    with LocalStore.open(folder) as store:
-        out["open_for_writing_seconds"] = time.perf_counter() - began
-        out["changes"] = changes(store)
-    began = time.perf_counter()
-    with LocalStore.read(folder) as store:
-        everything, tenth = Scope(READER), Scope(READER, Eq("tenth", True))
-        store.candidates("word1", QueryVector(MODEL, corpus.query_vectors[0]), everything, 10)
-        out["open_and_first_search_seconds"] = time.perf_counter() - began
-        out["stats"] = store.stats()._asdict()
-        by_key = row_of_key(store, len(corpus.texts))
-        count = len(corpus.queries)
-        for name, scope in (("", everything), (", filtered", tenth)):
-            out[f"words{name}"] = rate(lambda n, s=scope: store.candidates(corpus.queries[n], None, s, 10), count)
-            found: list[list[int]] = [[]] * count
+class Chroma(Engine):
+    def _client(self) -> Any:
+        import chromadb
 
-            def dense(n: int, scope: Scope = scope, found: list[list[int]] = found) -> None:
-                hits = store.candidates("nowhere", QueryVector(MODEL, corpus.query_vectors[n]), scope, 10)
-                found[n] = [by_key[key] for key in hits.dense]
+        return chromadb.PersistentClient(str(self.place), chromadb.Settings(anonymized_telemetry=False))
 
-            out[f"meaning{name}"] = rate(dense, count)
-            out[f"meaning{name}"]["recall"] = recall(found, corpus, corpus.rows_allowed() if name else None)
+    def build(self) -> None:
+        made = self._client().create_collection("chunks", configuration={"hnsw": {"space": "cosine"}})
+        vectors, allowed = self.corpus.vectors, self.corpus.allowed
+        for begin in range(0, len(vectors), 5000):
+            rows = range(begin, min(begin + 5000, len(vectors)))
+            made.add(
+                ids=[str(row) for row in rows],
+                embeddings=vectors[rows.start : rows.stop],
+                metadatas=[{"tenth": bool(allowed[row])} for row in rows],
+            )
 
-        def hybrid(n: int) -> None:
-            vector = QueryVector(MODEL, corpus.query_vectors[n])
-            hits = store.candidates(corpus.queries[n], vector, everything, 50)
-            store.fetch(sorted(hits.dense, key=lambda key: -hits.dense[key])[:10], READER)
+    def open(self) -> None:
+        self.collection = self._client().get_collection("chunks", embedding_function=None)
 
-        out["hybrid"] = rate(hybrid, count)
-    out["serving"] = serving(folder)
-    return out
+    def meaning(self, n: int, where: dict[str, Any] | None = None) -> list[int]:
+        found = self.collection.query(query_embeddings=[self.vector(n)], n_results=10, where=where, include=[])
+        return [int(row) for row in found["ids"][0]]
+
+    def meaning_filtered(self, n: int) -> list[int]:
+        return self.meaning(n, {"tenth": True})
 
 
-def row_of_key(store: LocalStore, count: int) -> dict[int, int]:
-    """The row in the corpus of every key; documents come in the order of their numbers."""
-    with store.catalogue.reading() as db:
-        pairs = db.chunk_documents(0)
-    return {int(key): row for row, key in enumerate(pairs[:count, 0])}
+ENGINES: dict[str, type[Engine]] = {"store": Store, "bm25s": Bm25s, "lancedb": Lancedb, "chroma": Chroma}
 
 
-def changes(store: LocalStore) -> dict[str, float]:
-    """Seconds to add 1,000 chunks and to delete them again, each seen by both legs."""
-    corpus = Corpus(1000, 1)
-    entries = [
-        Entry(e.document, e.chunks, e.groups, tenant="other", vectors=e.vectors, model=MODEL) for e in corpus.entries()
-    ]
-    began = time.perf_counter()
-    with store.batch():
-        for entry in entries:
-            store.put(entry)
-    added = time.perf_counter()
-    store.delete_all([entry.document.source.uri for entry in entries], "other")
-    return {"add_1000_seconds": added - began, "delete_1000_seconds": time.perf_counter() - added}
+# ---------------------------------------------------------------- the store alone
 
-
-_SERVER = """
-import json, sys, resource
+_CHANGES = """
+import json, sys, time
 from pathlib import Path
 import numpy as np
 from fieldwise.store.local import LocalStore
+from fieldwise.store.protocol import Entry
+from store_corpus import Corpus, document_of
+corpus = Corpus(Path(sys.argv[1]))
+texts, vectors = corpus.chunks[:1000], corpus.vectors[:1000]
+new = []
+for n in range(0, 1000, 50):
+    document, chunks = document_of(f"{n}", texts[n : n + 50])
+    new.append(Entry(document, chunks, ["everyone"], tenant="other", vectors=vectors[n : n + 50], model=corpus.model))
+began = time.perf_counter()
+with LocalStore.open(Path(sys.argv[1]) / "store") as store:
+    out = {"open_for_writing_seconds": time.perf_counter() - began}
+    began, cpu = time.perf_counter(), time.process_time()
+    with store.batch():
+        for entry in new:
+            store.put(entry)
+    added, cpu_added = time.perf_counter(), time.process_time()
+    store.delete_all([entry.document.source.uri for entry in new], "other")
+    out |= {"add_1000_seconds": added - began, "add_1000_cpu_seconds": cpu_added - cpu}
+    out |= {"delete_1000_seconds": time.perf_counter() - added, "delete_1000_cpu_seconds": time.process_time() - cpu_added}
+print(json.dumps(out))
+"""
+_OPENING = """
+import json, sys, time
+from pathlib import Path
+from fieldwise.store.local import LocalStore
 from fieldwise.store.protocol import Identity, QueryVector, Scope
-rng = np.random.default_rng(1)
-with LocalStore.read(Path(sys.argv[1])) as store:
+from store_corpus import Corpus
+corpus = Corpus(Path(sys.argv[1]))
+began, cpu = time.perf_counter(), time.process_time()
+with LocalStore.read(Path(sys.argv[1]) / "store") as store:
     scope = Scope(Identity("default", frozenset({"everyone"})))
-    for n in range(300):
-        vector = QueryVector("made-up/1", rng.standard_normal(384).astype(np.float32))
-        hits = store.candidates(" ".join(f"word{k}" for k in rng.integers(1, 3000, 12)), vector, scope, 50)
-        store.fetch(list(hits.dense)[:10], scope.identity)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"peak_mb": round(peak), "torch": "torch" in sys.modules}))
+    store.candidates(corpus.questions[0], QueryVector(corpus.model, corpus.question_vectors[0]), scope, 10)
+    took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
+print(json.dumps(took | store.stats()._asdict()))
 """
 
 
-def serving(folder: Path) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-c", _SERVER, str(folder)], capture_output=True, text=True, check=True)
-    value: dict[str, Any] = json.loads(done.stdout)
+def alone(code: str, *arguments: Path) -> dict[str, Any]:
+    here = Path(__file__).resolve()
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parents[1] / "src"), str(here.parent)])}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    value: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, env=env).stdout)
     return value
 
 
-# ---------------------------------------------------------------- peers
+# ---------------------------------------------------------------- measured
 
 
-def of_bm25s(corpus: Corpus) -> dict[str, Any]:
-    import bm25s
-
-    index = bm25s.BM25(k1=1.2, b=0.75)
-    began = time.process_time()
-    index.index(bm25s.tokenize(corpus.texts, show_progress=False), show_progress=False)
-    built = time.process_time() - began
-    mask = corpus.rows_allowed().astype(np.float32)
-
-    def ask(n: int, mask: NDArray[np.float32] | None = None) -> object:
-        terms = bm25s.tokenize([corpus.queries[n]], show_progress=False, return_ids=False)
-        return index.retrieve(terms, k=10, show_progress=False, weight_mask=mask)
-
-    count = len(corpus.queries)
-    return {
-        "build_cpu_seconds": built,
-        "words": rate(ask, count),
-        "words, filtered": rate(lambda n: ask(n, mask), count),
-    }
-
-
-def of_lancedb(corpus: Corpus, folder: Path) -> dict[str, Any]:
-    import lancedb
-    import pyarrow as pa
-
-    table = pa.table(
-        {
-            "row": np.arange(len(corpus.texts)),
-            "text": corpus.texts,
-            "tenth": corpus.rows_allowed(),
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(corpus.vectors.ravel()), DIMENSIONS),
+def measure(folder: Path, size: int, options: argparse.Namespace) -> dict[str, Any]:
+    corpus = make(folder, size, options)
+    true = dict(zip(("meaning", "meaning_filtered"), corpus.nearest(), strict=True))
+    workers: dict[str, Worker] = {}
+    for name in options.engines.split(","):
+        python = sys.executable if name == "store" else options.peers
+        worker = opened(python, __file__, name, folder, NEEDS[name])
+        if worker is not None:
+            workers[name] = worker
+    figures = {name: {f: Figure() for f in FIGURES if hasattr(ENGINES[name], f)} for name in workers}
+    hits: dict[tuple[str, str], list[int]] = {}
+    for turn in range(options.rounds):
+        for figure in FIGURES:
+            names = [name for name in workers if figure in figures[name]]
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                begin = turn * options.queries
+                reply = workers[name].ask(figure, begin=begin, count=options.queries, seconds=options.seconds)
+                figures[name][figure].add(reply)
+                if figure in true:
+                    for n, rows in reply["found"].items():
+                        counted = hits.setdefault((name, figure), [0, 0])
+                        counted[0] += len(set(rows) & true[figure][int(n) % QUESTIONS])
+                        counted[1] += 10
+    out: dict[str, Any] = {}
+    for name, measured in figures.items():
+        out[name] = {
+            "build": json.loads((folder / f"{name}.built").read_text()),
+            "memory": workers[name].ask("memory"),
+            **{figure: value.summary() for figure, value in measured.items()},
         }
-    )
-    began = time.process_time()
-    made = lancedb.connect(str(folder)).create_table("chunks", table)
-    made.create_fts_index("text", with_position=False, stem=True, remove_stop_words=False)
-    made.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_HNSW_SQ", num_partitions=1)
-    made.create_scalar_index("tenth")
-    made.optimize()
-    out: dict[str, Any] = {"build_cpu_seconds": time.process_time() - began}
-    count = min(len(corpus.queries), 100)
-    for name, where in (("", None), (", filtered", "tenth = true")):
-
-        def words(n: int, where: str | None = where) -> object:
-            query = made.search(corpus.queries[n], query_type="fts").limit(10).select(["row", "_score"])
-            return (query.where(where, prefilter=True) if where else query).to_arrow()
-
-        found: list[list[int]] = [[]] * count
-
-        def dense(n: int, where: str | None = where, found: list[list[int]] = found) -> None:
-            query = made.search(corpus.query_vectors[n]).metric("cosine").ef(128).limit(10).select(["row", "_distance"])
-            got = (query.where(where, prefilter=True) if where else query).to_arrow()
-            found[n] = got["row"].to_pylist()
-
-        out[f"words{name}"] = rate(words, count)
-        out[f"meaning{name}"] = rate(dense, count)
-        part = Corpus.__new__(Corpus)
-        part.vectors, part.query_vectors = corpus.vectors, corpus.query_vectors[:count]
-        out[f"meaning{name}"]["recall"] = recall(found, part, corpus.rows_allowed() if name else None)
+        for figure in true:
+            if (name, figure) in hits:
+                out[name][figure]["recall"] = hits[name, figure][0] / hits[name, figure][1]
+        if name != "store" and "store" in figures:
+            own = figures["store"]
+            out[name]["store_is_times"] = {f: own[f].times(value) for f, value in measured.items()}
+    for worker in workers.values():
+        worker.close()
+    if "store" in workers:
+        out["store"]["open_and_first_search"] = alone(_OPENING, folder)
+        out["store"]["changes"] = alone(_CHANGES, folder)
     return out
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sizes", default="13000,100000")
-    parser.add_argument("--queries", type=int, default=300)
-    parser.add_argument("--store", type=Path, help="keep the stores below this folder, and use those that are there")
-    parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--queries", type=int, default=100, help="of each figure in each round")
+    parser.add_argument("--seconds", type=float, default=5, help="most that an engine may take for a figure in a round")
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--peers", default=sys.executable, metavar="PYTHON", help="where the peers are installed")
+    add_options(parser)
     options = parser.parse_args()
-    report: dict[str, dict[str, Any]] = {}
-    lines: dict[str, Any]
+    report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for size in map(int, options.sizes.split(",")):
-            corpus = Corpus(size, options.queries)
-            place = (options.store or Path(temporary)) / str(size)
-            lance = Path(temporary) / f"lance-{size}"
-            works = {"store": partial(of_store, corpus, place)}
-            if not options.no_peers and importlib.util.find_spec("bm25s"):
-                works["bm25s"] = partial(of_bm25s, corpus)
-            if not options.no_peers and importlib.util.find_spec("lancedb"):
-                works["lancedb"] = partial(of_lancedb, corpus, lance)
-            report[str(size)] = lines = {}
-            for name, work in works.items():
-                lines[name] = work()
-                if not options.json:
-                    show(size, name, lines[name])
-            shutil.rmtree(lance, ignore_errors=True)
+            folder = (options.keep or Path(temporary)) / str(size)
+            report[str(size)] = measure(folder, size, options)
+            if not options.json:
+                show(size, report[str(size)])
+    report["load"] = os.getloadavg()
     if options.json:
-        print(json.dumps(report, indent=2, default=float))
+        print(json.dumps(report, indent=2))
     return 0
 
 
-def show(size: int, name: str, figures: dict[str, Any]) -> None:
-    for figure, value in figures.items():
-        text = value if not isinstance(value, dict) else "  ".join(f"{k} {_short(v)}" for k, v in value.items())
-        print(f"{size:>9,} {name:8} {figure:32} {_short(text)}", flush=True)
+def show(size: int, engines: dict[str, dict[str, Any]]) -> None:
+    for name, figures in engines.items():
+        for figure, value in figures.items():
+            if figure == "store_is_times":
+                for of, ratio in value.items():
+                    told = f"clock {ratio['wall']:.1f}  CPU {ratio['cpu']:.1f}"
+                    print(f"{size:>9,} store is times {name:8} {of:22} {told}", flush=True)
+            else:
+                text = "  ".join(f"{k} {_short(v)}" for k, v in value.items())
+                print(f"{size:>9,} {name:9} {figure:22} {text}", flush=True)
 
 
 def _short(value: object) -> str:
-    return (
-        f"{value:,.3g}"
-        if isinstance(value, float) and abs(value) < 100
-        else f"{value:,.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:2] == ["--worker"]:
+        work(ENGINES)
+    else:
+        sys.exit(main())

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from stored_documents import EVERY, asked, found
+from stored_documents import EVERY, asked, entry, found
 
 from fieldwise.store.local import LocalStore, StoreSettings
 
@@ -131,3 +131,20 @@ def test_three_kills_during_ingest_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_fifty_kills_during_ingest_lose_nothing(tmp_path: Path) -> None:
     kill_often(tmp_path, 50)
+
+
+def test_a_lexical_index_whose_deletions_are_half_written_is_made_again(tmp_path: Path) -> None:
+    with LocalStore.open(tmp_path, settings=SETTINGS) as store:
+        for n in range(4):
+            store.put(entry(f"{n}", [f"fridge {n} part {k}" for k in range(20)]))
+        store.delete("1")
+    (index,) = (p for p in (tmp_path / "words").iterdir() if p.is_dir())
+    damaged = list(index.glob("*.del"))
+    for path in damaged:
+        path.write_bytes(b"half")
+    assert damaged
+    with LocalStore.read(tmp_path, settings=SETTINGS) as store:
+        assert found(store, "fridge") == ({"0", "2", "3"}, {"0", "2", "3"})
+    with LocalStore.open(tmp_path, settings=SETTINGS) as store:
+        assert found(store, "fridge") == ({"0", "2", "3"}, {"0", "2", "3"})
+        assert store.faults() == []

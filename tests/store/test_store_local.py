@@ -316,7 +316,9 @@ def test_a_graph_finds_what_looking_at_everything_finds(tmp_path: Path) -> None:
                 agreed += len(hits.keys() & best.keys())
         assert agreed >= 0.97 * 30 * 4 * 10
     with LocalStore.read(tmp_path) as reader:
-        assert any(s.graph is not None for s in reader.views.current().listed.segments)
+        graphs = [s.graph for s in reader.views.current().listed.segments if s.graph is not None]
+        assert graphs
+        assert all(graph.expansion_search == v._EXPANSION_SEARCH for graph in graphs), "a file does not keep it"
 
 
 def test_without_the_library_for_graphs_every_vector_is_looked_at(
@@ -498,3 +500,28 @@ def test_json_filters_are_not_read_without_end() -> None:
         value = {"not": value}
     with pytest.raises(DatasetError, match="levels"):
         parse_filter(value)  # type: ignore[arg-type]
+
+
+def test_what_a_search_found_is_fetched_without_a_look_at_other_documents(tmp_path: Path) -> None:
+    steps = []
+    with LocalStore.open(tmp_path) as store, store.batch():
+        for n in range(200):
+            store.put(entry(str(n), texts_of(n, 2)))
+            if n in (1, 199):
+                count = 0
+
+                def counted() -> int:
+                    nonlocal count
+                    count += 1
+                    return 0
+
+                with store.catalogue.reading() as db:
+                    db.db.set_progress_handler(counted, 1)
+                    (found_chunk,) = db.chunks([2], EVERY.identity)
+                    (document, _) = db.document(found_chunk.chunk.document_id, EVERY.identity) or (None, 0)
+                    (described,) = db.documents(EVERY.identity, 0, 1, found_chunk.chunk.document_id)
+                    db.db.set_progress_handler(None, 0)
+                assert document is not None
+                assert described.id == document.id == found_chunk.chunk.document_id
+                steps.append(count)
+    assert steps[1] < 1.5 * steps[0], "work grows with the number of documents"

@@ -18,6 +18,12 @@ from fieldwise.store.protocol import Identity, StoredChunk, StoredDocument
 VISIBLE = "d.added <= ? AND (d.removed IS NULL OR d.removed > ?)"
 # for one identity: the tenant, then the groups as a JSON list
 ALLOWED = "d.tenant = ? AND d.number IN (SELECT document FROM access WHERE name IN (SELECT value FROM json_each(?)))"
+# The same for documents that are already chosen, one by one: nobody's whole list is made, and `+` keeps the index of
+# tenants from leading the search.
+_MAY_SEE = (
+    "+d.tenant = ? AND EXISTS (SELECT 1 FROM access a WHERE a.document = d.number "
+    "AND a.name IN (SELECT value FROM json_each(?)))"
+)
 # A row that is being replaced may still be shown if the identity may see what takes its place; a deleted one may not.
 _STILL_THERE = (
     "EXISTS (SELECT 1 FROM documents n JOIN access a ON a.document = n.number WHERE n.tenant = d.tenant "
@@ -138,8 +144,8 @@ class Snapshot:
         """Return chunks by key, in order, as far as they are there for this identity now."""
         groups = json.dumps(sorted(identity.groups))
         rows = self.db.execute(
-            f"SELECT {_CHUNK_COLUMNS} FROM chunks c JOIN documents d ON d.number = c.document "
-            f"WHERE c.number IN (SELECT value FROM json_each(?)) AND {ALLOWED} AND {_STILL_THERE}",
+            f"SELECT {_CHUNK_COLUMNS} FROM chunks c CROSS JOIN documents d ON d.number = c.document "  # in this order
+            f"WHERE c.number IN (SELECT value FROM json_each(?)) AND {_MAY_SEE} AND {_STILL_THERE}",
             (json.dumps([int(key) for key in keys]), identity.tenant, groups, groups),
         )
         found = {row[0]: _stored_chunk(row) for row in rows}
@@ -149,7 +155,7 @@ class Snapshot:
         """Return a document and its version, if it is there for this identity now."""
         groups = json.dumps(sorted(identity.groups))
         row = self.db.execute(
-            f"SELECT d.structure, d.text, d.version FROM documents d WHERE d.id = ? AND d.removed IS NULL AND {ALLOWED}",
+            f"SELECT d.structure, d.text, d.version FROM documents d WHERE d.id = ? AND d.removed IS NULL AND {_MAY_SEE}",
             (document_id, identity.tenant, groups),
         ).fetchone()
         return (Document.model_validate({**json.loads(row[0]), "text": row[1]}), row[2]) if row else None
@@ -168,10 +174,15 @@ class Snapshot:
     ) -> list[StoredDocument]:
         """Return the documents that are there for this identity now, or those of an id or a uri."""
         groups = json.dumps(sorted(identity.groups))
+        narrower, values = "", list[object]()
+        if document_id is not None:
+            narrower, values = " AND d.id = ?", [document_id]
+        if uri is not None:
+            narrower, values = f"{narrower} AND d.tenant = ? AND d.uri = ?", [*values, identity.tenant, uri]
         rows = self.db.execute(
-            f"SELECT {_DOCUMENT_COLUMNS} FROM documents d WHERE d.number > ? AND d.removed IS NULL AND {ALLOWED} "
-            "AND (? IS NULL OR d.id = ?) AND (? IS NULL OR d.uri = ?) ORDER BY d.number LIMIT ?",
-            (groups, after, identity.tenant, groups, document_id, document_id, uri, uri, count),
+            f"SELECT {_DOCUMENT_COLUMNS} FROM documents d WHERE d.number > ? AND d.removed IS NULL AND {_MAY_SEE}"
+            f"{narrower} ORDER BY d.number LIMIT ?",
+            (groups, after, identity.tenant, groups, *values, count),
         )
         return [_stored_document(row) for row in rows]
 

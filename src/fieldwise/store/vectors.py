@@ -56,14 +56,16 @@ class Segment(NamedTuple):
 
     def nearest(self, query: NDArray[np.float32], allowed: Mask | None, count: int) -> dict[int, float]:
         """Return the nearest allowed keys with their cosines."""
-        rows = None if allowed is None else np.flatnonzero(allowed[self.keys])
-        if rows is not None and len(rows) == len(self.keys):
-            rows = allowed = None
-        share = 1.0 if rows is None else len(rows) / max(len(self.keys), 1)
+        here = None if allowed is None else allowed[self.keys]
+        among = len(self.keys) if here is None else int(np.count_nonzero(here))
+        if among == len(self.keys):
+            here = allowed = None
+        share = among / max(len(self.keys), 1)
         if self.graph is not None and share >= _GRAPH_SHARE:
             found = self._by_graph(query, allowed, count, share)
             if found is not None:
                 return found
+        rows = None if here is None else np.flatnonzero(here)
         if rows is not None and share > 0.6:  # in one piece is faster than row by row
             scores = self.scores(query)[rows]
         else:
@@ -75,9 +77,11 @@ class Segment(NamedTuple):
     def _by_graph(
         self, query: NDArray[np.float32], allowed: Mask | None, count: int, share: float
     ) -> dict[int, float] | None:
-        """Ask the graph for more than is wanted and keep what is allowed; None if that was not enough."""
-        wanted = count if allowed is None else int(1.5 * count / share) + 10
-        wanted = min(wanted, len(self.keys))
+        """Ask the graph for more than is wanted and keep what is allowed; None if that was not enough.
+
+        More in any case: it compares whole numbers with whole numbers, so that its order is not quite right.
+        """
+        wanted = min(int(1.5 * count / share) + (0 if allowed is None else 10), len(self.keys))
         keys = np.asarray(self.graph.search(_codes(query[None])[0][0], wanted).keys, dtype=np.int64)
         rows = np.searchsorted(self.keys, keys)
         if allowed is not None:
@@ -243,9 +247,11 @@ def _open_graph(path: Path) -> Any:
     if not can_make_graphs():
         return None  # every vector is looked at instead
     try:
-        return _usearch().Index.restore(str(path), view=True)
+        graph = _usearch().Index.restore(str(path), view=True)
     except RuntimeError as error:
         raise DatasetError("a graph of vectors cannot be read", where=path, found=str(error)[:120]) from error
+    graph.expansion_search = _EXPANSION_SEARCH  # the file does not keep it
+    return graph
 
 
 def _make_graph(keys: NDArray[np.int64], codes: NDArray[np.int8]) -> Any:

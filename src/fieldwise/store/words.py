@@ -121,7 +121,10 @@ class WordIndex:
             return None
         try:
             opened = cls(folder, default)
-        except (ValueError, OSError) as error:  # tantivy tells of damage, and of a disk it cannot write to, so
+        except BaseException as error:
+            # tantivy tells of damage, and of a disk it cannot write to, by the first two, or it panics
+            if not isinstance(error, (ValueError, OSError)) and type(error).__name__ != "PanicException":
+                raise
             LOG.warning("the lexical index in %s cannot be used: %s", folder, error)
             return None
         return opened if opened.state is not None else None
