@@ -14,7 +14,7 @@ import peft
 import torch
 
 from fieldwise.train.labels import IGNORED, label
-from fieldwise.train.trl_trainer import load_model, load_tokenizer
+from fieldwise.train.loading import load_model, load_tokenizer
 
 base, rows, adapters = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 tokenizer = load_tokenizer(base)
