@@ -134,7 +134,11 @@ def make_recipe(name: str, folder: Path, place: Path, options: argparse.Namespac
         "collect": {"sources": ["documents"], "ocr": "off"},
         "prepare": {},
         "generate": {"data": ["rows.jsonl"]},
-        "train": {"sft": {"max_steps": options.steps}, "preference": {"enabled": False}},
+        "train": {
+            # all that the base can read: at 512 tokens more than half of the abstracts would be left out
+            "sft": {"max_steps": options.steps, "max_length": 1024},
+            "preference": {"enabled": False},
+        },
         "evaluate": {
             "questions": "questions.jsonl",
             "systems": ["base", "rag_base", "sft", "rag_tuned"],
