@@ -126,7 +126,7 @@ def _served_outside(recipe: Recipe) -> dict[str, JsonValue]:
             found=", ".join(recipe.evaluate.systems) or "none",
             fix="Add rag_tuned, or stop before the release with --end 4.",
         )
-    return _questions_hash(recipe)
+    return {**_questions_hash(recipe), **_flaky_questions(recipe)}
 
 
 # ---------------------------------------------------------------- the work of each step
@@ -288,7 +288,10 @@ def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
-    return stage.run_evaluate(recipe.evaluate, recipe.retrieve, _base(recipe), step, name=recipe.name)
+    kept = quarantine_of(recipe)
+    return stage.run_evaluate(
+        recipe.evaluate, recipe.retrieve, _base(recipe), step, name=recipe.name, quarantine=kept
+    )
 
 
 def _build(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -301,7 +304,12 @@ def _verify(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
     return stage.run_served(
-        recipe.evaluate, recipe.retrieve, step, serve=recipe.release.serve, max_score_loss=recipe.release.max_score_loss
+        recipe.evaluate,
+        recipe.retrieve,
+        step,
+        serve=recipe.release.serve,
+        max_score_loss=recipe.release.max_score_loss,
+        quarantine=quarantine_of(recipe),
     )
 
 
@@ -328,6 +336,14 @@ def quarantine_of(recipe: Recipe) -> Quarantine:
 
     path = recipe.evaluate.quarantine
     return Quarantine() if path is None else read_quarantine(Path(path), datetime.now(UTC).date())
+
+
+def _flaky_questions(recipe: Recipe) -> dict[str, JsonValue]:
+    """The questions in quarantine, for the keys of the steps that judge them; nothing where none is."""
+    from fieldwise.evaluate.quarantine import QUESTIONS
+
+    rows = quarantine_of(recipe).of(QUESTIONS).rows()
+    return {"quarantine": rows} if rows else {}
 
 
 def _suites(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -479,7 +495,7 @@ STEPS: tuple[Step, ...] = (
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
-        lambda r: {**_weights_hash(r), **_questions_hash(r)},
+        lambda r: {**_weights_hash(r), **_questions_hash(r), **_flaky_questions(r)},
     ),
     Step(
         "5a",

@@ -138,6 +138,7 @@ def _gates(report: EvalReport) -> str:
         "Gates",
         f"<p>{_verdict(report.verdict)} {passed} of {len(report.gates)} gates passed. {_MEANING[report.verdict]}</p>",
         f'<ul class="gates">\n{items}\n</ul>',
+        *(f'<p class="hint">{escape(note)}</p>' for note in report.quarantine.notes),
     )
 
 

@@ -19,6 +19,7 @@ from fieldwise.evaluate.effect import told as told_effect
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.page import Measured, page
 from fieldwise.evaluate.page_training import Curve, curve_of
+from fieldwise.evaluate.quarantine import NONE, QUESTIONS, Quarantine
 from fieldwise.evaluate.report import (
     EvalReport,
     Scored,
@@ -33,7 +34,9 @@ from fieldwise.evaluate.report import (
     report_json,
     score_system,
     summarise,
+    with_left_out,
     with_whole_sets,
+    without,
 )
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
 from fieldwise.evaluate.table import SHOWN, markdown, plain
@@ -158,9 +161,18 @@ def _headline(
 
 
 def run_evaluate(
-    settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun, *, name: str = "model"
+    settings: EvaluateSettings,
+    retrieve: RetrieveSettings,
+    base: BaseWeights,
+    step: StepRun,
+    *,
+    name: str = "model",
+    quarantine: Quarantine = NONE,
 ) -> dict[str, JsonValue]:
-    """Measure the tuned systems, compare all, judge the gates, write the report and its page."""
+    """Measure the tuned systems, compare all, judge the gates, write the report and its page.
+
+    The figures are over all questions; the gates leave out those in quarantine, and the report lists them.
+    """
     questions = load_questions(settings, step.run)
     given: dict[str, Sequence[Answer]] = {}
     scores: dict[str, dict[str, Scored]] = {}
@@ -177,7 +189,9 @@ def run_evaluate(
         if system in BASELINES:
             scores[system]["seconds"] = _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
-    report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run)).model_copy(
+    report = build_report(
+        scores, questions, settings, step.seed, selected=_selected(step.run), quarantine=quarantine
+    ).model_copy(
         update={
             "preference_method": (method := _preference_method(step.run)),
             "effect": read_effect(step.run, given) if method else None,
@@ -226,9 +240,18 @@ def _touched(run: RunFolder, questions: Sequence[Question]) -> list[bool] | None
 
 
 def run_served(
-    settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun, *, serve: str, max_score_loss: float
+    settings: EvaluateSettings,
+    retrieve: RetrieveSettings,
+    step: StepRun,
+    *,
+    serve: str,
+    max_score_loss: float,
+    quarantine: Quarantine = NONE,
 ) -> dict[str, JsonValue]:
-    """Let the file to serve answer the questions and compare it with the weights it was made from, item by item."""
+    """Let the file to serve answer the questions and compare it with the weights it was made from, item by item.
+
+    The gates leave out the questions in quarantine.
+    """
     questions = load_questions(settings, step.run)
     path = _file_to_serve(step.run, serve)
     if path is None:
@@ -256,19 +279,23 @@ def run_served(
         "served": score_system("served", answers, questions, semantic=settings.semantic),
         reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions),
     }
-    names = cluster_names(questions)
-    verdicts = as_family(
-        [
-            judge_pair(
-                gate,
-                scores["served"][gate.metric],
-                scores[reference][gate.metric],
-                names,
-                settings.bootstrap_samples,
-                step.seed,
-            )
-            for gate in gates
-        ]
+    names, left_out = cluster_names(questions), quarantine.left_out(QUESTIONS)
+    verdicts = with_left_out(
+        as_family(
+            [
+                judge_pair(
+                    gate,
+                    without(scores["served"][gate.metric], questions, left_out),
+                    without(scores[reference][gate.metric], questions, left_out),
+                    names,
+                    settings.bootstrap_samples,
+                    step.seed,
+                )
+                for gate in gates
+            ]
+        ),
+        questions,
+        left_out,
     )
     same = sum(a.text == b.text for a, b in zip(answers, _earlier_answers(step.run, reference, questions), strict=True))
     figures: dict[str, JsonValue] = {
@@ -286,6 +313,7 @@ def run_served(
             "questions": len(questions),
             "verdict": verdict,
             "gates": [v.model_dump(mode="json") for v in verdicts],
+            **quarantine.of(QUESTIONS).rows(),
         },
     )
     say(
@@ -329,8 +357,11 @@ def build_report(
     settings: EvaluateSettings,
     seed: int,
     selected: str = "preference",
+    quarantine: Quarantine = NONE,
 ) -> EvalReport:
     """Put scores, intervals, differences to the first system, and gate verdicts together."""
+    kept, left_out = quarantine.of(QUESTIONS), quarantine.left_out(QUESTIONS)
+    gated = {s: {m: without(v, questions, left_out) for m, v in by.items()} for s, by in scores.items()}
     names, samples = cluster_names(questions), settings.bootstrap_samples
     baseline = next(iter(scores))
     systems = []
@@ -351,7 +382,9 @@ def build_report(
         baseline=baseline,
         selected=selected,
         systems=adjust_differences(systems, [m for m in SHOWN if m != "seconds"]),
-        gates=judge_all(settings.gates, scores, names, samples, seed),
+        gates=with_left_out(judge_all(settings.gates, gated, names, samples, seed), questions, left_out),
+        quarantined=kept.standing,
+        expired=kept.expired,
         seed=seed,
     )
 

@@ -88,6 +88,7 @@ def plain(report: EvalReport) -> str:
     if report.gates:
         lines += ["", f"Gates: {report.verdict}"]
         lines += [f"  {gate.verdict:12} {gate.requirement}: {gate.found}{need(gate)}" for gate in report.gates]
+        lines += [f"  {note}" for note in report.quarantine.notes]
     return "\n".join(lines)
 
 
@@ -130,6 +131,7 @@ def markdown(report: EvalReport) -> str:
     if report.gates:
         lines += ["", f"Gates: **{report.verdict}**", ""]
         lines += [f"- **{g.verdict}** {g.requirement}: {g.found}{need(g)}" for g in report.gates]
+        lines += [f"- {note}" for note in report.quarantine.notes]
     return "\n".join(lines) + "\n"
 
 
