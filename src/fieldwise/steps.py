@@ -289,9 +289,7 @@ def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
     kept = quarantine_of(recipe)
-    return stage.run_evaluate(
-        recipe.evaluate, recipe.retrieve, _base(recipe), step, name=recipe.name, quarantine=kept
-    )
+    return stage.run_evaluate(recipe.evaluate, recipe.retrieve, _base(recipe), step, name=recipe.name, quarantine=kept)
 
 
 def _build(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -336,6 +334,12 @@ def quarantine_of(recipe: Recipe) -> Quarantine:
 
     path = recipe.evaluate.quarantine
     return Quarantine() if path is None else read_quarantine(Path(path), datetime.now(UTC).date())
+
+
+def _require_suites(recipe: Recipe) -> None:
+    from fieldwise.suite.stage import require_harness_for
+
+    require_harness_for(recipe.evaluate)
 
 
 def _flaky_questions(recipe: Recipe) -> dict[str, JsonValue]:
@@ -538,6 +542,7 @@ STEPS: tuple[Step, ...] = (
         },
         _suites,
         _suites_outside,
+        require=_require_suites,
         is_wanted=_has_suites,
     ),
     Step(
