@@ -65,7 +65,9 @@ class RegressionSettings(Settings):
 class SuiteSettings(Settings):
     """A suite that the release is put through, and what it must reach there besides no new critical failure."""
 
-    suite: str = Field(description="a shipped suite, a file, or a task file of lm-evaluation-harness; relative to the recipe file")
+    suite: str = Field(
+        description="a shipped suite, a file, or a task file of lm-evaluation-harness; relative to the recipe file"
+    )
     margin: float | None = Field(
         None,
         ge=0,
