@@ -32,6 +32,13 @@ def question(known: str | None, *aliases: str) -> Question:
         ("A.", "A", 1.0),
         ("B", "A", 0.0),
         ("", "A", 0.0),
+        ("naïve café", "nai\u0308ve cafe\u0301", 1.0),  # one sign, or letter and accent
+        ("12\u00a0mg", "12 mg", 1.0),
+        ("cafe", "café", 0.0),
+        ("STRASSE 5", "Straße 5", 1.0),
+        ("10 m²", "10 m2", 0.0),
+        ("🙂", "🙂", 1.0),
+        ("日本語", "日本語", 1.0),
     ],
 )
 def test_exact_match_by_hand(said: str, known: str, value: float) -> None:

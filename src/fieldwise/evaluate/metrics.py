@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
+from unicodedata import normalize
 
 from fieldwise.claims import claims
 from fieldwise.evaluate import overlap
@@ -35,12 +36,14 @@ _PUNCTUATION = str.maketrans(
 def normalise(text: str) -> str:
     """Even out what does not change an answer: case, articles, punctuation at the edges of words, blanks (as in SQuAD).
 
-    An article that is all there is stays: a grade or a vitamin may be called A.
+    An article that is all there is stays: a grade or a vitamin may be called A. A letter with its accent is the same as one sign
+    or as two (Unicode's canonical caseless matching, D145): which of the two a model writes hangs on its tokenizer.
 
     >>> normalise("The Blue bins."), normalise("A.")
     ('blue bins', 'a')
     """
-    plain = text.casefold().translate(_PUNCTUATION)
+    folded = normalize("NFD", text).casefold()
+    plain = normalize("NFC", folded).translate(_PUNCTUATION)
     words = _ARTICLES.sub(" ", plain).strip(" .,:;/-").split() or plain.split()
     return " ".join(w for w in (word.strip(".,:;/-") for word in words) if w)
 
