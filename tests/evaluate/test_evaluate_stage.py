@@ -20,7 +20,7 @@ from fieldwise.evaluate.questions import read_development
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
 from fieldwise.files import write_json, write_jsonl
 from fieldwise.recipe import Recipe, load_recipe
-from fieldwise.records import NOT_STATED, Answer, BaseWeights, Example, Question
+from fieldwise.records import NOT_STATED, Answer, BaseWeights, Example, Question, Timings
 from fieldwise.retrieve.decline import DeclineRule
 from fieldwise.retrieve.grounded import GroundedAnswerer
 from fieldwise.retrieve.settings import RetrieveSettings
@@ -139,6 +139,27 @@ def test_the_seconds_of_the_base_are_those_that_were_measured(
     if seconds:
         write_json(step.run.path / "times/base.json", {"seconds": seconds})
     assert stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)["verdict"] == verdict
+
+
+def test_tokens_a_second_are_printed_and_part_of_nothing_that_is_hashed(
+    step: StepRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Timed(Echo):
+        def answer_all(self, conversations: Any, known: Any = ()) -> Any:
+            for answer in super().answer_all(conversations, known):
+                timings = Timings(generate_seconds=0.25, total_seconds=0.5)
+                yield answer.model_copy(update={"completion_tokens": 10, "timings": timings})
+
+    monkeypatch.setattr(stage, "make_answerer", lambda *_: Timed())
+    write_json(step.run.path / "times/base.json", {"seconds": [1.0] * 30})  # as an earlier version left it
+    keep(step.run, "base")
+    settings = EvaluateSettings(systems=("base", "sft"), gates=(), bootstrap_samples=100)
+    stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("Tokens a second")]
+    assert line.split("  ")[0] == "Tokens a second (n=30)" and line.endswith("40.00 [40.00, 40.00]") and " - " in line
+    assert json.loads((step.run.path / "times/sft.json").read_text())["tokens_per_second"] == [40.0] * 30
+    written = [p.read_text() for p in step.staging.rglob("*") if p.is_file()]
+    assert len(written) > 3 and not any("tokens_per_second" in w or "Tokens a second" in w for w in written)
 
 
 def test_the_served_file_is_found_by_its_record_and_judged_with_and_without_its_declines(step: StepRun) -> None:

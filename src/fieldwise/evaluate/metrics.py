@@ -231,6 +231,16 @@ def seconds(answer: Answer, question: Question) -> float | None:
     return answer.timings.total_seconds
 
 
+def tokens_per_second(answer: Answer, question: Question) -> float | None:
+    """Tokens said in a second of generating, the reading of the prompt included; in a batch, by its share of the time.
+
+    The mean over a batch is its throughput. Not scored where no time is known.
+    """
+    del question
+    taken = answer.timings.generate_seconds
+    return answer.completion_tokens / taken if taken > 0 else None
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric with its direction, whether its values are 0 and 1 only, and whether they lie between 0 and 1."""
@@ -268,5 +278,8 @@ METRICS: dict[str, Metric] = {
         Metric("false_decline", false_decline, better="lower", title="Declines answerable"),
         Metric("brier", brier, better="lower", is_binary=False, title="Brier score of the doubt"),
         Metric("seconds", seconds, better="lower", is_binary=False, title="Seconds", is_bounded=False),
+        Metric("tokens_per_second", tokens_per_second, is_binary=False, title="Tokens a second", is_bounded=False),
     )
 }
+TIMES = ("seconds", "tokens_per_second")
+"""What no rerun repeats: measured and printed, but part of nothing that is hashed."""
