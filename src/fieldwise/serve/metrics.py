@@ -53,6 +53,7 @@ class Metrics:
             ("model", "outcome"),
             registry=self.registry,
         )
+        client.ProcessCollector(registry=self.registry)  # memory and processor time, where the system tells
         self._in_flight = client.Gauge("fieldwise_in_flight", "Requests being answered.", registry=self.registry)
         client.Gauge("fieldwise_queue_depth", "Requests that wait for a place.", registry=self.registry).set_function(
             queue_depth
