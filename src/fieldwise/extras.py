@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import sys
 from types import ModuleType
 
+from fieldwise import vector_maths
 from fieldwise.errors import MissingExtra
 
 # extra -> what it adds; `fieldwise doctor` prints this list
@@ -30,21 +32,33 @@ EXTRAS: dict[str, str] = {
     "examples": "rebuild the example documents",
 }
 
+_SETTLED = "_fieldwise_settled"
+
 
 def require(module: str, *, extra: str, to: str) -> ModuleType:
-    """Import a module or raise MissingExtra that says what to install.
+    """Import a module or raise MissingExtra that says what to install. PyTorch comes with its vector maths settled.
 
     >>> require("json", extra="documents", to="read JSON").__name__
     'json'
     """
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
             raise
         raise MissingExtra(
             f"the library {error.name!r} is needed to {to}", fix=f"Install it with: pip install 'fieldwise[{extra}]'"
         ) from error
+    _settle_torch()
+    return found
+
+
+def _settle_torch() -> None:
+    """Settle PyTorch once, also where another library has brought it along."""
+    torch = sys.modules.get("torch")
+    if torch is not None and not hasattr(torch, _SETTLED):
+        vector_maths.settle(torch)
+        setattr(torch, _SETTLED, True)
 
 
 def installed_version(distribution: str) -> str | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fieldwise.errors import FieldwiseError
+from fieldwise.extras import require
 from fieldwise.files import write_json
 from fieldwise.progress import say, tell_to
 from fieldwise.train import distributed
@@ -65,8 +66,7 @@ def take_part(job: Job, folder: Path, rank: int) -> None:
     events = Events(folder / "events.jsonl")
     tell_to(events.say if rank == 0 else lambda _: None)
     try:
-        import torch
-
+        torch = require("torch", extra="train", to="train with several processes")
         torch.set_num_threads(job.threads)
         distributed.join(distributed.Processes(job.workers, job.device, job.strategy, rank))
         outcome = job.train(*job.arguments, **job.options, tracker=events if rank == 0 else Silent())
