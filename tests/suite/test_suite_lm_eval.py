@@ -65,6 +65,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_task_is_told_from_a_suite_by_its_keys(tmp_path: Path) -> None:
     assert is_task("lm-eval:gsm8k") and is_task(str(task(tmp_path, GENERATE, "stones")))
+    write_text(tmp_path / "short.yaml", "include: stones.yaml\ntask: short\n")
+    assert is_task(str(tmp_path / "short.yaml"))
     write_text(tmp_path / "ward.yaml", "name: ward\nitems: []\n")
     assert not is_task(str(tmp_path / "ward.yaml")) and not is_task("safety") and not is_task("none.yaml")
 

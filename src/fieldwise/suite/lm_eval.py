@@ -31,7 +31,7 @@ from fieldwise.suite.respondents import EngineRespondent, Respondent
 from fieldwise.suite.run import ask, interval
 
 PREFIX = "lm-eval:"
-_KEYS = re.compile(r"^(?:dataset_path|output_type|doc_to_text|metric_list)\s*:", re.MULTILINE)
+_KEYS = re.compile(r"^(?:dataset_path|output_type|doc_to_text|metric_list|include)\s*:", re.MULTILINE)
 _NAMED = re.compile(r"^task\s*:", re.MULTILINE)
 _MOST_BYTES = 1 << 20
 _UNRATED = -1e9  # the harness reckons with a number; the item is not scored
