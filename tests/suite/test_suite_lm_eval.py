@@ -193,16 +193,28 @@ def test_a_recipe_takes_a_task_file_and_no_name_of_the_network(tmp_path: Path, m
         load_recipe(path)
 
 
-def test_the_metric_that_decides_is_0_or_1_and_better_when_higher() -> None:
+def test_the_metric_that_decides_is_0_or_1_by_its_definition_or_the_one_wanted() -> None:
+    values = {"f1": 0.0, "half": 0.5, "wrong": 1.0}
     rows = [
-        {"doc_id": n, "filter": f, "metrics": ["f1", "wrong", "exact"], "f1": 0.5, "wrong": 1.0, "exact": float(n % 2)}
+        {"doc_id": n, "filter": f, "metrics": [*values, "exact_match"], **values, "exact_match": float(n % 2)}
         for f in ("strict", "loose")
         for n in range(4)
     ]
-    assert deciding(rows, {"wrong": False}) == "exact,strict"
-    assert deciding(rows[:4], {"wrong": False}) == "exact" and deciding(rows[:4], {}) == "wrong"
-    assert deciding([{**r, "metrics": ["f1"]} for r in rows], {}) is None
-    assert metrics_of(rows)["exact,loose"] == [0.0, 1.0, 0.0, 1.0]
+    assert deciding(rows, {}) == "exact_match,strict" and deciding(rows[:4], {}) == "exact_match"
+    assert deciding(rows, {}, "exact_match,loose") == "exact_match,loose" and deciding(rows[:4], {}, "f1") == "f1"
+    assert deciding(rows, {}, "half") is None and deciding(rows, {"wrong": False}, "wrong") is None
+    assert deciding([{**r, "metrics": ["f1"]} for r in rows], {}) is None  # 0 for all of them by chance
+    assert metrics_of(rows)["exact_match,loose"] == [0.0, 1.0, 0.0, 1.0]
+
+
+def test_a_metric_is_chosen_of_tasks_alone_and_changes_no_other_key(tmp_path: Path) -> None:
+    path = task(tmp_path, GENERATE, "stones")
+    recipe = load_recipe(None, [f"evaluate.suites=[{{suite: {path}, metric: f1}}, safety]"])
+    (suites,) = choose("5s")
+    first, second = suites.settings(recipe)["suites"]
+    assert first["metric"] == "f1" and second == {"margin": None, "at_least": None}
+    with pytest.raises(DatasetError, match="metrics to choose from"):
+        suites.outside(load_recipe(None, ["evaluate.suites=[{suite: safety, metric: acc}]"]))
 
 
 def test_a_task_stands_among_the_suites_of_a_release(tmp_path: Path, weights: Path) -> None:

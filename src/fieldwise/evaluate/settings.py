@@ -77,6 +77,11 @@ class SuiteSettings(Settings):
     at_least: float | None = Field(
         None, ge=0, le=1, description="share passed that the lower end of the interval must reach"
     )
+    metric: str | None = Field(
+        None,
+        exclude_if=lambda metric: metric is None,
+        description="of a task of lm-evaluation-harness: which of its metrics says of every item whether it is passed (exact_match or acc without it)",
+    )
 
 
 class EvaluateSettings(Settings):

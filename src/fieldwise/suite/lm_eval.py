@@ -34,6 +34,7 @@ PREFIX = "lm-eval:"
 _KEYS = re.compile(r"^(?:dataset_path|output_type|doc_to_text|metric_list|include)\s*:", re.MULTILINE)
 _NAMED = re.compile(r"^task\s*:", re.MULTILINE)
 _MOST_BYTES = 1 << 20
+_ZERO_OR_ONE = {"exact_match", "acc"}
 _UNRATED = -1e9  # the harness reckons with a number; the item is not scored
 
 
@@ -233,11 +234,19 @@ def metrics_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     return found
 
 
-def deciding(rows: Sequence[dict[str, Any]], higher_is_better: Mapping[str, bool]) -> str | None:
-    """The first metric that is 0 or 1 for every item and better when higher; None if there is none."""
+def deciding(
+    rows: Sequence[dict[str, Any]], higher_is_better: Mapping[str, bool], wanted: str | None = None
+) -> str | None:
+    """The metric that says of every item whether it is passed; None if there is none.
+
+    The one that is wanted, else the first that is 0 or 1 by its definition: what happens to be 0 for every item of a weak
+    model may be a share for the next one. Several filters: the first, unless one is named behind a comma.
+    """
     items = len({row["doc_id"] for row in rows})
     for name, values in metrics_of(rows).items():
-        if len(values) == items and set(values) <= {0.0, 1.0} and higher_is_better.get(name.split(",")[0], True):
+        plain = name.split(",")[0]
+        is_meant = plain in _ZERO_OR_ONE if wanted is None else wanted in (name, plain)
+        if is_meant and len(values) == items and set(values) <= {0.0, 1.0} and higher_is_better.get(plain, True):
             return name
     return None
 

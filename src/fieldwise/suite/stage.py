@@ -17,7 +17,7 @@ from fieldwise.errors import DatasetError, ModelError
 from fieldwise.evaluate.asking import tuned
 from fieldwise.evaluate.quarantine import Quarantine
 from fieldwise.evaluate.report import as_family, overall
-from fieldwise.evaluate.settings import EvaluateSettings
+from fieldwise.evaluate.settings import EvaluateSettings, SuiteSettings
 from fieldwise.files import read_json, write_json, write_jsonl
 from fieldwise.hashing import sha256_file, sha256_of_files
 from fieldwise.progress import say
@@ -47,15 +47,24 @@ class Weights(NamedTuple):
 
 def opened_suites(settings: EvaluateSettings) -> list[Suite | Task]:
     """Open every suite that is wanted; raises DatasetError for one that is not there, or stands twice."""
-    suites = [_opened(wanted.suite) for wanted in settings.wanted_suites]
+    suites = [_opened(wanted) for wanted in settings.wanted_suites]
     names = [s.name for s in suites]
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise DatasetError("the suite stands twice", where="evaluate.suites", found=twice, fix="Name it once.")
     return suites
 
 
-def _opened(named: str) -> Suite | Task:
-    return open_task(named) if is_task(named) else open_suite(named)
+def _opened(wanted: SuiteSettings) -> Suite | Task:
+    if is_task(wanted.suite):
+        return open_task(wanted.suite, wanted.metric)
+    if wanted.metric is not None:
+        raise DatasetError(
+            "only a task of lm-evaluation-harness has metrics to choose from",
+            where="evaluate.suites",
+            found=f"{wanted.suite}: {wanted.metric}",
+            fix="Take metric out: an item of a suite is passed if its checks hold.",
+        )
+    return open_suite(wanted.suite)
 
 
 def require_harness_for(settings: EvaluateSettings) -> None:

@@ -1,7 +1,6 @@
 """A task file of lm-evaluation-harness as a suite of a release: what of it is asked, and its scores as items of a suite.
 
-The harness makes the prompts and scores the replies, the first of its metrics that is 0 or 1 for every item says what is
-passed. Only files over data on this machine are taken: the key of the step holds the hash of all of it, so that a changed
+The harness makes the prompts and scores the replies; one of its metrics, 0 or 1 for every item, says what is passed. Only files over data on this machine are taken: the key of the step holds the hash of all of it, so that a changed
 task is asked anew, and no stage fetches anything.
 """
 
@@ -31,10 +30,11 @@ class Task(NamedTuple):
     name: str
     path: Path
     sha256: str
+    metric: str | None = None  # that decides; None: exact_match or acc
     about: str = "A task of lm-evaluation-harness."
 
 
-def open_task(named: str) -> Task:
+def open_task(named: str, metric: str | None = None) -> Task:
     """Open a task file; raises DatasetError for one that cannot be read, or whose data are not on this machine."""
     path = Path(named).expanduser().resolve()
     files, settings = _read(path, ())
@@ -43,7 +43,7 @@ def open_task(named: str) -> Task:
     parts += [(p.name, sha256_of_files([f for f in p.rglob("*") if f.is_file()], p)) for p in data if p.is_dir()]
     parts += [(p.name, sha256_file(p)) for p in data if p.is_file()]
     version = installed_version("lm_eval") or ""
-    return Task(path.stem, path, sha256_text(canonical_json([version, [list(p) for p in sorted(parts)]])))
+    return Task(path.stem, path, sha256_text(canonical_json([version, [list(p) for p in sorted(parts)]])), metric)
 
 
 def require_harness() -> None:
@@ -62,13 +62,13 @@ def ask_task(task: Task, respondent: Respondent, ledger: Path, *, max_tokens: in
 def _items(task: Task, outcome: Outcome) -> Iterator[ItemResult]:
     several = len(outcome.samples) > 1
     for name, rows in outcome.samples.items():
-        decides = deciding(rows, outcome.directions.get(name, {}))
+        decides = deciding(rows, outcome.directions.get(name, {}), task.metric)
         if decides is None:
             raise DatasetError(
                 "no metric of the task says of every item whether it is passed",
                 where=task.path,
                 found=f"{name}: {', '.join(metrics_of(rows)) or 'none'}",
-                fix="Give it a metric that is 0 or 1 for every item and better when higher, such as exact_match or acc.",
+                fix="Name one that is 0 or 1 for every item and better when higher: {suite: FILE, metric: NAME}.",
             )
         by_item: dict[int, list[dict[str, Any]]] = {}
         for row in rows:
