@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -49,6 +50,22 @@ def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     yield
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of a model of random numbers, for those who load or convert some."""
+    from tiny_models import make_tiny_llama
+
+    return make_tiny_llama(tmp_path_factory.mktemp("weights") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def gguf_file(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights as a GGUF file."""
+    from fieldwise.release.gguf import convert
+
+    return convert(weights, tmp_path_factory.mktemp("gguf") / "tiny-f32.gguf").path
 
 
 @pytest.fixture(autouse=True)

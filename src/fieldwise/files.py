@@ -173,3 +173,12 @@ def link_or_copy(source: Path, target: Path) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from the one that takes its place, for looking whether it has changed; () without one."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return (stat.st_mtime_ns, stat.st_ino, stat.st_size)

@@ -468,14 +468,6 @@ class ModelBuild(Record):
 # ---------------------------------------------------------------- evaluation
 
 
-class Score(Record):
-    """One number on one answer; `value` None means "could not be judged", which is not "wrong"."""
-
-    metric: str
-    value: float | None
-    explanation: str = ""
-
-
 class Interval(Record):
     """A figure with its 95 % interval and the number of items behind it."""
 

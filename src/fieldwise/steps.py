@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from fieldwise.engine.base_weights import resolve
+from fieldwise import generate_step, train_step
 from fieldwise.errors import FieldwiseError
 from fieldwise.hashing import sha256_file
 from fieldwise.progress import say
 from fieldwise.recipe import Recipe
-from fieldwise.records import BaseWeights
+from fieldwise.recipe_base import base_of, weights_hash
 from fieldwise.run import RunFolder, StepRun
 
 if TYPE_CHECKING:
     from fieldwise.evaluate.quarantine import Quarantine
-    from fieldwise.train.scoring import TaskScore
 
 
 @dataclass(frozen=True)
@@ -49,22 +47,8 @@ class Step:
         return f"{self.number}_{self.name}"
 
 
-@cache
-def base_of(model: str, revision: str | None) -> BaseWeights:
-    """Resolve the base weights once a process: hashing them takes a moment."""
-    return resolve(model, revision)
-
-
-def _base(recipe: Recipe) -> BaseWeights:
-    return base_of(recipe.base.model, recipe.base.revision)
-
-
 def _tokenizer_hash(recipe: Recipe) -> dict[str, JsonValue]:
-    return {"tokenizer": sha256_file(Path(_base(recipe).path) / "tokenizer.json")}
-
-
-def _weights_hash(recipe: Recipe) -> dict[str, JsonValue]:
-    return {"base": _base(recipe).sha256}
+    return {"tokenizer": sha256_file(Path(base_of(recipe).path) / "tokenizer.json")}
 
 
 def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
@@ -81,28 +65,6 @@ def _questions_hash(recipe: Recipe) -> dict[str, JsonValue]:
     return {"questions": sha256_file(Path(path))}
 
 
-def _data_hash(recipe: Recipe) -> dict[str, JsonValue]:
-    """Hash of the rows, votes and review sheets that the recipe names; nothing without them."""
-    found: dict[str, JsonValue] = {}
-    if recipe.generate.data:
-        from fieldwise.generate.rows import fingerprint
-
-        found["data"] = fingerprint(recipe.generate.data_sets)
-    if recipe.generate.tools is not None:
-        from fieldwise.generate.tools import read_tools
-
-        found["tools"] = [dict(tool.declaration) for tool in read_tools(Path(recipe.generate.tools))]
-    if recipe.generate.review:
-        from fieldwise.generate.review import require_sheet
-
-        found["review"] = [sha256_file(require_sheet(place)) for place in recipe.generate.review]
-    if recipe.generate.votes is not None:
-        from fieldwise.generate import votes
-
-        found["votes"] = votes.fingerprint(Path(recipe.generate.votes))
-    return found
-
-
 def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:
     from fieldwise.evaluate.questions import read_development
 
@@ -114,8 +76,8 @@ def _development_hash(recipe: Recipe) -> dict[str, JsonValue]:
 def _built_outside(recipe: Recipe) -> dict[str, JsonValue]:
     from fieldwise.release.stage import require_k_quants
 
-    require_k_quants(recipe.release, Path(_base(recipe).path))
-    return _weights_hash(recipe)
+    require_k_quants(recipe.release, Path(base_of(recipe).path))
+    return weights_hash(recipe)
 
 
 def _served_outside(recipe: Recipe) -> dict[str, JsonValue]:
@@ -148,7 +110,7 @@ def _collect_fingerprint(recipe: Recipe) -> dict[str, JsonValue]:
 def _prepare(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.prepare import stage
 
-    return stage.run(recipe.prepare, step, Path(_base(recipe).path) / "tokenizer.json")
+    return stage.run(recipe.prepare, step, Path(base_of(recipe).path) / "tokenizer.json")
 
 
 def _index(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -160,123 +122,10 @@ def _index(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     return index.build(chunks, step.out("2_chunks/index/index.json").parent, recipe.retrieve)  # type: ignore[return-value]
 
 
-def _generate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
-    from fieldwise.generate import stage
-
-    return stage.run(recipe.generate, recipe.retrieve, step)
-
-
-def _require_teacher(recipe: Recipe) -> None:
-    """The keys of the teacher and of the judge, before either is paid for."""
-    if not recipe.generate.from_documents:
-        return
-    from fieldwise.llm.wire import require_key
-
-    if recipe.generate.asks_endpoint:
-        require_key(recipe.generate.endpoint, "generate.endpoint")
-    if recipe.generate.judge is not None:
-        require_key(recipe.generate.judge.endpoint, "generate.judge.endpoint")
-
-
-def _estimate_teacher(recipe: Recipe, run: RunFolder) -> str | None:
-    has_teacher, has_judge = recipe.generate.teacher == "openai", recipe.generate.judge is not None
-    if not (has_teacher or has_judge or recipe.generate.asks_endpoint) or not recipe.generate.from_documents:
-        return None
-    from fieldwise.generate import evolve, judged, teacher
-    from fieldwise.records import Chunk
-    from fieldwise.tables import read_records
-
-    path = run.path / "2_chunks/chunks.parquet"
-    if not path.exists():
-        return "cost not known before stage 2 has cut the documents"
-    chunks = list(read_records(path, Chunk))
-    taught = f"teacher: {teacher.told(teacher.estimate(chunks, recipe.generate, run.path))}" if has_teacher else None
-    evolved = evolve.most_cost(chunks, recipe.generate, recipe.seed)
-    return "; ".join(t for t in (taught, evolved, judged.most_cost(chunks, recipe.generate, recipe.seed)) if t)
-
-
 def _baseline(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
-    return stage.run_baseline(recipe.evaluate, recipe.retrieve, _base(recipe), step)
-
-
-def _train(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
-    from fieldwise.train import stage
-
-    sides = _sides(recipe, step) if recipe.train.pretrain.enabled else {}
-    return stage.run(recipe.train, _base(recipe), step, stage.Asides(sides, _task_score(recipe), recipe.compute))
-
-
-def _task_score(recipe: Recipe) -> TaskScore | None:
-    """How the train stage is to judge replies, by the measures of the evaluation; None if it chooses by no score."""
-    if recipe.train.sft.best_by != "score":
-        return None
-    from fieldwise.evaluate.selection import comparable, of_replies
-    from fieldwise.train.scoring import TaskScore
-
-    weights = recipe.evaluate.selection_weights
-    return TaskScore(
-        lambda texts, examples: of_replies(texts, examples, weights), comparable, recipe.evaluate.max_new_tokens
-    )
-
-
-def _train_outside(recipe: Recipe) -> dict[str, JsonValue]:
-    """Hash of the weights, of a teacher's, and what scores replies, each where the recipe asks for it."""
-    found = _weights_hash(recipe)
-    if recipe.train.distillation is not None:
-        from fieldwise.train.distil_teacher import fingerprint as of_teacher
-
-        found |= of_teacher(recipe.train.distillation)
-    if recipe.train.sft.best_by != "score":
-        return found
-    from fieldwise.evaluate.selection import fingerprint
-
-    scored = fingerprint(recipe.evaluate.selection_weights)
-    return {**found, "score": scored, "max_new_tokens": recipe.evaluate.max_new_tokens}
-
-
-def _sides(recipe: Recipe, step: StepRun) -> Mapping[str, str]:
-    """On which side of the split each document stands, as the generate stage has put them."""
-    from fieldwise.files import read_json
-    from fieldwise.generate.split import sides_of
-    from fieldwise.records import Chunk
-    from fieldwise.tables import read_records
-
-    chunks = read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk)
-    groups = read_json(step.run.require("2_chunks/groups.json", "prepare"))
-    return sides_of(chunks, groups, recipe.generate.split, recipe.seed)
-
-
-def _trained(recipe: Recipe) -> dict[str, JsonValue]:
-    split = {"split": recipe.generate.split.model_dump(mode="json")} if recipe.train.pretrain.enabled else {}
-    shared = recipe.compute.keyed()
-    return {"train": recipe.train.keyed(), **split, **({"compute": shared} if shared else {})}
-
-
-def _require_trainable(recipe: Recipe) -> None:
-    from fieldwise.train.forecast import require_trainable
-
-    if recipe.evaluate.selection != "f1":
-        from fieldwise.evaluate.selection import require_measures
-
-        require_measures(recipe.evaluate.selection_weights)
-    require_trainable(recipe.train, Path(_base(recipe).path), recipe.compute)
-    if recipe.train.distillation is not None:
-        from fieldwise.train.distil_teacher import require_fitting
-
-        require_fitting(recipe.train.distillation, Path(_base(recipe).path))
-
-
-def _estimate_training(recipe: Recipe, run: RunFolder) -> str | None:
-    from fieldwise.train.forecast import told_before
-
-    told = told_before(recipe.train, Path(_base(recipe).path), run.path, recipe.compute)
-    if recipe.train.distillation is None:
-        return told
-    from fieldwise.train import distil_sequence
-
-    return "\n".join(t for t in (told, distil_sequence.told_before(recipe.train.distillation, run.path)) if t)
+    return stage.run_baseline(recipe.evaluate, recipe.retrieve, base_of(recipe), step)
 
 
 def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -289,13 +138,15 @@ def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
     kept = quarantine_of(recipe)
-    return stage.run_evaluate(recipe.evaluate, recipe.retrieve, _base(recipe), step, name=recipe.name, quarantine=kept)
+    return stage.run_evaluate(
+        recipe.evaluate, recipe.retrieve, base_of(recipe), step, name=recipe.name, quarantine=kept
+    )
 
 
 def _build(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.release import stage
 
-    return stage.run_build(recipe.release, _base(recipe), step, name=recipe.name)
+    return stage.run_build(recipe.release, base_of(recipe), step, name=recipe.name)
 
 
 def _verify(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -320,7 +171,7 @@ def _suites_outside(recipe: Recipe) -> dict[str, JsonValue]:
 
     kept = quarantine_of(recipe)
     return {
-        **_weights_hash(recipe),
+        **weights_hash(recipe),
         "suites": {s.name: s.sha256 for s in opened_suites(recipe.evaluate)},
         "quarantine": {
             name: [f.model_dump(mode="json") for f in entries] for name, entries in kept._asdict().items()
@@ -354,7 +205,7 @@ def _suites(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.suite.stage import run_suites
 
     kept = quarantine_of(recipe)
-    return run_suites(recipe.evaluate, _base(recipe), step, serve=recipe.release.serve, quarantine=kept)
+    return run_suites(recipe.evaluate, base_of(recipe), step, serve=recipe.release.serve, quarantine=kept)
 
 
 def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -367,7 +218,7 @@ def _release(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     say(f"  release report: {page.relative_to(step.run.path)}")
     return stage.run_release(
         recipe.release,
-        _base(recipe),
+        base_of(recipe),
         step,
         name=recipe.name,
         domain=recipe.domain,
@@ -444,10 +295,10 @@ STEPS: tuple[Step, ...] = (
         ("generate", "retrieve", "llm", "judge", "rows", "decode", "shingles", "support"),
         ("rensa", "py3langid"),
         lambda r: {"generate": r.generate.keyed(), "retrieve": r.retrieve.keyed()},
-        _generate,
-        _data_hash,
-        require=_require_teacher,
-        estimate=_estimate_teacher,
+        generate_step.work,
+        generate_step.outside,
+        require=generate_step.require,
+        estimate=generate_step.estimate,
     ),
     Step(
         "4a",
@@ -458,7 +309,7 @@ STEPS: tuple[Step, ...] = (
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": _asked(r), "retrieve": r.retrieve.keyed()},
         _baseline,
-        lambda r: {**_weights_hash(r), **_questions_hash(r)},
+        lambda r: {**weights_hash(r), **_questions_hash(r)},
     ),
     Step(
         "4b",
@@ -467,11 +318,11 @@ STEPS: tuple[Step, ...] = (
         ("3_generate",),
         ("train", "claims", "refusals", "support", "engine/base_weights", "engine/opening", "engine/template"),
         (*_MODEL_LIBRARIES, "trl", "peft", "accelerate"),
-        _trained,
-        _train,
-        _train_outside,
-        require=_require_trainable,
-        estimate=_estimate_training,
+        train_step.settings,
+        train_step.work,
+        train_step.outside,
+        require=train_step.require,
+        estimate=train_step.estimate,
         also=lambda r: ("2_prepare",) if r.train.pretrain.enabled else (),
     ),
     Step(
@@ -499,7 +350,7 @@ STEPS: tuple[Step, ...] = (
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
-        lambda r: {**_weights_hash(r), **_questions_hash(r), **_flaky_questions(r)},
+        lambda r: {**weights_hash(r), **_questions_hash(r), **_flaky_questions(r)},
     ),
     Step(
         "5a",
@@ -554,7 +405,7 @@ STEPS: tuple[Step, ...] = (
         (),
         lambda r: {"release": r.release.keyed(), "name": r.name, "domain": r.domain},
         _release,
-        _weights_hash,
+        weights_hash,
         beside=_judge_hash,
     ),
 )

@@ -6,9 +6,10 @@ import pytest
 
 from fieldwise.errors import DatasetError
 from fieldwise.records import NOT_STATED
-from fieldwise.rows.formats import RowFault, find_schema, parse_map
 from fieldwise.rows.reading import Broken, Note, Row, read_rows
+from fieldwise.rows.schema import find_schema, parse_map
 from fieldwise.rows.splits import find_splits
+from fieldwise.rows.values import RowFault
 
 HERE = Path("rows.jsonl")
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How long?"}, {"role": "assistant", "content": "14 days"}]  # fmt: skip

@@ -125,3 +125,23 @@ def test_the_same_seed_gives_the_same_pairs() -> None:
 def test_more_than_one_answer_is_never_given_for_one_question() -> None:
     found = asked("The charge nurse must sign the log within 2 hours.")
     assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("end", [".", ";", ",", "; and", ";and", ", and then", "; or", ", then"])
+def test_what_joins_a_step_to_the_next_is_no_part_of_it(end: str) -> None:
+    text = f"Before the visit:\n\n1. Wash and dry your hands{end}\n2. Put on an apron."
+    found = [p for p in from_lists(text, random.Random(0))]
+    assert [p.answer for p in found] == ["Wash and dry your hands", "Put on an apron"]
+    assert all(problem(p, text) is None for p in found)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question"),
+    [
+        ("Protein needs increase because wounds heal slowly.", "Why is it that Protein needs increase?"),
+        ("Staff costs vary because agency shifts are dear.", "Why is it that staff costs vary?"),
+        ("The ward needs a porter because beds are moved.", "Why does the ward need a porter?"),
+    ],
+)
+def test_a_noun_is_not_taken_for_the_verb_of_the_sentence(sentence: str, question: str) -> None:
+    assert [q for q, _ in only(sentence, "reason")] == [question]

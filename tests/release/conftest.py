@@ -5,18 +5,6 @@ from pathlib import Path
 import pytest
 from tiny_models import make_tiny_llama
 
-from fieldwise.release.gguf import convert
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_llama(tmp_path_factory.mktemp("weights") / "tiny")
-
-
-@pytest.fixture(scope="session")
-def gguf_file(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return convert(weights, tmp_path_factory.mktemp("gguf") / "tiny-f32.gguf").path
-
 
 @pytest.fixture(scope="session")
 def odd_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from fieldwise.store import vectors as v
 from fieldwise.store.filters import And, Eq, Exists, In, Not, Or, Range, parse_filter
 from fieldwise.store.local import LocalStore, StoreSettings
 from fieldwise.store.protocol import QueryVector
+from fieldwise.store.snapshot import Words
+from fieldwise.store.words import State, WordIndex
 
 HERE = Path(__file__).parent
 SMALL = StoreSettings(flat_rows=40, seal_rows=8)
@@ -166,7 +168,22 @@ def test_a_damaged_lexical_index_is_made_again_and_readers_do_without(damage, tm
         assert found(store, "fridge pump") == expected
     with LocalStore.read(tmp_path) as reader:
         assert found(reader, "fridge pump") == expected
-        assert reader._words.folder is not None
+        assert reader.views.words().folder is not None
+
+
+def test_a_kill_between_a_list_of_deletions_and_its_commit_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    words = [Words(n, n // 2 + 1, "en", "", text) for n, text in enumerate(texts_of(0, 6))]
+    WordIndex.build(tmp_path, "english", words, State(1, "one")).close()
+    (folder,) = tmp_path.glob("index-*")
+    before = (folder / "meta.json").read_bytes()
+    for again in (False, True):
+        index = WordIndex.open(tmp_path)
+        assert index is not None and index.state == State(1, "one")
+        index.apply([2], [], State(2, "two"))
+        assert int(index.searcher.num_docs) == 4 + 1, again  # one is the marker of the generation
+        index.close()
+        assert list(folder.glob("*.del"))
+        (folder / "meta.json").write_bytes(before)  # as if it had been killed just before this file was replaced
 
 
 @pytest.mark.parametrize("file", ["codes.npy", "keys.npy", "segment.json", "scales.npy"])
@@ -278,7 +295,7 @@ def test_a_graph_finds_what_looking_at_everything_finds(tmp_path: Path) -> None:
                 given = entry(str(n), texts_of(n, 50), ["everyone"] if n % 4 else ["few"], fields={"third": n % 3})
                 vectors = rng.standard_normal((50, DIMENSIONS)).astype(np.float32)
                 store.put(given.__class__(**{**given.__dict__, "vectors": vectors}))
-        segments = store._current().listed.segments
+        segments = store.views.current().listed.segments
         assert any(s.graph is not None for s in segments)
         both, everyone = scope("everyone", "few"), scope("everyone")
         some = scope("everyone", "few", filter=Eq("third", 1))
@@ -287,9 +304,9 @@ def test_a_graph_finds_what_looking_at_everything_finds(tmp_path: Path) -> None:
             query = QueryVector(MODEL, rng.standard_normal(DIMENSIONS).astype(np.float32))
             for where in (both, everyone, some, scope("few", filter=Eq("third", 1))):
                 hits = store.candidates("x", query, where, 10).dense
-                view = store._current()
+                view = store.views.current()
                 with store.catalogue.reading() as db:
-                    allowed = store._allowed(db, view, where)
+                    allowed = store.views.allowed(db, view, where)
                 unit = query.values / np.linalg.norm(query.values)
                 exact: dict[int, float] = {}
                 for s in [*segments, *([view.tail] if view.tail else [])]:
@@ -299,7 +316,7 @@ def test_a_graph_finds_what_looking_at_everything_finds(tmp_path: Path) -> None:
                 agreed += len(hits.keys() & best.keys())
         assert agreed >= 0.97 * 30 * 4 * 10
     with LocalStore.read(tmp_path) as reader:
-        assert any(s.graph is not None for s in reader._current().listed.segments)
+        assert any(s.graph is not None for s in reader.views.current().listed.segments)
 
 
 def test_without_the_library_for_graphs_every_vector_is_looked_at(
@@ -311,7 +328,7 @@ def test_without_the_library_for_graphs_every_vector_is_looked_at(
             for n in range(6):
                 store.put(entry(str(n), texts_of(n, 10)))
         store.optimise()
-        assert [s.graph for s in store._current().listed.segments] == [None]
+        assert [s.graph for s in store.views.current().listed.segments] == [None]
         assert found(store, "x", count=100)[1] == {str(n) for n in range(6)}
 
 

@@ -321,8 +321,8 @@ def test_check_finds_what_does_not_hold_together_and_rebuild_mends_it(tmp_path: 
             store.put(entry(f"{n}.md", [f"fridge {n}", "pump"]))
         store.delete("0.md")
         assert store.faults() == []
-        words = store._words
-        assert words is not None and words.state is not None
+        words = store.views.words()
+        assert words.state is not None
         words.apply([2], [], words.state)  # a document is lost from the index alone
         assert any("rebuild" in fault for fault in store.faults())
     with LocalStore.rebuild(tmp_path / "store") as store:

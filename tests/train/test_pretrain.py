@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fieldwise import steps
+from fieldwise import train_step
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.files import read_json, write_json
 from fieldwise.lineage import Lineage
@@ -179,9 +179,9 @@ def test_the_stage_puts_sft_on_top_and_the_lineage_leads_to_the_chunks(base, exa
     }
     recipe = Recipe.model_validate({"base": {"model": str(base)}, "train": own, "evaluate": {"max_new_tokens": 3}})
     step = StepRun(run, "4b_train", "0" * 64, 3)
-    sides = steps._sides(recipe, step)
+    sides = train_step.sides_in(recipe, step)
     assert sorted(sides.values()) == ["test", "train", "train", "validation"]
-    facts = steps._train(recipe, step)
+    facts = train_step.work(recipe, step)
     read, tuned = (
         Adapter.model_validate(read_json(step.staging / f"4_adapters/{name}/adapter.json"))
         for name in ("pretrain", "sft")
@@ -205,5 +205,5 @@ def test_the_step_reads_the_chunks_only_when_it_is_asked_to(tmp_path) -> None:
     run = RunFolder(tmp_path)
     write_json(run.path / "2_chunks/groups.json", {f"doc_{n}": f"doc_{n}" for n in range(10)})
     write_records(run.path / "2_chunks/chunks.parquet", [], Chunk)
-    found = steps._sides(asked, StepRun(run, "4b_train", "0" * 64, asked.seed))
+    found = train_step.sides_in(asked, StepRun(run, "4b_train", "0" * 64, asked.seed))
     assert len(found) == 10 and {"train", "validation", "test"} == set(found.values())

@@ -14,11 +14,12 @@ from fieldwise.evaluate.settings import COMBINED, EvaluateSettings
 from fieldwise.prompts import closed_prompt
 from fieldwise.recipe import Recipe
 from fieldwise.records import NOT_STATED, Answer, Example, Message, Question
-from fieldwise.steps import STEPS, _task_score
+from fieldwise.steps import STEPS
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import trl_trainer
 from fieldwise.train.scoring import TaskScore, replies
 from fieldwise.train.settings import LoraSettings, SftSettings
+from fieldwise.train_step import task_score
 
 SETTINGS = SftSettings(
     max_steps=5,
@@ -150,7 +151,7 @@ def test_the_recipe_names_the_score_and_only_then_it_is_part_of_the_key() -> Non
         steps["4b"].outside(plain).keys() == {"base"} and "best_by" not in steps["4b"].settings(plain)["train"]["sft"]
     )
     assert steps["4b"].outside(asked)["score"] == fingerprint(asked.evaluate.selection_weights)
-    assert _task_score(plain) is None and _task_score(asked).max_new_tokens == plain.evaluate.max_new_tokens
+    assert task_score(plain) is None and task_score(asked).max_new_tokens == plain.evaluate.max_new_tokens
     assert own.selection_weights == {"rouge_l": 2.0, "token_f1": 1.0}
     assert told(own.selection_weights) == "mean of 2 rouge_l + 1 token_f1 and right declines"
     with pytest.raises(ValidationError, match="rouge_9"):

@@ -61,12 +61,17 @@ def check_archive(path: Path, max_unpacked_mb: float, *, allow_doctype: bool = F
                 if member.filename.lower().endswith(_XML_ENDINGS):
                     _check_declarations(archive, member, _DECLARATIONS[1:] if allow_doctype else _DECLARATIONS)
     except ZIP_ERRORS as error:
-        raise DocumentError(
-            "the file is damaged",
-            reason="broken",
-            found=str(error)[:120],
-            fix="Save it again from the program that made it.",
-        ) from error
+        raise damaged(error) from error
+
+
+def damaged(error: BaseException) -> DocumentError:
+    """Return what is told of an archive that cannot be opened or read to its end."""
+    return DocumentError(
+        "the file is damaged",
+        reason="broken",
+        found=str(error)[:120],
+        fix="Save it again from the program that made it.",
+    )
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], packed_bytes: int, max_unpacked_mb: float) -> None:

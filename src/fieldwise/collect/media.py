@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from fieldwise.collect.archive import ZIP_ERRORS
+from fieldwise.collect.archive import ZIP_ERRORS, damaged
 from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
 
@@ -157,12 +157,7 @@ def _detect_zip(path: Path, named: str | None) -> Detected:
                 )
     except ZIP_ERRORS as error:
         if named is not None:
-            raise DocumentError(
-                "the file is damaged",
-                reason="broken",
-                found=str(error)[:120],
-                fix="Save it again from the program that made it.",
-            ) from error
+            raise damaged(error) from error
         return Detected(None, "a damaged zip archive")
     return Detected(None, "a zip archive")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldwise.commands.common import DEFAULT_RUN, Parents, add_command, print_json
+from fieldwise.commands.numbers import number, whole_number
 from fieldwise.errors import FieldwiseError
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from fieldwise.run import RunFolder
 
 _METHODS = ("cat", "svd", "linear", "ties", "dare", "dare_ties")
+_RANK = whole_number("a whole number from 1", 100_000)
+_DENSITY = number("a share above 0 and up to 1", lambda value: 0 < value <= 1)
 
 
 def add(commands: Any, parents: Parents) -> None:
@@ -63,9 +66,9 @@ def _add_merge(merge: argparse.ArgumentParser) -> None:
     about = "how (default cat, which is exact; docs/adapters.md says when another is better)"
     merge.add_argument("--method", choices=_METHODS, default="cat", help=about)
     about = "rank of svd, ties and dare (default: the largest of the parts)"
-    merge.add_argument("--rank", type=_rank, metavar="R", help=about)
+    merge.add_argument("--rank", type=_RANK, metavar="R", help=about)
     about = "share of the entries that ties and dare keep (default 0.5)"
-    merge.add_argument("--density", type=_density, default=0.5, metavar="SHARE", help=about)
+    merge.add_argument("--density", type=_DENSITY, default=0.5, metavar="SHARE", help=about)
     merge.add_argument("--seed", type=int, default=0, help="draws what dare drops (default 0)")
     about = "take each adapter together with those that were merged into its base before it, as SFT before preference"
     merge.add_argument("--chain", action="store_true", help=about)
@@ -81,22 +84,6 @@ def _add_merge(merge: argparse.ArgumentParser) -> None:
     )
     merge.add_argument("--compare", action="store_true", help="print the error of every method and write nothing")
     merge.add_argument("--all", action="store_true", help="show every module instead of one line a kind")
-
-
-def _rank(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found {text!r}")
-    return int(text)
-
-
-def _density(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share above 0 and up to 1, found {text!r}")
-    return value
 
 
 def _registry(options: argparse.Namespace, *more: Path) -> Registry:

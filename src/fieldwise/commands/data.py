@@ -103,7 +103,7 @@ def _data_doctor(options: argparse.Namespace) -> int:
     from fieldwise.data.rendering import Base
     from fieldwise.data.report import plain
     from fieldwise.files import write_text
-    from fieldwise.rows.formats import parse_map
+    from fieldwise.rows.schema import parse_map
 
     mapped = parse_map(options.map)
     against = [_benchmark(named) for named in options.against]
@@ -129,7 +129,7 @@ def _benchmark(named: str) -> Benchmark:
 
 def _data_convert(options: argparse.Namespace) -> int:
     from fieldwise.data.conversion import convert_set
-    from fieldwise.rows.formats import parse_map
+    from fieldwise.rows.schema import parse_map
 
     mapped = parse_map(options.map)
     done = convert_set(options.source, options.to, options.out, mapped, split=options.split, force=options.force)
@@ -151,7 +151,7 @@ def _data_sample(options: argparse.Namespace) -> int:
 
 def _data_diff(options: argparse.Namespace) -> int:
     from fieldwise.data.versions import difference
-    from fieldwise.rows.formats import parse_map
+    from fieldwise.rows.schema import parse_map
 
     found = difference(options.a, options.b, parse_map(options.map))
     print_json(found.to_json()) if options.json else print(found.plain())

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fieldwise.commands.common import Parents, add_command, print_json, recipe_for, standing_run
+from fieldwise.commands.numbers import number, share, whole_number
+
+_COUNT = whole_number("a whole number above 0")
+_RATE = number("a number between 0 and 1", lambda value: 0 < value < 1)
 
 
 def add(commands: Any, parents: Parents) -> None:
@@ -31,7 +35,7 @@ def add(commands: Any, parents: Parents) -> None:
         "--figure", default="ndcg@10", metavar="FIGURE", help="figure of --not-worse-than (default ndcg@10)"
     )
     evaluate.add_argument(
-        "--margin", type=_share, default=0.0, metavar="SHARE", help="loss that --not-worse-than allows (default 0)"
+        "--margin", type=share, default=0.0, metavar="SHARE", help="loss that --not-worse-than allows (default 0)"
     )
 
     about = "choose weight and number of candidates on training questions, and prove the choice on others"
@@ -62,17 +66,17 @@ def add(commands: Any, parents: Parents) -> None:
     )
     embedder = add_command(kinds, "train-embedder", _train_embedder, about, parents.common, parents.place)
     _add_training(embedder, "DIR/retrieval/embedder", 5e-5)
-    embedder.add_argument("--epochs", type=_count, default=1, metavar="N", help="passes over them (default 1)")
+    embedder.add_argument("--epochs", type=_COUNT, default=1, metavar="N", help="passes over them (default 1)")
 
 
 def _add_training(parser: argparse.ArgumentParser, default: str, rate: float) -> None:
     _add_set(parser, "the development questions of the recipe, else the generated train and validation splits")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"folder of the model (default {default})")
     parser.add_argument(
-        "--questions", type=_count, default=4000, metavar="N", help="train on at most so many (default 4000)"
+        "--questions", type=_COUNT, default=4000, metavar="N", help="train on at most so many (default 4000)"
     )
     parser.add_argument(
-        "--learning-rate", type=_rate, default=rate, metavar="RATE", help=f"highest learning rate (default {rate:g})"
+        "--learning-rate", type=_RATE, default=rate, metavar="RATE", help=f"highest learning rate (default {rate:g})"
     )
     _add_synthetic(parser)
 
@@ -95,37 +99,11 @@ def _add_set(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--split", metavar="NAME", help="split of a BEIR folder or of the generated questions")
 
 
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text!r}")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, found {text!r}")
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, found {text!r}")
-    return value
-
-
 def _level(text: str) -> tuple[str, float]:
     figure, sign, value = text.partition("=")
     if not sign or not figure:
         raise argparse.ArgumentTypeError(f"expected FIGURE=VALUE such as ndcg@10=0.7, found {text!r}")
-    return figure, _share(value)
+    return figure, share(value)
 
 
 def _opened(options: argparse.Namespace) -> Any:

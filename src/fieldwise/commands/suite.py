@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldwise.commands.common import Parents, add_command, print_json
+from fieldwise.commands.numbers import number, share, whole_number
 from fieldwise.errors import FieldwiseError
 
 if TYPE_CHECKING:
     from fieldwise.suite.command import Source
     from fieldwise.suite.items import Suite
+
+_COUNT = whole_number("a whole number from 1 to 100000", 100_000)
+_DAYS = whole_number("a whole number from 1 to 90", 90)
+_TEMPERATURE = number("a number from 0 to 2", lambda value: 0 <= value <= 2)
 
 
 def add(commands: Any, parents: Parents) -> None:
@@ -32,50 +37,18 @@ def add(commands: Any, parents: Parents) -> None:
     )
     suite.add_argument("--endpoint", metavar="URL", help="ask an OpenAI-compatible endpoint, such as http://host/v1")
     suite.add_argument("--key-env", metavar="VAR", help="environment variable that holds the key of the endpoint")
-    suite.add_argument("--max-tokens", type=_count, default=256, metavar="N", help="longest reply (default 256)")
+    suite.add_argument("--max-tokens", type=_COUNT, default=256, metavar="N", help="longest reply (default 256)")
     about = "share that must be passed, by the lower end of the interval; exit code 3 if it is not"
-    suite.add_argument("--at-least", type=_share, metavar="SHARE", help=about)
+    suite.add_argument("--at-least", type=share, metavar="SHARE", help=about)
     suite.add_argument("--out", type=Path, metavar="DIR", help="folder for replies and figures (default DIR/suites)")
     suite.add_argument("--force", action="store_true", help="ask again what has been answered")
     about = "ask one model every item this often, and say which it passes now and then"
-    suite.add_argument("--limit", type=_count, metavar="N", help="of a task of lm-evaluation-harness the first N items")
-    suite.add_argument("--samples", type=_count, metavar="K", help=about)
-    suite.add_argument("--temperature", type=_temperature, default=0.7, metavar="T", help="of --samples (default 0.7)")
+    suite.add_argument("--limit", type=_COUNT, metavar="N", help="of a task of lm-evaluation-harness the first N items")
+    suite.add_argument("--samples", type=_COUNT, metavar="K", help=about)
+    suite.add_argument("--temperature", type=_TEMPERATURE, default=0.7, metavar="T", help="of --samples (default 0.7)")
     about = "write the items that --samples found flaky into this file, with evidence and expiry"
     suite.add_argument("--quarantine", type=Path, metavar="FILE", help=about)
-    suite.add_argument("--days", type=_days, default=30, metavar="N", help="until they count again (default 30)")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 100000, found {text!r}")
-    return int(text)
-
-
-def _days(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 90:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 90, found {text!r}")
-    return int(text)
-
-
-def _temperature(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 2:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 2, found {text!r}")
-    return value
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text!r}")
-    return value
+    suite.add_argument("--days", type=_DAYS, default=30, metavar="N", help="until they count again (default 30)")
 
 
 def _suite(options: argparse.Namespace) -> int:

@@ -19,9 +19,11 @@ from fieldwise.data.writing import require_holds, require_kind, write_rows
 from fieldwise.errors import DatasetError
 from fieldwise.files import write_jsonl
 from fieldwise.progress import track
-from fieldwise.rows.formats import FORMATS, KINDS, RowFault, Schema
+from fieldwise.rows.formats import FORMATS
 from fieldwise.rows.items import Guessed, ItemReader, Read, Unread
+from fieldwise.rows.schema import KINDS, Schema
 from fieldwise.rows.splits import EXAMPLES, find_splits
+from fieldwise.rows.values import RowFault
 
 _PAIRS = "preferences.parquet"
 _READ_NAMES = {name for f in FORMATS for names in f.fields.values() for name in names.names}

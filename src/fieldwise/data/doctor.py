@@ -21,9 +21,11 @@ from fieldwise.prepare.language import detect_language
 from fieldwise.prepare.personal_data import find_personal_data
 from fieldwise.progress import track
 from fieldwise.refusals import declines
-from fieldwise.rows.formats import Item, RowFault, Schema
+from fieldwise.rows.formats import Item
 from fieldwise.rows.items import Guessed, ItemReader, Unread
+from fieldwise.rows.schema import Schema
 from fieldwise.rows.splits import find_splits
+from fieldwise.rows.values import RowFault
 from fieldwise.train.hardware import PRESETS, preset_for, this_machine
 from fieldwise.train.settings import TrainSettings
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 from fieldwise.hashing import canonical_json
 from fieldwise.prompts import asked_of
 from fieldwise.records import Conversation, Message
-from fieldwise.rows.formats import Item, call_text
+from fieldwise.rows.formats import Item
+from fieldwise.rows.values import call_text
 
 Target = Literal["chat", "alpaca", "sharegpt", "prompt-completion", "qa", "preference", "kto"]
 TARGETS: tuple[Target, ...] = ("chat", "alpaca", "sharegpt", "prompt-completion", "qa", "preference", "kto")

@@ -19,9 +19,10 @@ from fieldwise.errors import DatasetError
 from fieldwise.hashing import canonical_json, sha256_text
 from fieldwise.progress import track
 from fieldwise.records import Conversation
-from fieldwise.rows.formats import Item, RowFault
+from fieldwise.rows.formats import Item
 from fieldwise.rows.items import Guessed, ItemReader, Unread
 from fieldwise.rows.splits import find_splits
+from fieldwise.rows.values import RowFault
 
 _SHOWN = 5
 

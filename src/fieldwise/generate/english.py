@@ -74,6 +74,10 @@ _NOT_INSIDE = frozenset(
 _ALSO_NOUNS = frozenset(
     "signs tests uses changes checks reports returns stores places records lists cuts ends calls reviews costs counts ranges results shows stays stops turns visits works".split()
 )
+_OF_NOUNS = frozenset(
+    "become change decline decrease depend differ drop exceed fall fluctuate grow increase remain rise vary".split()
+)
+"""Verbs that nobody needs or uses, so that what stands before one is a noun: protein needs increase."""
 _CLAUSE_WORDS = frozenset(
     ["who", "which", "that", "when", "where", "if", "because", "while", "although", "whose", "whom", "and", "or", "but"]
 )
@@ -379,6 +383,8 @@ def parse(sentence: str) -> Clause | None:
         if word in ("does", "do") and rest[0] == "not":
             return Clause(subject, word, " ".join(rest)) if is_subject(subject) else None
         if word in _ALSO_NOUNS and re.match(r"(?:and|or|of|may|can|is|are|was|were|that|which|\()", rest[0]):
+            return None
+        if rest[0] in _OF_NOUNS and (word in _ALSO_NOUNS or word == "needs"):
             return None
         base = base_form(word)
         if base is not None and is_subject(subject) and not subject.endswith("s"):

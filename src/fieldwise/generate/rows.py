@@ -21,10 +21,11 @@ from fieldwise.generate.split import Split, split_documents
 from fieldwise.hashing import sha256_file, sha256_text
 from fieldwise.progress import say, track
 from fieldwise.records import Conversation, Example, Phase, PreferencePair, RatedReply, Rejection
-from fieldwise.rows.formats import FormatName, Item, RowFault
+from fieldwise.rows.formats import FormatName, Item
 from fieldwise.rows.items import Guessed, ItemReader, Unread
 from fieldwise.rows.near import NearGroups
 from fieldwise.rows.splits import ALL, find_splits
+from fieldwise.rows.values import RowFault
 
 _OPTION = "column_mapping"
 _SIDES: tuple[Split, ...] = ("test", "validation", "train")

@@ -366,6 +366,7 @@ def _table_question(row: str, column: str, first: str, rng: random.Random) -> st
     )
 
 
+_STEP_END = re.compile(r"(?:[,;.]|[,;] *(?:and then|and|or|then))+$")
 _ITEM = re.compile(r"^(?:[-*•]|\d+[.)]|\([a-z0-9]+\)) +(.+)$")
 
 
@@ -390,7 +391,7 @@ def from_lists(text: str, rng: random.Random) -> Iterator[Pair]:
                 condition = re.match(r"^(If|When|Before|After) (.{6,100})$", head)
                 when = f"{condition.group(1).lower()} {condition.group(2)}" if condition else f'under "{head}"'
                 for number, item in enumerate(items, 1):
-                    yield Pair(f"What is step {number} {when}?", item.rstrip("."), "step", item)
+                    yield Pair(f"What is step {number} {when}?", _STEP_END.sub("", item), "step", item)
             elif len("; ".join(items)) <= 160 and 3 <= len(head.split()) <= 16:
                 yield Pair(
                     f'Name one thing that stands under "{upper_first(head)}".', items[0].rstrip(".;,"), "list", items[0]

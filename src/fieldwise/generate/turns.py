@@ -22,6 +22,8 @@ _CASE = re.compile(r"^(What (?:should be done|do you do|happens|applies)) ((?:if
 _STEP = re.compile(r"^What is step (\d+) (.+)\?$")
 _ELSE = "statement"
 _PLURAL = re.compile(r"\b(?:people|staff|patients|children|women|men|police)$|[^s]s$", re.I)
+_SINGULAR = re.compile(r"(?:[iyp]sis|[tl]axis|itis|osis|(?<!men)us|ics|ness|[bp]etes|news|gas|lens|bias|atlas|canvas|rabies|measles|mumps|rickets|shingles|herpes|scabies|pancreas|series)$", re.I)  # fmt: skip
+"""Words that end in -s and are one thing; there are others, and a few of several things end so too (viruses do not)."""
 
 
 class Turn(NamedTuple):
@@ -199,7 +201,8 @@ def _second_thing(last: Pair, subject: str) -> bool:
 
 
 def _pronoun(subject: str, helper: str) -> str:
-    if helper in ("do", "are", "were") or (_PLURAL.search(subject) and helper not in ("does", "is", "was")):
+    is_many = _PLURAL.search(subject) and not _SINGULAR.search(subject)
+    if helper in ("do", "are", "were") or (is_many and helper not in ("does", "is", "was")):
         return "they"
     if is_person(subject):
         return "he or she" if helper in ("does", "is", "was") else "they"

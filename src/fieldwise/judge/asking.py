@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from fieldwise.errors import ServiceError
 from fieldwise.interfaces import LlmClient, LlmReply, LlmRequest
@@ -15,6 +15,16 @@ from fieldwise.progress import say, track
 from fieldwise.records import Conversation, Message
 
 T = TypeVar("T", bound=BaseModel)
+
+
+def _says_something(value: str) -> str:
+    if not value.strip():
+        raise ValueError("an explanation is needed before the verdict")
+    return value
+
+
+Explanation = Annotated[str, AfterValidator(_says_something)]
+"""What a judge says before its verdict; a reply without it is not scored."""
 
 
 def asked(system: str, user: str, schema: type[BaseModel], label: str) -> LlmRequest:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, Field, field_validator
 
 from fieldwise.interfaces import LlmReply, LlmRequest
-from fieldwise.judge.asking import asked, enclosed, known_shown, sources_shown
+from fieldwise.judge.asking import Explanation, asked, enclosed, known_shown, sources_shown
 from fieldwise.records import NOT_STATED, Record
 
 Preferred = Literal["first", "second", "tie", "cannot tell"]
@@ -42,15 +42,8 @@ class Contest(NamedTuple):
 class PairwiseReply(BaseModel):
     """What a judge writes about two answers."""
 
-    explanation: str
+    explanation: Explanation
     verdict: Literal["A", "B", "tie", "cannot tell"]
-
-    @field_validator("explanation")
-    @classmethod
-    def _says_something(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("an explanation is needed before the verdict")
-        return value
 
     @field_validator("verdict", mode="before")
     @classmethod

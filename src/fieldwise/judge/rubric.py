@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, Field, field_validator
 
 from fieldwise.interfaces import LlmReply, LlmRequest
-from fieldwise.judge.asking import asked, enclosed, known_shown, sources_shown
+from fieldwise.judge.asking import Explanation, asked, enclosed, known_shown, sources_shown
 from fieldwise.records import NOT_STATED, Record
 
 Verdict = Literal["right", "wrong", "cannot tell"]
@@ -39,15 +39,8 @@ class Case(NamedTuple):
 class RubricReply(BaseModel):
     """What a judge writes: the fields stand in the order in which they are to be thought of."""
 
-    explanation: str
+    explanation: Explanation
     verdict: Verdict
-
-    @field_validator("explanation")
-    @classmethod
-    def _says_something(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("an explanation is needed before the verdict")
-        return value
 
     @field_validator("verdict", mode="before")
     @classmethod

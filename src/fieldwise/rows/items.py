@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fieldwise.rows.formats import MAP, Item, RowFault, Schema, find_schema
+from fieldwise.rows.formats import Item
 from fieldwise.rows.reading import Broken, Note, Row, read_rows
+from fieldwise.rows.schema import MAP, Schema, find_schema
+from fieldwise.rows.values import RowFault
 
 _PEEK_ROWS = 100
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from fieldwise.errors import FieldwiseError
+from fieldwise.files import stamp_of
 from fieldwise.settings import Settings
 from fieldwise.store.protocol import DEFAULT_TENANT, EVERYONE, NOBODY, Identity
 
@@ -69,7 +70,7 @@ class KeyRing:
         """Return who sends this key. Nobody does as long as the file cannot be read: it may just have lost a key."""
         digest = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
         with self._lock:
-            if _stamp(self.path) != self._stamp:
+            if stamp_of(self.path) != self._stamp:
                 try:
                     self._stamp, self._callers = self._read()
                 except FieldwiseError as error:
@@ -78,7 +79,7 @@ class KeyRing:
             return self._callers.get(digest)
 
     def _read(self) -> tuple[tuple[int, ...], dict[str, Caller]]:
-        stamp = _stamp(self.path)
+        stamp = stamp_of(self.path)
         try:
             if self.path.stat().st_size > _MAX_BYTES:
                 raise _unreadable(self.path, "more than 1 MB")
@@ -109,14 +110,6 @@ def new_key() -> tuple[str, str]:
     """Return a new key and its SHA-256."""
     key = f"fw_{secrets.token_urlsafe(32)}"
     return key, hashlib.sha256(key.encode()).hexdigest()
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return ()
-    return (stat.st_mtime_ns, stat.st_ino, stat.st_size)
 
 
 def _unreadable(path: Path, found: str | None) -> FieldwiseError:

@@ -35,10 +35,11 @@ from fieldwise.serve.store_bodies import (
     parameters_of,
 )
 from fieldwise.serve.stored import StoreLibrary, StoreReader
+from fieldwise.store.asked import MAX_QUERY_CHARS
 from fieldwise.store.filters import parse_filter
 from fieldwise.store.options import SearchOptions
 from fieldwise.store.protocol import GoneError, StoredDocument
-from fieldwise.store.retriever import MAX_QUERY_CHARS, Hit
+from fieldwise.store.retriever import Hit
 
 PATH = "/api/v1/documents"
 Sent = TypeVar("Sent", bound=Body)

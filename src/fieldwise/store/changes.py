@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.records import Chunk
-from fieldwise.store.entries import as_unit, field_type, other_model
+from fieldwise.store.entries import as_unit, other_model, with_types_of
 from fieldwise.store.filters import as_day
 from fieldwise.store.protocol import Entry
 from fieldwise.store.snapshot import Model
@@ -80,15 +80,9 @@ def end_earlier(
 def insert_fields(db: sqlite3.Connection, entry: Entry, number: int) -> None:
     """Store the fields of an entry; raises DatasetError for one that has another type elsewhere."""
     known = dict(db.execute("SELECT name, type FROM field_types WHERE tenant = ?", (entry.tenant,)).fetchall())
+    types = with_types_of(entry, known)
     for name, value in entry.fields.items():
-        kind = field_type(name, value)
-        if known.setdefault(name, kind) != kind:
-            raise DatasetError(
-                f"the field {name!r} holds {known[name]} in other documents",
-                where=entry.document.source.uri,
-                found=repr(value)[:80],
-                fix="Give it another name, or the same type everywhere.",
-            )
+        kind = types[name]
         db.execute("INSERT OR IGNORE INTO field_types VALUES (?, ?, ?)", (entry.tenant, name, kind))
         if kind == "texts":
             rows = [(name, text, None, number) for text in dict.fromkeys(cast(tuple[str, ...], value))]

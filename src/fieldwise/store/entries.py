@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,21 @@ def field_type(name: str, value: FieldValue) -> FieldType:
     raise DatasetError(
         f"the field {name!r} must be a text, a list of texts, a number or true or false", found=repr(value)[:80]
     )
+
+
+def with_types_of(entry: Entry, known: Mapping[str, FieldType]) -> dict[str, FieldType]:
+    """Return the types of a tenant's fields with those of an entry; raises DatasetError for one that has another."""
+    types = dict(known)
+    for name, value in entry.fields.items():
+        kind = field_type(name, value)
+        if types.setdefault(name, kind) != kind:
+            raise DatasetError(
+                f"the field {name!r} holds {types[name]} in other documents",
+                where=entry.document.source.uri,
+                found=repr(value)[:80],
+                fix="Give it another name, or the same type everywhere.",
+            )
+    return types
 
 
 def checked_row(entry: Entry) -> dict[str, Any]:

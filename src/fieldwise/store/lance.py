@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from fieldwise.extras import require
 from fieldwise.retrieve.lexical import HEADER_WEIGHT
+from fieldwise.store.database import Kind, Row
 from fieldwise.store.filters import BUILT_IN, And, Eq, Exists, FieldType, Filter, Not, Or, Range, as_day
-from fieldwise.store.points import Kind, PointStore, Row
+from fieldwise.store.points import PointStore
 from fieldwise.store.protocol import FieldValue
 from fieldwise.store.words import terms_in
 
@@ -46,7 +47,7 @@ def open_lance(place: str, name: str = "fieldwise", **more: Any) -> LanceStore:
 
 
 class LancePoints:
-    """Three tables below a name; implements `points.Points`."""
+    """Three tables below a name; implements `database.Points`."""
 
     def __init__(self, database: Any, name: str) -> None:
         self._arrow = require("pyarrow", extra="lancedb", to="keep a store in LanceDB")
@@ -194,7 +195,7 @@ class LancePoints:
 
 
 class LanceConditions:
-    """Makes conditions as SQL; implements `points.Conditions`. What is not there compares false, its `Not` true."""
+    """Makes conditions as SQL; implements `database.Conditions`. What is not there compares false, its `Not` true."""
 
     def all(self, *parts: str) -> str:
         """Every part holds."""

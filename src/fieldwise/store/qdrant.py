@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from fieldwise.extras import require
 from fieldwise.retrieve.lexical import HEADER_WEIGHT
-from fieldwise.store.points import Kind, PointStore, Row
+from fieldwise.store.database import Kind, Row
+from fieldwise.store.points import PointStore
 from fieldwise.store.qdrant_filters import QdrantConditions
 from fieldwise.store.words import weights_of
 
@@ -39,7 +40,7 @@ class QdrantStore(PointStore):
 
 
 class QdrantPoints:
-    """Three collections below a name; implements `points.Points`."""
+    """Three collections below a name; implements `database.Points`."""
 
     def __init__(self, client: Any, name: str) -> None:
         self._models = require("qdrant_client.models", extra="qdrant", to="keep a store on Qdrant")

@@ -16,7 +16,7 @@ _KEYS = {"document": "document_id", "chunk": "id"}
 
 
 class QdrantConditions:
-    """Makes conditions; implements `points.Conditions`. `models` is `qdrant_client.models`."""
+    """Makes conditions; implements `database.Conditions`. `models` is `qdrant_client.models`."""
 
     def __init__(self, models: Any) -> None:
         self._models = models

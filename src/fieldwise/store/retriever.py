@@ -19,6 +19,7 @@ from fieldwise.records import Chunk, RetrievedPassage
 from fieldwise.retrieve.search import fuse
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.store import choose
+from fieldwise.store.asked import MAX_QUERY_CHARS
 from fieldwise.store.choose import Candidate, Dropped
 from fieldwise.store.expand import is_within, widened
 from fieldwise.store.filters import Filter
@@ -26,7 +27,6 @@ from fieldwise.store.options import PLAIN, Fusion, SearchOptions
 from fieldwise.store.protocol import Candidates, ChunkStore, GoneError, Identity, QueryVector, Scope
 from fieldwise.store.rewrite import Rewritten, rewritten
 
-MAX_QUERY_CHARS = 4000
 _RANK_CONSTANT = 60
 _ATTEMPTS = 3
 _CHUNKS_FOR_ACRONYMS = 12

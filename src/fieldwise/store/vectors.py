@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fieldwise.errors import DatasetError, MissingExtra, RunError
 from fieldwise.extras import require
-from fieldwise.files import raise_if_full, read_json, sync, write_json
+from fieldwise.files import raise_if_full, read_json, stamp_of, sync, write_json
 from fieldwise.hashing import sha256_text
 
 LOG = logging.getLogger(__name__)
@@ -124,11 +124,7 @@ class SegmentFiles:
     @property
     def stamp(self) -> tuple[int, ...]:
         """Changes whenever the list of segments does."""
-        try:
-            stat = (self.folder / LIST).stat()
-        except OSError:
-            return ()
-        return (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        return stamp_of(self.folder / LIST)
 
     def open(self) -> Listed:
         """Return the segments; none, of generation 0, if there are none or one of them is damaged.

@@ -197,6 +197,9 @@ class WordIndex:
     def _open_writer(self) -> Any:
         if self._writer is None:
             self._writer = self.index.writer(heap_size=_HEAP_BYTES, num_threads=1)
+            # A killed writer may have left a list of deletions that the commit made again now would write anew: tantivy
+            # names it by segment and operation, and refuses a name that is taken.
+            self._writer.garbage_collect_files()
             for name in _FIELDS:
                 self.index.register_tokenizer(name, _analyser_of(name))
         return self._writer
