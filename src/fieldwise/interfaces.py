@@ -20,8 +20,20 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True)
+class Shape:
+    """The form a reply must have: JSON that fits a schema, or one sentence in its place."""
+
+    schema: str  # as JSON text; keywords and their meaning as in retrieve/answer_schema.py
+    instead: str = ""  # the only other reply that is let through; empty for none
+
+
+@dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; temperature 0 takes the best one."""
+    """How the next token is chosen; temperature 0 takes the best one.
+
+    With a `shape` an engine that `holds_shapes` lets only tokens through that lead to such a reply; other engines do
+    not heed it.
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
@@ -29,6 +41,7 @@ class Sampling:
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,11 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the weights."""
         ...
+
+
+def holds_shapes(engine: Engine) -> bool:
+    """Tell whether an engine heeds `Sampling.shape`."""
+    return bool(getattr(engine, "holds_shapes", False))
 
 
 class Retriever(Protocol):

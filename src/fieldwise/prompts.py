@@ -29,6 +29,13 @@ TOOLS_SYSTEM = (
     f"[1]. If the passages do not say, reply: {NOT_STATED}"
 )
 
+STRUCTURED_SYSTEM = f"{EXTRACTION_SYSTEM} If they say none of it, reply: {NOT_STATED}"
+"""As for extraction, with a way to say that there is nothing to extract, which a schema does not have."""
+
+FOLLOW_UP_SYSTEM = (
+    "Word a search for the last question of a conversation, so that it can be understood without the turns before it: "
+    "put in what it refers to, and keep its own words. Add nothing that answers it. Reply with the search alone."
+)
 SEARCH_SYSTEM = (
     "Word a search for the question: its subject, the names in it, and words that documents would use for the same. "
     "Add nothing that answers it. Reply with JSON that fits the schema and nothing else."
@@ -64,6 +71,18 @@ def extraction_prompt(task: str, passages: Sequence[str], schema: str) -> Conver
     listed = grounded_prompt("", passages)[1].content.rpartition(_ASKS)[0]
     user = f"{listed}{_SCHEMA}{schema}{_ASKS}{task}"
     return (Message(role="system", content=EXTRACTION_SYSTEM), Message(role="user", content=user))
+
+
+def structured_prompt(question: str, passages: Sequence[str], schema: str) -> Conversation:
+    """A question over numbered passages that is answered with JSON of a schema, or declined."""
+    return (Message(role="system", content=STRUCTURED_SYSTEM), extraction_prompt(question, passages, schema)[1])
+
+
+def follow_up_prompt(turns: Conversation) -> Conversation:
+    """A conversation for whose last question a model words a search; the turns are data, whatever they say."""
+    names = {"user": "Question", "assistant": "Answer"}
+    told = "\n".join(f"{names[m.role]}: {' '.join(m.content.split())}" for m in turns)
+    return (Message(role="system", content=FOLLOW_UP_SYSTEM), Message(role="user", content=f"{told}\nSearch:"))
 
 
 def search_query_prompt(question: str) -> Conversation:

@@ -572,7 +572,7 @@ def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -
         asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))
     if recipe.train.distillation is not None and (teacher := recipe.train.distillation.teacher.endpoint) is not None:
         asked.append(("train.distillation.teacher.endpoint", "the teacher", teacher))
-    if recipe.serve.search.rewrite == "endpoint":
+    if recipe.serve.follow_up == "endpoint" or recipe.serve.search.rewrite == "endpoint":
         asked.append(("serve.search.endpoint", "the wording of searches", recipe.serve.search.endpoint))
     for key, who, endpoint in asked:
         for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):

@@ -372,6 +372,11 @@ class Citation(Record):
     version: int | None = Field(
         None, exclude_if=lambda version: version is None, description="version of the document, if a store keeps it"
     )
+    path: str | None = Field(
+        None,
+        exclude_if=lambda path: path is None,
+        description="JSON pointer of the value that the quote holds, in an answer to a schema",
+    )
 
 
 class RetrievedPassage(Record):
@@ -384,6 +389,25 @@ class RetrievedPassage(Record):
     rerank: float | None = Field(
         None, exclude_if=lambda score: score is None, description="score of the reranker, if one has looked at it"
     )
+
+
+class Searched(Record):
+    """What was searched for a question that goes on from earlier ones, and who worded it."""
+
+    query: str
+    by: str = Field(description="joined, carried, or the name of the model that worded it")
+    reason: str = Field("", exclude_if=lambda reason: not reason, description="why a model's wording was not taken")
+
+
+class ScreenedPassage(Record):
+    """A passage with text that reads as an instruction to a model, and what was done about it."""
+
+    chunk_id: str
+    document_id: str
+    uri: str
+    signs: tuple[str, ...] = Field(description="what was seen, such as override or hidden_characters")
+    action: Literal["mark", "drop", "keep"]
+    mark: int | None = Field(None, description="the number n of [n] it was shown under; None if it was not shown")
 
 
 class Timings(Record):
@@ -415,6 +439,31 @@ class Answer(Record):
         (),
         exclude_if=lambda gone: not gone,
         description="what became of cited documents that went while the answer was written; their citations are left out",
+    )
+    value: JsonValue = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="JSON that fits the schema that was asked for; absent when declined",
+    )
+    unsupported: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda paths: not paths,
+        description="JSON pointers of texts and numbers of `value` that stand in no passage",
+    )
+    searched: Searched | None = Field(
+        None,
+        exclude_if=lambda searched: searched is None,
+        description="what was searched in place of a question that goes on from earlier ones",
+    )
+    screened: tuple[ScreenedPassage, ...] = Field(
+        (),
+        exclude_if=lambda screened: not screened,
+        description="passages that were found and hold instructions to a model",
+    )
+    unruled: str = Field(
+        "",
+        exclude_if=lambda why: not why,
+        description="why the fitted rule of when to decline was not applied, if there is one",
     )
     finish_reason: Literal["stop", "length", "cancelled", "error"] = "stop"
     prompt_tokens: int = 0

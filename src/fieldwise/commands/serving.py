@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldwise.commands.common import Parents, add_command, print_json, recipe_for
-from fieldwise.errors import FieldwiseError
+from fieldwise.errors import FieldwiseError, InputError
 
 if TYPE_CHECKING:
     from fieldwise.recipe import Recipe
+    from fieldwise.retrieve.answer_schema import AnswerSchema
     from fieldwise.serve.stored import OpenIngester
 
 
@@ -29,6 +30,7 @@ def add(commands: Any, parents: Parents) -> None:
     ask = add_command(commands, "ask", _ask, "ask the released model one question", parents.common, parents.place)
     ask.add_argument("question")
     ask.add_argument("--model", help="file to ask, such as q4_k_m")
+    ask.add_argument("--schema", metavar="FILE", help="JSON schema that the answer must fit")
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -61,12 +63,26 @@ def ingester_of(recipe: Recipe) -> OpenIngester:
     return lambda embedder: Ingester(recipe.collect, recipe.prepare, tokenizer, embedder)
 
 
+def _schema_in(path: Path) -> AnswerSchema:
+    from fieldwise.retrieve.answer_schema import AnswerSchema
+
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "the JSON schema cannot be read", where=path, found=str(error), fix="Name a file that holds one."
+        ) from error
+    return AnswerSchema.read(given, str(path))
+
+
 def _ask(options: argparse.Namespace) -> int:
     from fieldwise.recipe import load_recipe
     from fieldwise.records import Message
+    from fieldwise.retrieve.structured import StructuredAnswerer
     from fieldwise.run import RunFolder
     from fieldwise.serve.backend import open_backend
 
+    schema = None if options.schema is None else _schema_in(Path(options.schema))
     is_text = not any("\ud800" <= c <= "\udfff" for c in options.question)  # bytes that are not UTF-8
     if not options.question.strip() or not is_text:
         raise FieldwiseError(
@@ -79,15 +95,21 @@ def _ask(options: argparse.Namespace) -> int:
         is_there = (Path(settings.store) / "catalogue.sqlite").exists()
         settings = settings.model_copy(update={"read_only": True} if is_there else {"store": None})
     with open_backend(run, settings, recipe.retrieve, options.model or recipe.release.serve) as backend:
-        answer = next(iter(backend.answerer().answer_all([(Message(role="user", content=options.question),)])))
+        conversation = (Message(role="user", content=options.question),)
+        answerer = backend.answerer()
+        if schema is None:
+            answer = next(iter(answerer.answer_all([conversation])))
+        else:
+            answer = StructuredAnswerer(answerer, schema).answer(conversation)
     if options.json:
         print_json(answer.model_dump(mode="json"))
         return 0
     print(answer.text)
     for citation in answer.citations:
         page = f", page {citation.page}" if citation.page else ""
+        shown = f"[{citation.mark}]" if citation.path is None else citation.path
         print(
-            f"  [{citation.mark}] {citation.uri}{page}: {' '.join(citation.quote.split())}"
+            f"  {shown} {citation.uri}{page}: {' '.join(citation.quote.split())}"
             + ("" if citation.is_verified else "  (not found word for word)")
         )
     return 0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fieldwise.engine.llama_model import LlamaContext, LlamaModel
 from fieldwise.engine.reply import Reply, check_prompt, log_softmax_at
 from fieldwise.engine.scheduler import EngineStats, Request, Scheduler
+from fieldwise.engine.shaping import Shaper, can_shape
 from fieldwise.engine.template import render, reply_text, without_control
 from fieldwise.engine.text_stream import ByteCharacters
 from fieldwise.engine.threads import thread_count
@@ -53,6 +54,8 @@ class LlamaCppEngine:
         self.model_id = model_id or path.stem
         self.context_tokens = min(self._model.context_tokens, context_tokens or _CONTEXT_IF_UNSAID)
         self.vocabulary_size = self._model.vocabulary_size
+        self.holds_shapes = can_shape()
+        self._shaper = Shaper(self._model.vocabulary_of)
         try:
             context = LlamaContext(
                 self._model,
@@ -177,6 +180,7 @@ class LlamaCppEngine:
                 is_end=self._model.is_end,
                 characters=ByteCharacters(self._model.piece),
                 rated=rated,
+                guide=self._shaper.guide(sampling.shape) if sampling.shape and self.holds_shapes else None,
             )
         )
 

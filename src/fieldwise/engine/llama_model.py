@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,21 @@ class LlamaModel:
             self._require_open()
             return bool(self._library.llama_vocab_is_eog(self._vocabulary, token))
 
+    def vocabulary_of(self, llguidance: Any) -> Any:
+        """Return the vocabulary as llguidance reads it: the bytes of each token, control tokens apart."""
+        control = [
+            n
+            for n in range(self.vocabulary_size)
+            if self._library.llama_vocab_is_control(self._vocabulary, n) or self.is_end(n)
+        ]
+        names = {n: self._library.llama_vocab_get_text(self._vocabulary, n) for n in control}
+        ends = [n for n in control if self.is_end(n)]
+        if not ends:
+            raise ModelError("the model has no token that ends a reply", where=self.path)
+        tokens = [names[n] if n in names else self.piece(n) for n in range(self.vocabulary_size)]
+        pictured = _Vocabulary(tokens, control, ends[0], self.tokenize)
+        return llguidance.LLTokenizer(llguidance.TokenizerWrapper(pictured), eos_token=ends)
+
     def metadata(self, key: str) -> str | None:
         """Return a value of the file's header as text, or None."""
         buffer = ctypes.create_string_buffer(4096)
@@ -130,6 +146,18 @@ class LlamaModel:
                     "utf-8", "replace"
                 )
         return found
+
+
+class _Vocabulary:
+    """Under the names that llguidance reads."""
+
+    def __init__(self, tokens: list[bytes], control: list[int], end: int, tokenize: Callable[[str], list[int]]) -> None:
+        self.tokens, self.special_token_ids = tokens, control
+        self.eos_token_id, self.bos_token_id = end, None
+        self._tokenize = tokenize
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        return self._tokenize(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
 
 
 class LlamaContext:

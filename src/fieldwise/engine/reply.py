@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwise.engine.sampling import Sampler
+from fieldwise.engine.shaping import Guide
 from fieldwise.engine.text_stream import StopStream
 from fieldwise.errors import ModelError
 from fieldwise.interfaces import FinishReason, Generation, Piece, Sampling
@@ -38,13 +39,14 @@ class Reply:
         is_end: Callable[[int], bool],
         characters: Characters,
         rated: Sequence[Sequence[int]] = (),
+        guide: Guide | None = None,
     ) -> None:
         self.prompt = list(prompt)
         self.tokens: list[int] = []
         self.finish_reason: FinishReason | None = None
         self._most = min(sampling.max_tokens, context_tokens - len(self.prompt) + 1)
         self._sampler, self._stop = Sampler(sampling), StopStream(sampling.stop)
-        self._is_end, self._characters = is_end, characters
+        self._is_end, self._characters, self._guide = is_end, characters, guide
         self._texts: list[str] = []
         # replies whose log-probability is wanted; those that leave no room are not rated, none rather than some
         fits = all(0 < len(r) <= context_tokens - len(self.prompt) for r in rated)
@@ -55,12 +57,18 @@ class Reply:
         """Choose the next token and return its text; the reply goes on unless the piece has a finish reason."""
         if len(self.tokens) >= self._most:
             return self.end("length")
+        if self._guide is not None:
+            allowed = self._guide.allowed(logits)
+            if allowed is None:
+                return self.end("error")
+            logits = allowed
         token = self._sampler.choose(logits)
         if self._is_end(token):
             return self.end("stop")
         self.tokens.append(token)
+        is_complete = self._guide is not None and self._guide.take(token)
         text = self._stop.feed(self._characters.feed(token))
-        if self._stop.has_stopped:
+        if self._stop.has_stopped or is_complete:
             return self.end("stop", text, 1)
         if len(self.tokens) >= self._most:
             return self.end("length", text, 1)

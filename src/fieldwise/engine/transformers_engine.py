@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fieldwise.engine.base_weights import chat_template
 from fieldwise.engine.reply import Reply, check_prompt, log_softmax_at
+from fieldwise.engine.shaping import Shaper, can_shape
 from fieldwise.engine.template import render, reply_text, without_control
 from fieldwise.engine.text_stream import DecodedCharacters
 from fieldwise.engine.threads import sleeping_threads
@@ -87,6 +88,8 @@ class TransformersEngine:
         self.model_id = model_id or (f"{folder.name}:{adapter.name}" if adapter else folder.name)
         self.context_tokens = int(getattr(self._model.config, "max_position_embeddings", None) or _CONTEXT_IF_UNKNOWN)
         self.vocabulary_size = int(self._model.config.vocab_size)
+        self.holds_shapes = can_shape() and bool(getattr(self._tokenizer, "is_fast", False))
+        self._shaper = Shaper(self._vocabulary)
 
     def tokenize(self, text: str) -> list[int]:
         """Return the ids of a text, special tokens recognised, none added."""
@@ -187,6 +190,13 @@ class TransformersEngine:
     ) -> None:
         self.close()
 
+    def _vocabulary(self, llguidance: Any) -> Any:
+        """The vocabulary as llguidance reads it."""
+        backend = copy.deepcopy(self._tokenizer.backend_tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        return llguidance.LLTokenizer(backend.to_str(), n_vocab=self.vocabulary_size, eos_token=sorted(self._ends))
+
     def _reply(self, prompt: Sequence[int], sampling: Sampling, rated: Sequence[list[int]]) -> Reply:
         check_prompt(prompt, context_tokens=self.context_tokens, vocabulary_size=self.vocabulary_size)
         return Reply(
@@ -196,6 +206,7 @@ class TransformersEngine:
             is_end=self._ends.__contains__,
             characters=DecodedCharacters(self.detokenize),
             rated=rated,
+            guide=self._shaper.guide(sampling.shape) if sampling.shape and self.holds_shapes else None,
         )
 
     def _pieces(self, reply: Reply, is_cancelled: Callable[[], bool]) -> Iterator[Piece]:

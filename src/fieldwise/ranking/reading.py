@@ -14,7 +14,7 @@ from fieldwise.evaluate.questions import document_uris, from_examples
 from fieldwise.files import read_jsonl
 from fieldwise.ranking.judged import JudgedQuery, JudgedSet, Level, Span
 from fieldwise.records import Chunk, Document, Example, Question
-from fieldwise.retrieve.grounded import find_words
+from fieldwise.retrieve.citing import find_words
 
 _SHOWN = 3
 Judgements = dict[str, dict[str, int]]

@@ -7,21 +7,36 @@ blanks and case are evened out, and the quote is the sentence of the stored docu
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fieldwise.errors import ModelError
 from fieldwise.interfaces import Engine, FinishReason, Generation, Retriever, Sampling
 from fieldwise.prompts import cited_numbers, closed_prompt, grounded_prompt, is_declined, without_marks
-from fieldwise.records import NOT_STATED, Answer, Chunk, Citation, Conversation, RetrievedPassage, Timings
+from fieldwise.records import (
+    NOT_STATED,
+    Answer,
+    Conversation,
+    RetrievedPassage,
+    ScreenedPassage,
+    Searched,
+    Timings,
+)
+from fieldwise.retrieve.citing import cite, find_words, sentence_around
 from fieldwise.retrieve.decline import DeclineRule, similarity
+from fieldwise.retrieve.follow_up import Condense, joined
 from fieldwise.retrieve.index import passage_text
+from fieldwise.retrieve.screen import Seen, screen, shown
 from fieldwise.retrieve.settings import RetrieveSettings
 
+__all__ = ["ClosedAnswerer", "GroundedAnswerer", "Packed", "StreamedText", "cite", "find_words", "sentence_around"]
+
 _BATCH = 64
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_MOST_DROPPED = 48  # as far as a search goes on for passages that give no orders
+MakePrompt = Callable[[str, Sequence[str]], Conversation]
+"""A question and the texts of passages in, the conversation that asks for an answer out."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,28 @@ class StreamedText:
     """New text of a reply that is being written."""
 
     text: str
+
+
+class Packed(NamedTuple):
+    """What was found for a question and how the model is asked about it."""
+
+    passages: tuple[RetrievedPassage, ...]
+    prompt: list[int]
+    conversation: Conversation
+    searched: Searched
+    screened: tuple[ScreenedPassage, ...] = ()
+
+    def noted(self, answer: Answer) -> Answer:
+        """Return an answer that tells what was searched in place of its question, and what the screen saw."""
+        searched = None if self.searched.by == "question" else self.searched
+        if searched is None and not self.screened:
+            return answer
+        return answer.model_copy(update={"searched": searched, "screened": self.screened})
+
+
+class _Screened(NamedTuple):
+    passage: RetrievedPassage
+    seen: Seen
 
 
 class ClosedAnswerer:
@@ -62,6 +99,9 @@ class GroundedAnswerer:
         settings: RetrieveSettings,
         sampling: Sampling,
         decline: DeclineRule | None = None,
+        *,
+        condense: Condense = joined,
+        unruled: str = "",
     ) -> None:
         self.name, self.engine, self.retriever, self.settings, self.sampling, self.decline = (
             name,
@@ -71,6 +111,7 @@ class GroundedAnswerer:
             sampling,
             decline,
         )
+        self.condense, self.unruled = condense, unruled
 
     def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
@@ -86,22 +127,23 @@ class GroundedAnswerer:
             group = conversations[begin : begin + _BATCH]
             answers = _known(group, known[begin : begin + _BATCH])
             began = time.monotonic()
-            packed = [self.pack(c) for c in group]
+            packed = [self.packed(c) for c in group]
             found = time.monotonic()
             rated = [
                 [declining, *_fitting_answer(self.engine, prompt, a)]
-                for (_, prompt), a in zip(packed, answers, strict=True)
+                for (_, prompt, *_), a in zip(packed, answers, strict=True)
             ]
-            replies = self.engine.generate([prompt for _, prompt in packed], self.sampling, rated=rated)
+            replies = self.engine.generate([p.prompt for p in packed], self.sampling, rated=rated)
             done = time.monotonic()
             timings = Timings(
                 retrieve_seconds=(found - began) / len(group),
                 generate_seconds=(done - found) / len(group),
                 total_seconds=(done - began) / len(group),
             )
-            for (passages, _), reply, answer in zip(packed, replies, answers, strict=True):
+            for asked, reply, answer in zip(packed, replies, answers, strict=True):
+                passages = asked.passages
                 logprob = reply.ratings[0] if reply.ratings else None
-                doubt = self._doubt(logprob, passages)
+                doubt = self.doubt(logprob, passages)
                 made = grounded_answer(
                     reply.text,
                     passages,
@@ -113,14 +155,22 @@ class GroundedAnswerer:
                     doubt=doubt,
                     known_bits=_bits(reply.ratings[1:], answer),
                 )
-                yield (held_back(made) if self._is_too_doubtful(doubt) else made), logprob
+                made = self.told(asked, made)
+                yield (held_back(made) if self.is_too_doubtful(doubt) else made), logprob
 
-    def _doubt(self, logprob: float | None, passages: Sequence[RetrievedPassage]) -> float | None:
+    def told(self, packed: Packed, answer: Answer) -> Answer:
+        """Return an answer with what was searched, screened and not ruled, where there is something to tell."""
+        answer = packed.noted(answer)
+        return answer.model_copy(update={"unruled": self.unruled}) if self.unruled else answer
+
+    def doubt(self, logprob: float | None, passages: Sequence[RetrievedPassage]) -> float | None:
+        """Return the fitted probability that passages do not answer; None without a rule or a rating of declining."""
         if self.decline is None or logprob is None:
             return None
         return self.decline.doubt(logprob, similarity(passages))
 
-    def _is_too_doubtful(self, doubt: float | None) -> bool:
+    def is_too_doubtful(self, doubt: float | None) -> bool:
+        """Tell whether the rule declines."""
         return self.decline is not None and doubt is not None and doubt >= self.decline.threshold
 
     def stream(
@@ -131,7 +181,8 @@ class GroundedAnswerer:
     ) -> Iterator[tuple[RetrievedPassage, ...] | StreamedText | Answer]:
         """Yield the passages, then the reply as it is written, then the whole answer with its citations."""
         began = time.monotonic()
-        passages, prompt = self.pack(conversation)
+        packed = self.packed(conversation, is_cancelled=is_cancelled)
+        passages, prompt = packed.passages, packed.prompt
         found = time.monotonic()
         yield passages
         text, tokens, first, doubt = "", 0, None, None
@@ -141,8 +192,8 @@ class GroundedAnswerer:
         for piece in pieces:
             if first is None:
                 first = time.monotonic() - began
-                doubt = self._doubt(piece.ratings[0] if piece.ratings else None, passages)
-                if self._is_too_doubtful(doubt):  # before a word is shown: nothing has to be taken back
+                doubt = self.doubt(piece.ratings[0] if piece.ratings else None, passages)
+                if self.is_too_doubtful(doubt):  # before a word is shown: nothing has to be taken back
                     text, finish = NOT_STATED, "stop"
                     yield StreamedText(text)
                     break
@@ -159,7 +210,7 @@ class GroundedAnswerer:
             first_token_seconds=first,
             total_seconds=done - began,
         )
-        yield grounded_answer(
+        made = grounded_answer(
             text,
             passages,
             self.name,
@@ -169,46 +220,86 @@ class GroundedAnswerer:
             completion_tokens=tokens,
             doubt=doubt,
         )
+        yield self.told(packed, made)
 
     def pack(self, conversation: Conversation) -> tuple[tuple[RetrievedPassage, ...], list[int]]:
-        """Return the passages that fit the context and the prompt that shows them; fewer passages rather than cut ones.
+        """Return the passages that fit the context and the prompt that shows them, as `packed` does."""
+        packed = self.packed(conversation)
+        return packed.passages, packed.prompt
+
+    def packed(
+        self,
+        conversation: Conversation,
+        make: MakePrompt = grounded_prompt,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> Packed:
+        """Search, screen, and make the prompt; fewer passages where they do not fit rather than cut ones.
 
         Raises ModelError when not even the question fits.
         """
-        question = _question(conversation)
-        found = self.retriever.search(_query(conversation), self.settings.top_k)
-        passages, prompt = self._fitting(question, found)
-        while found and not passages:  # the first is larger than the context: it must not keep the others out
+        question, searched = _question(conversation), self.condense(conversation, is_cancelled)
+        found, dropped = self._found(searched.query)
+        kept, asked, prompt = self._fitting(question, found, make)
+        while found and not kept:  # the first is larger than the context: it must not keep the others out
             found = found[1:]
-            passages, prompt = self._fitting(question, found)
+            kept, asked, prompt = self._fitting(question, found, make)
         if len(prompt) >= self.engine.context_tokens:
             raise ModelError(
                 "the question is longer than the model's context",
                 found=f"{len(prompt)} tokens, the context holds {self.engine.context_tokens}",
                 fix="Ask a shorter question.",
             )
-        return tuple(passages), prompt
+        noted = [self._noted(one, mark) for mark, one in enumerate(kept, 1) if one.seen.signs]
+        noted += [self._noted(one, None) for one in dropped]
+        return Packed(tuple(one.passage for one in kept), prompt, asked, searched, tuple(noted))
 
-    def _fitting(self, question: str, passages: list[RetrievedPassage]) -> tuple[list[RetrievedPassage], list[int]]:
-        """The passages without as many of the last ones as it takes to fit, and their prompt."""
+    def plain_prompt(self, question: str, passages: Sequence[RetrievedPassage]) -> list[int]:
+        """Return the prompt that asks for an answer in words over passages, as the rule of when to decline knows it."""
+        looked = (_Screened(p, screen(passage_text(p.chunk))) for p in passages)
+        return self.engine.render(grounded_prompt(question, [self._shown(one) for one in looked]))
+
+    def _found(self, query: str) -> tuple[list[_Screened], list[_Screened]]:
+        """The best passages, each looked at by the screen, and those it dropped; others take their places."""
+        wanted, room = self.settings.top_k, 0
+        while True:
+            found = [_Screened(p, screen(passage_text(p.chunk))) for p in self.retriever.search(query, wanted + room)]
+            if self.settings.screen != "drop":
+                return found, []
+            refused = [one for one in found if one.seen.signs]
+            if len(refused) <= room or len(found) < wanted + room or room >= _MOST_DROPPED:
+                return [one for one in found if not one.seen.signs][:wanted], refused
+            room = min(2 * len(refused), _MOST_DROPPED)
+
+    def _fitting(
+        self, question: str, found: list[_Screened], make: MakePrompt
+    ) -> tuple[list[_Screened], Conversation, list[int]]:
+        """The passages without as many of the last ones as it takes to fit, and their prompt, told and in tokens."""
         budget = int(self.engine.context_tokens * self.settings.context_share)
         while True:
-            prompt = self.engine.render(grounded_prompt(question, [passage_text(p.chunk) for p in passages]))
-            if len(prompt) <= budget or not passages:
-                return passages, prompt
-            passages = passages[:-1]
+            asked = make(question, [self._shown(one) for one in found])
+            prompt = self.engine.render(asked)
+            if len(prompt) <= budget or not found:
+                return found, asked, prompt
+            found = found[:-1]
+
+    def _shown(self, one: _Screened) -> str:
+        text = passage_text(one.passage.chunk)
+        return text if self.settings.screen == "keep" else shown(text, one.seen)
+
+    def _noted(self, one: _Screened, mark: int | None) -> ScreenedPassage:
+        chunk = one.passage.chunk
+        return ScreenedPassage(
+            chunk_id=chunk.id,
+            document_id=chunk.document_id,
+            uri=chunk.uri,
+            signs=one.seen.signs,
+            action=self.settings.screen,
+            mark=mark,
+        )
 
 
 def _question(conversation: Conversation) -> str:
     return next((m.content for m in reversed(conversation) if m.role == "user"), "")
-
-
-def _query(conversation: Conversation) -> str:
-    """The last question; a short follow-up is searched together with the question before it."""
-    asked = [m.content for m in conversation if m.role == "user"]
-    if len(asked) > 1 and len(asked[-1].split()) < 6:
-        return f"{asked[-2]} {asked[-1]}"
-    return asked[-1] if asked else ""
 
 
 def _known(group: Sequence[Conversation], known: Sequence[str | None]) -> Sequence[str | None]:
@@ -292,58 +383,3 @@ def grounded_answer(
         completion_tokens=completion_tokens,
         timings=timings,
     )
-
-
-def cite(answer: str, numbers: Sequence[int], chunks: Sequence[Chunk]) -> Iterator[Citation]:
-    """Yield a citation for every mark that names a shown passage; without a mark, for the first passage that holds the answer."""
-    marked = [n for n in numbers if 1 <= n <= len(chunks)]
-    if not marked:
-        marked = [n for n, chunk in enumerate(chunks, 1) if find_words(answer, chunk.text) is not None][:1]
-    for number in marked:
-        chunk = chunks[number - 1]
-        found = find_words(answer, chunk.text)
-        start, end = sentence_around(chunk.text, *found) if found else (0, min(len(chunk.text), 200))
-        yield Citation(
-            mark=number,
-            chunk_id=chunk.id,
-            document_id=chunk.document_id,
-            uri=chunk.uri,
-            title=chunk.title,
-            heading_path=chunk.heading_path,
-            page=chunk.page,
-            start=chunk.start + start,
-            end=chunk.start + end,
-            quote=chunk.text[start:end],
-            is_verified=found is not None,
-        )
-
-
-def find_words(words: str, text: str) -> tuple[int, int] | None:
-    """Return where the words stand in the text, whatever the blanks and the case; None if they do not.
-
-    >>> find_words("14  Days", "kept for 14 days.")
-    (9, 16)
-    """
-    parts = words.strip().strip("\"'").rstrip(".").split()
-    if not parts:
-        return None
-    before = r"(?<!\w)" if parts[0][0].isalnum() else ""
-    after = r"(?!\w)" if parts[-1][-1].isalnum() else ""
-    match = re.search(before + r"\s+".join(re.escape(p) for p in parts) + after, text, re.IGNORECASE)
-    return match.span() if match else None
-
-
-def sentence_around(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return the span of the sentence or line that holds a span.
-
-    >>> sentence_around("One. Two is 2. Three.", 9, 10)
-    (5, 14)
-    """
-    left, right = 0, len(text)
-    for match in _SENTENCE_END.finditer(text):
-        if match.end() <= start:
-            left = match.end()
-        elif match.start() >= end:
-            right = match.start()
-            break
-    return left, right

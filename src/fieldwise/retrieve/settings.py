@@ -50,6 +50,10 @@ class RetrieveSettings(Settings):
         0.5, ge=0, le=1, description="share of the reranker's score beside the fused score (z-scores, convex)"
     )
     context_share: float = Field(0.7, gt=0, lt=1, description="most of the model's context that passages may take")
+    screen: Literal["mark", "drop", "keep"] = Field(
+        "mark",
+        description="passages that give orders to a model: mark withholds these sentences from the model, drop the passage, keep shows it as it stands; each is counted and told",
+    )
 
     @field_validator("stemmer")
     @classmethod
@@ -71,6 +75,8 @@ class RetrieveSettings(Settings):
     def keyed(self) -> dict[str, JsonValue]:
         """Return the settings that shape what is found: a model of a reranker by its content, none where none is asked for."""
         settings = self.model_dump(mode="json", exclude={"rerank_model", "rerank_cross_encoder", "embedding_model"})
+        if self.screen == "mark":  # nothing is made anew for a key that stands at its default
+            del settings["screen"]
         if self.rerank == "none":
             settings = {name: value for name, value in settings.items() if not name.startswith("rerank")}
         else:

@@ -9,17 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from pydantic import JsonValue
+
 from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.errors import ModelError
 from fieldwise.hashing import sha256_file
 from fieldwise.interfaces import Engine, Sampling
 from fieldwise.records import Document, ModelBuild
+from fieldwise.retrieve.follow_up import ByEndpoint, ByModel, Condense, carried, joined
 from fieldwise.retrieve.grounded import GroundedAnswerer
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
 from fieldwise.serve.library import Library, Shelf
-from fieldwise.serve.release_file import BASE, TUNED, ReleaseFile, named_builds, read_release
+from fieldwise.serve.release_file import BASE, TUNED, ReleaseFile, fitted_with, named_builds, read_release
 from fieldwise.serve.settings import ServeSettings
+from fieldwise.serve.writer import SearchWriter
 from fieldwise.store.options import PLAIN
 from fieldwise.store.protocol import Identity
 
@@ -108,6 +112,10 @@ class Backend:
             name: threading.Lock() for name in named
         }  # one each: loading a large file must not hold up the others
         self._is_closed = False
+        self._fitted = fitted_with(run, release)
+        self._writer = library.writer or SearchWriter(self.settings.search.endpoint)  # one budget for both
+        if why := self.unruled(TUNED, self.retrieve):
+            log.warning("the rule of when to decline is not applied", extra={"fields": {"why": why}})
 
     # ------------------------------------------------------------ models
 
@@ -158,12 +166,48 @@ class Backend:
         """Return what answers someone from the documents with a model; `top_k` is how many passages it is shown."""
         retrieve = self.retrieve if top_k is None else self.retrieve.model_copy(update={"top_k": top_k})
         name = self.name_of(name)
-        # fitted to the tuned weights and to as many passages as were shown then
-        is_as_fitted = retrieve.top_k == self.retrieve.top_k and self.settings.search == PLAIN
-        rule = self.release.decline if name != BASE and is_as_fitted else None
+        unruled = self.unruled(name, retrieve)
+        engine, reader = self.engine(name), self.reader(identity)
         return GroundedAnswerer(
-            name, self.engine(name), self.reader(identity), retrieve, Sampling(max_tokens=ANSWER_TOKENS), rule
+            name,
+            engine,
+            reader,
+            retrieve,
+            Sampling(max_tokens=ANSWER_TOKENS),
+            None if unruled else self.release.decline,
+            condense=self._condense(engine),
+            unruled=unruled,
         )
+
+    def unruled(self, name: str, retrieve: RetrieveSettings) -> str:
+        """Return why the rule of when to decline does not hold for a model and settings; empty if it does or there is none.
+
+        It was fitted to the tuned weights, and to the passages and scores that the settings of then gave.
+        """
+        if self.release.decline is None:
+            return ""
+        if name == BASE:
+            return "it was fitted to the tuned weights"
+        now, then = retrieve.keyed(), self._fitted
+        if then is None:  # an older run: all that can be told is whether this question is asked as the recipe says
+            now, then = {"top_k": retrieve.top_k}, {"top_k": self.retrieve.top_k}
+        for key in sorted(now.keys() | then.keys()):
+            if now.get(key) != then.get(key):
+                return f"it was fitted with retrieve.{key} {_told(then, key)}, not {_told(now, key)}"
+        search = self.settings.search
+        if search.rewrite != "endpoint":
+            search = search.model_copy(update={"endpoint": PLAIN.endpoint})  # which then words follow-ups alone
+        changed = [key for key in type(search).model_fields if getattr(search, key) != getattr(PLAIN, key)]
+        return f"it was fitted without serve.search.{changed[0]}" if changed else ""
+
+    def _condense(self, engine: Engine) -> Condense:
+        """What words the search for a question that goes on from earlier ones."""
+        how = self.settings.follow_up
+        if how == "model":
+            return ByModel(engine, self.settings.follow_up_seconds)
+        if how == "endpoint":
+            return ByEndpoint(self._writer)
+        return carried if how == "carried" else joined
 
     def warm_up(self) -> None:
         """Load the tuned model and, for comparing, the base; generate one token with each."""
@@ -207,3 +251,9 @@ class Backend:
                 engine = self._engines.pop(name, None)
             if engine is not None:
                 engine.close()
+
+
+def _told(settings: dict[str, JsonValue], key: str) -> str:
+    """A setting for a message: models stand there by the hash of their files."""
+    value = settings.get(key)
+    return "another model" if isinstance(value, dict) else "unset" if value is None else str(value)

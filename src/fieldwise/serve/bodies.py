@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from fieldwise.interfaces import Sampling
 from fieldwise.serve.replies import without_limit_marks
@@ -102,8 +102,13 @@ class AskBody(Body):
         None, ge=1, le=9, description="passages shown to the model; the recipe's number without it"
     )
     max_tokens: int = Field(256, ge=1, le=MOST_TOKENS)
+    json_schema: dict[str, JsonValue] | None = Field(
+        None,
+        alias="schema",
+        description="JSON schema that the answer must fit; the JSON comes as `value`, with a citation for each text and number that stands in a passage",
+    )
     history: list[Turn] = Field(
         default=[],
         max_length=40,
-        description="earlier turns; a short follow-up is searched together with the question before it",
+        description="earlier turns; what is searched for a question that goes on from them stands in `searched`",
     )

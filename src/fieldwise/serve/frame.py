@@ -101,6 +101,7 @@ class Frame:
                     "seconds": round(trace.seconds, 4),
                     "prompt_tokens": trace.prompt_tokens,
                     "completion_tokens": trace.completion_tokens,
+                    **({"screened": trace.screened} if trace.screened else {}),
                 }
             },
         )

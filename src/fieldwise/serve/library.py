@@ -16,6 +16,7 @@ from fieldwise.retrieve.index import open_index
 from fieldwise.retrieve.rerank import Reranker
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
+from fieldwise.serve.writer import SearchWriter
 from fieldwise.store.protocol import Identity
 from fieldwise.tables import read_records
 
@@ -93,6 +94,9 @@ class TextReranker:
 
 class Library:
     """Chunks and index are read at once, documents with the first question for one."""
+
+    writer: SearchWriter | None = None
+    """Nobody words the searches of a run's own index."""
 
     def __init__(self, run: RunFolder, settings: RetrieveSettings) -> None:
         self._run = run

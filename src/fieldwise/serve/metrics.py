@@ -54,6 +54,12 @@ class Metrics:
             registry=self.registry,
         )
         client.ProcessCollector(registry=self.registry)  # memory and processor time, where the system tells
+        self._screened = client.Counter(
+            "fieldwise_screened_passages_total",
+            "Passages found for answers that give orders to a model, by sign and what was done about them.",
+            ("sign", "action"),
+            registry=self.registry,
+        )
         self._in_flight = client.Gauge("fieldwise_in_flight", "Requests being answered.", registry=self.registry)
         client.Gauge("fieldwise_queue_depth", "Requests that wait for a place.", registry=self.registry).set_function(
             queue_depth
@@ -77,6 +83,9 @@ class Metrics:
             self._rejected.labels(trace.route).inc()
         for answer in trace.answers:
             self._answers.labels(trace.model, "declined" if answer.is_declined else "answered").inc()
+            for passage in answer.screened:
+                for sign in passage.signs:
+                    self._screened.labels(sign, passage.action).inc()
             for citation in answer.citations:
                 self._citations.labels(trace.model, "verified" if citation.is_verified else "unverified").inc()
 

@@ -163,6 +163,32 @@ class ChatMessage(BaseModel):
         return Message(role="system" if self.role == "developer" else self.role, content=content, tool_calls=calls)
 
 
+class SchemaFormat(BaseModel):
+    """A JSON schema by its name. Replies always fit it, whatever `strict` says."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str = Field("answer", max_length=64)
+    description: str | None = None
+    schema_: dict[str, JsonValue] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(BaseModel):
+    """The form of a reply: words, or JSON of a schema."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text", "json_schema"]
+    json_schema: SchemaFormat | None = None
+
+    @model_validator(mode="after")
+    def _has_a_schema(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema goes with the type json_schema, and only with it")
+        return self
+
+
 class ChatBody(OpenAiBody):
     """A conversation to go on with."""
 
@@ -172,6 +198,9 @@ class ChatBody(OpenAiBody):
         default=[], max_length=64, description="given to the chat template; a model that was trained for it calls them"
     )
     tool_choice: Literal["auto", "none"] = "auto"
+    response_format: ResponseFormat | None = Field(
+        None, description="JSON of a schema, for answers from the documents (the rag models)"
+    )
 
     def most_tokens(self) -> int:
         """Return the limit of the reply."""
@@ -180,6 +209,11 @@ class ChatBody(OpenAiBody):
     def conversation(self) -> Conversation:
         """Return the turns."""
         return tuple(message.record() for message in self.messages)
+
+    def wanted_schema(self) -> dict[str, JsonValue] | None:
+        """Return the schema that the reply must fit; None for words."""
+        wanted = self.response_format.json_schema if self.response_format is not None else None
+        return None if wanted is None else wanted.schema_
 
     def offered_tools(self) -> list[dict[str, object]]:
         """Return the tools the template is given."""

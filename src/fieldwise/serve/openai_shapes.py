@@ -35,6 +35,8 @@ class Completion:
     fingerprint: str
     offers_tools: bool = False
     includes_usage: bool = False
+    refuses: bool = False
+    """Whether a declined answer stands in `refusal`: what stands in `content` must fit a schema."""
     created: int = field(default_factory=lambda: int(time.time()))
     _held: str | None = field(default="", init=False)
 
@@ -45,10 +47,11 @@ class Completion:
         calls = find_tool_calls(ended.text) if self.offers_tools else ()
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": _finish(ended, calls)}
         if self.shape == "chat":
+            is_refused = self._is_refused(ended)
             choice["message"] = {
                 "role": "assistant",
-                "content": None if calls else ended.text,
-                "refusal": None,
+                "content": None if calls or is_refused else ended.text,
+                "refusal": ended.text if is_refused else None,
                 **({"tool_calls": _shown_calls(calls)} if calls else {}),
             }
         else:
@@ -61,7 +64,7 @@ class Completion:
         """Yield the chunks of one event; a reply that may be a call of a tool is held back until that is known."""
         if isinstance(item, Begun) and self.shape == "chat":
             yield self._chunk({"role": "assistant", "content": ""})
-        elif isinstance(item, Text):
+        elif isinstance(item, Text) and not self.refuses:
             text = self._released(item.text)
             if text:
                 yield self._chunk({"content": text})
@@ -85,10 +88,15 @@ class Completion:
             yield self._chunk({"tool_calls": [{"index": n, **call} for n, call in enumerate(_shown_calls(calls))]})
         elif self.offers_tools and self._held:
             yield self._chunk({"content": self._held})
+        elif self.refuses:  # it came in one piece, and only now is it known which of the two it is
+            yield self._chunk({"refusal" if self._is_refused(ended) else "content": ended.text})
         yield self._chunk({}, finish_reason=_finish(ended, calls), **_evidence(ended.answer))
         if self.includes_usage:
             yield event(None, {**self._head(is_chunk=True), "choices": [], "usage": _usage(ended)})
         yield event(None, _DONE)
+
+    def _is_refused(self, ended: Ended) -> bool:
+        return self.refuses and ended.answer is not None and ended.answer.is_declined
 
     def _released(self, text: str) -> str:
         if not self.offers_tools or self._held is None:
@@ -129,7 +137,10 @@ def _usage(ended: Ended) -> dict[str, int]:
 
 
 def _evidence(answer: Answer | None) -> dict[str, Any]:
-    return {} if answer is None else {"citations": shown_citations(answer.citations), "is_declined": answer.is_declined}
+    if answer is None:
+        return {}
+    told = answer.model_dump(mode="json", include={"unsupported", "searched", "screened", "unruled"})
+    return {"citations": shown_citations(answer.citations), "is_declined": answer.is_declined, **told}
 
 
 def _shown_calls(calls: tuple[ToolCall, ...]) -> list[dict[str, Any]]:

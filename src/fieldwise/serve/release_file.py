@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -64,6 +65,21 @@ def read_release(run: RunFolder) -> ReleaseFile:
             fix=f"Make the release again: fieldwise release --run {run.path} --force",
         )
     return release
+
+
+def fitted_with(run: RunFolder, release: ReleaseFile) -> dict[str, JsonValue] | None:
+    """Return the settings of retrieval that the rule of when to decline was fitted with; None if nothing tells.
+
+    They stand in the manifest of the step that fitted it, which may meanwhile have fitted another one.
+    """
+    manifest, selected = run.path / "manifests/4c_select.json", run.path / "4_adapters/selected.json"
+    if release.decline is None or not manifest.is_file() or not selected.is_file():
+        return None
+    rule, parts = read_json(selected), cast("JsonValue", read_json(manifest))
+    for name in ("parts", "settings", "retrieve"):
+        parts = parts.get(name) if isinstance(parts, dict) else None
+    is_this_rule = isinstance(rule, dict) and rule.get("decline") == release.decline.model_dump(mode="json")
+    return parts if is_this_rule and isinstance(parts, dict) else None
 
 
 def _say_if_held_back(run: RunFolder) -> None:

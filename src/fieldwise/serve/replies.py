@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from pydantic import JsonValue
 
 from fieldwise.errors import InputError, ModelError
 from fieldwise.interfaces import Engine, FinishReason, Sampling
 from fieldwise.prompts import grounded_prompt
 from fieldwise.records import Answer, Conversation, RetrievedPassage
+from fieldwise.retrieve.answer_schema import AnswerSchema
 from fieldwise.retrieve.grounded import GroundedAnswerer, StreamedText
+from fieldwise.retrieve.structured import SchemaNotMet, StructuredAnswerer
 from fieldwise.serve.backend import Backend, UnknownModelError
 from fieldwise.serve.problems import RequestError, too_long
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,19 +104,21 @@ def grounded(
     *,
     where: str,
     standing: Callable[[Answer], Answer] = lambda answer: answer,
+    schema: AnswerSchema | None = None,
 ) -> Iterator[Event]:
     """Yield the events of an answer from the documents; `where` is the field of the request that holds the question.
 
-    `standing` looks once more whether what is cited is still there.
+    `standing` looks once more whether what is cited is still there. With a `schema` the answer is JSON that fits it.
     """
-    stream = answerer.stream(conversation, sampling, is_cancelled)
+    asked = answerer if schema is None else StructuredAnswerer(answerer, schema)
+    stream = asked.stream(conversation, sampling, is_cancelled)
     try:
         passages = next(stream)
     except ModelError as error:
         raise _of_question(error, answerer.engine, conversation, where) from error
     assert isinstance(passages, tuple)
     yield Begun(passages)
-    for part in stream:
+    for part in _told(stream):
         if isinstance(part, StreamedText) and part.text:
             yield Text(part.text)
         elif isinstance(part, Answer):
@@ -122,6 +131,30 @@ def grounded(
                 part.timings.total_seconds,
                 part,
             )
+
+
+def schema_of(given: JsonValue, where: str) -> AnswerSchema:
+    """Return the schema of a request; one that is not understood is a 400 problem that names the keyword."""
+    try:
+        return AnswerSchema.read(given, where)
+    except InputError as error:
+        raise RequestError(
+            400, "unsupported_schema", error.what, where=error.where, found=error.found, fix=error.fix
+        ) from error
+
+
+def _told(stream: Iterator[T]) -> Iterator[T]:
+    """Tell of a reply that does not fit its schema, and of a schema that cannot be followed, as problems of the request."""
+    try:
+        yield from stream
+    except SchemaNotMet as error:
+        raise RequestError(
+            502, "schema_not_met", error.what, where=error.where, found=error.found, fix=error.fix
+        ) from error
+    except InputError as error:
+        raise RequestError(
+            400, "unsupported_schema", error.what, where=error.where, found=error.found, fix=error.fix
+        ) from error
 
 
 def _prepared(make: Callable[[], list[int]], where: str) -> list[int]:

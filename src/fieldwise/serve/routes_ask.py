@@ -106,6 +106,7 @@ def _work(service: Service, name: str, body: AskBody, caller: Caller) -> Produce
 
     def produce(is_cancelled: IsCancelled) -> Iterator[Event]:
         replies.engine_of(service.backend, name)
+        schema = None if body.json_schema is None else replies.schema_of(body.json_schema, "schema")
         answerer = service.backend.answerer(name, top_k=body.top_k, identity=caller.identity)
         return replies.grounded(
             answerer,
@@ -114,6 +115,7 @@ def _work(service: Service, name: str, body: AskBody, caller: Caller) -> Produce
             is_cancelled,
             where="question",
             standing=service.backend.reader(caller.identity).standing,
+            schema=schema,
         )
 
     return produce

@@ -98,6 +98,7 @@ async def _complete(
         build.id,
         offers_tools=isinstance(body, ChatBody) and bool(body.offered_tools()),
         includes_usage=body.stream_options.include_usage,
+        refuses=isinstance(body, ChatBody) and body.wanted_schema() is not None,
     )
     if body.stream:
         return await service.streamed(request, produce, completion.write, completion.write_problem)
@@ -115,6 +116,25 @@ def _chat_work(service: Service, wanted: _Wanted, body: ChatBody, caller: Caller
             found=f"{len(tools)}",
             fix="Leave the tools out, or ask the model without retrieval.",
         )
+    given = body.wanted_schema()
+    if given is not None and not wanted.is_grounded:
+        raise RequestError(
+            400,
+            "unsupported_parameter",
+            "replies from the weights alone have no form",
+            where="response_format",
+            found="json_schema",
+            fix="Ask a model with retrieval: rag or rag:NAME.",
+        )
+    if given is not None and body.stop:
+        raise RequestError(
+            400,
+            "unsupported_parameter",
+            "JSON of a schema cannot end at a text",
+            where="stop",
+            found=repr(body.stop)[:80],
+            fix="Leave it out.",
+        )
     question = next((m.content for m in reversed(conversation) if m.role == "user"), "")
     if wanted.is_grounded and not question.strip():
         raise RequestError(
@@ -129,10 +149,17 @@ def _chat_work(service: Service, wanted: _Wanted, body: ChatBody, caller: Caller
     def produce(is_cancelled: IsCancelled) -> Iterator[Event]:
         engine = replies.engine_of(service.backend, wanted.name)
         if wanted.is_grounded:
+            schema = None if given is None else replies.schema_of(given, "response_format.json_schema.schema")
             answerer = service.backend.answerer(wanted.name, identity=caller.identity)
             standing = service.backend.reader(caller.identity).standing
             return replies.grounded(
-                answerer, conversation, body.sampling(), is_cancelled, where="messages", standing=standing
+                answerer,
+                conversation,
+                body.sampling(),
+                is_cancelled,
+                where="messages",
+                standing=standing,
+                schema=schema,
             )
 
         def make() -> list[int]:

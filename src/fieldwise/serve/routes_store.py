@@ -16,6 +16,8 @@ from pydantic import ValidationError
 
 from fieldwise.errors import DatasetError, DocumentError, FieldwiseError, MissingExtra, ModelError, RunError
 from fieldwise.ingest import Particulars
+from fieldwise.retrieve.index import passage_text
+from fieldwise.retrieve.screen import screen
 from fieldwise.serve.access import not_allowed
 from fieldwise.serve.bodies import Body
 from fieldwise.serve.frame import caller_of
@@ -260,7 +262,7 @@ def _of_service(error: FieldwiseError) -> RequestError:
 
 def _passage(rank: int, hit: Hit, explains: bool) -> FoundPassage:
     passage, chunk = hit.passage, hit.passage.chunk
-    more = {"explain": hit.explained} if explains else {}
+    more = {"explain": {**hit.explained, "screen": list(screen(passage_text(chunk)).signs)}} if explains else {}
     return FoundPassage(
         rank=rank,
         score=passage.score,

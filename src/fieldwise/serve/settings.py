@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -33,6 +33,13 @@ class ServeSettings(Settings):
     read_only: bool = Field(False, description="open the store for reading only, beside a process that writes")
     max_upload_mb: float = Field(20, gt=0, le=1000, description="largest document that can be added over HTTP")
     search: SearchOptions = SearchOptions()
+    follow_up: Literal["joined", "carried", "model", "endpoint"] = Field(
+        "joined",
+        description="what is searched for a question that goes on from earlier ones: a short one joined to the one before it; with the words that it leans on; as the model itself, or the one at serve.search.endpoint, words it (carried where that fails)",
+    )
+    follow_up_seconds: float = Field(
+        5.0, gt=0, le=60, description="longest time the model itself may take to word a search"
+    )
     context_tokens: int = Field(
         4096,
         ge=0,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldwise.errors import DatasetError, ModelError, RunError, ServiceError
+from fieldwise.errors import DatasetError, ModelError, RunError
 from fieldwise.files import write_bytes
-from fieldwise.interfaces import LlmReply, LlmRequest
 from fieldwise.records import Answer, Citation, Document, RetrievedPassage
 from fieldwise.retrieve.embed import MiniLmEmbedder, open_embedder
 from fieldwise.retrieve.lexical import analyser
@@ -23,10 +20,10 @@ from fieldwise.run import RunFolder
 from fieldwise.serve.library import ORIGINALS, NotFoundError, TextReranker, file_of
 from fieldwise.serve.problems import RequestError
 from fieldwise.serve.settings import ServeSettings
+from fieldwise.serve.writer import SearchWriter
 from fieldwise.store.catalogue import FILE
 from fieldwise.store.from_run import import_run
 from fieldwise.store.local import LocalStore
-from fieldwise.store.options import SearchEndpoint
 from fieldwise.store.protocol import DEFAULT_TENANT, EVERYONE, Entry, GoneError, Identity, StoredDocument
 from fieldwise.store.retriever import Looked, StoreRetriever
 
@@ -92,7 +89,7 @@ class StoreLibrary:
         self._analyser = analyser(_tantivy(), retrieve.stemmer)
         self._ingester: Ingester | None = None
         self._owner = Identity(DEFAULT_TENANT, frozenset(settings.groups))
-        client = SearchWriter(settings.search.endpoint) if settings.search.endpoint.base_url else None
+        self.writer = SearchWriter(settings.search.endpoint) if settings.search.endpoint.base_url else None
         reranker = open_reranker(retrieve, embedder)
         self.texts = TextReranker(reranker, embedder, retrieve.stemmer)
 
@@ -106,7 +103,7 @@ class StoreLibrary:
             self._owner,
             retrieve,
             options=settings.search,
-            client=client,
+            client=self.writer,
             rerank=None if reranker is None else rerank,
         )
 
@@ -272,9 +269,10 @@ def _without(answer: Answer, kept: list[Citation], gone: dict[str, str]) -> Answ
     }
     if answer.is_declined:
         return answer.model_copy(update=update)
-    if not kept:
+    if not kept or (answer.value is not None and len(kept) < len(answer.citations)):
         text = f"No answer: {next(iter(gone.values()))} while it was written. Please ask again."
-        return answer.model_copy(update={**update, "text": text, "answer": text, "is_declined": True})
+        update |= {"text": text, "answer": text, "is_declined": True, "citations": (), "value": None, "unsupported": ()}
+        return answer.model_copy(update=update)
     lost = {c.mark for c in answer.citations} - {c.mark for c in kept}
     if lost:
         note = " (One of the documents cited went while this was written.)"
@@ -287,35 +285,3 @@ def _tantivy() -> Any:
     from fieldwise.extras import require
 
     return require("tantivy", extra="rag", to="search by words")
-
-
-class SearchWriter:
-    """An LlmClient that words searches over an endpoint, for many threads; no question stays on the disk.
-
-    The budget counts from the start of the service. Raises ServiceError once it is spent.
-    """
-
-    def __init__(self, settings: SearchEndpoint) -> None:
-        self.name = settings.model or ""
-        self._settings, self._lock = settings, threading.Lock()
-        self._tokens, self._money = 0, 0.0
-
-    def ask_all(self, requests: Sequence[LlmRequest]) -> Iterator[LlmReply]:
-        """Yield one reply for each request, in order."""
-        from fieldwise.llm.client import EndpointClient
-
-        budget = self._settings.budget
-        with self._lock:
-            is_spent = (budget.tokens is not None and self._tokens >= budget.tokens) or (
-                budget.money is not None and self._money >= budget.money
-            )
-        if is_spent:
-            raise ServiceError("the budget for the wording of searches is spent", where="serve.search.endpoint.budget")
-        # a journal of its own each time: it is not made for threads, and would keep what people asked
-        with tempfile.TemporaryDirectory(prefix="fieldwise-search-") as scratch:
-            client = EndpointClient(self._settings, Path(scratch) / "journal.jsonl", where="serve.search.endpoint")
-            replies = list(client.ask_all(requests))
-        with self._lock:
-            self._tokens += sum(r.prompt_tokens + r.completion_tokens for r in replies)
-            self._money += sum(r.price for r in replies)
-        yield from replies

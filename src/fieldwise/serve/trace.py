@@ -31,6 +31,11 @@ class Trace:
     answers: list[Answer] = field(default_factory=list)
 
     @property
+    def screened(self) -> int:
+        """Passages found for the answers that give orders to a model."""
+        return sum(len(answer.screened) for answer in self.answers)
+
+    @property
     def seconds(self) -> float:
         """Time since the request arrived."""
         return time.monotonic() - self.began
