@@ -29,11 +29,11 @@ from fieldwise.interfaces import Sampling
 from fieldwise.prompts import grounded_prompt, is_declined, without_marks
 from fieldwise.records import Example, Message, Question
 from fieldwise.release.gguf import convert
-from fieldwise.train import trl_trainer
 from fieldwise.train.distil import student
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.hardware import detect
 from fieldwise.train.settings import SftSettings
+from fieldwise.train.sft import train_sft
 
 SEED = 11
 
@@ -73,7 +73,7 @@ def tuned(
 ) -> Path:
     """Return the GGUF file of tuned weights."""
     base = Path(resolve(f"fieldwise-nano/{size}").path)
-    how = trl_trainer.train_sft
+    how = train_sft
     if distilled is not None:
         how = student(DistillationSettings.model_validate(distilled), work)
     outcome = how(

@@ -71,10 +71,11 @@ def train(base: Path, case: dict[str, Any]) -> dict[str, float]:
     from bench_sft import Silent, examples
 
     from fieldwise.records import PreferencePair
-    from fieldwise.train import trl_trainer
     from fieldwise.train.hardware import PRESETS, device_for, this_machine
     from fieldwise.train.plan import fit
+    from fieldwise.train.preference import train_preference
     from fieldwise.train.settings import PreferenceSettings, SftSettings, TrainSettings
+    from fieldwise.train.sft import train_sft
     from fieldwise.train.shape import read_shape
 
     own = {"max_steps": 2, "batch_size": case["micro"], "micro_batch_size": case["micro"], "max_length": case["length"]}
@@ -95,14 +96,14 @@ def train(base: Path, case: dict[str, Any]) -> dict[str, float]:
             "fitter": fitter,
         }
         if method == "sft":
-            outcome = trl_trainer.train_sft(base, rows, [], settings.sft, device, **places)
+            outcome = train_sft(base, rows, [], settings.sft, device, **places)
         else:
             pairs = [
                 PreferencePair.make(prompt=e.conversation[:2], chosen=e.answer, rejected="Not stated in the documents.",
                                     judge="rules", reason="declines")
                 for e in rows
             ]  # fmt: skip
-            outcome = trl_trainer.train_preference(base, pairs, settings.preference, device, **places)
+            outcome = train_preference(base, pairs, settings.preference, device, **places)
     peak = next(
         int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
     )

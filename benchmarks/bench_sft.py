@@ -19,9 +19,10 @@ import fieldwise  # sets the switches of the libraries below  # noqa: F401
 from fieldwise.engine.base_weights import resolve
 from fieldwise.prompts import grounded_prompt
 from fieldwise.records import Example, Message
-from fieldwise.train import trl_trainer
+from fieldwise.train import rows as training_rows
 from fieldwise.train.hardware import detect
 from fieldwise.train.settings import SftSettings
+from fieldwise.train.sft import train_sft
 
 PASSAGE = "The {n}. register of the north stair is kept by the porter, who signs it at {h} o'clock and files it for {y} years. "
 
@@ -62,19 +63,19 @@ def measure(rows: list[Example], labelled_only: bool) -> dict[str, float]:
     import trl.trainer.utils as utilities
 
     utilities._use_triton = lambda device: labelled_only
-    known = trl_trainer._score_labelled_only
-    trl_trainer._score_labelled_only = lambda: None
+    known = training_rows.score_labelled_only
+    training_rows.score_labelled_only = lambda: None
     tracker, settings = Silent(), SftSettings(max_steps=4, batch_size=4, max_length=1024)
     try:
         with tempfile.TemporaryDirectory() as name:
             began = time.process_time()
-            trl_trainer.train_sft(
+            train_sft(
                 Path(resolve("fieldwise-nano").path), rows, [], settings, detect("auto", 0),
                 work=Path(name) / "work", out=Path(name) / "out", seed=1, save_steps=1000, tracker=tracker,
             )  # fmt: skip
             seconds = time.process_time() - began
     finally:
-        trl_trainer._score_labelled_only = known
+        training_rows.score_labelled_only = known
     return {"processor_seconds": round(seconds, 1), "loss": tracker.losses[-1]}
 
 

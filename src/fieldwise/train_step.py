@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,9 +33,7 @@ def task_score(recipe: Recipe) -> TaskScore | None:
     from fieldwise.train.scoring import TaskScore
 
     weights = recipe.evaluate.selection_weights
-    return TaskScore(
-        lambda texts, examples: of_replies(texts, examples, weights), comparable, recipe.evaluate.max_new_tokens
-    )
+    return TaskScore(functools.partial(of_replies, weights=weights), comparable, recipe.evaluate.max_new_tokens)
 
 
 def outside(recipe: Recipe) -> dict[str, JsonValue]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fieldwise.errors import DatasetError
 from fieldwise.train import distributed
-from fieldwise.train.trl_trainer import train_sft
+from fieldwise.train.sft import train_sft
 
 
 class Pausing:

@@ -19,9 +19,9 @@ from fieldwise.tracking import JsonlTracker
 from fieldwise.train import stage
 from fieldwise.train.curriculum import lessons, train_in_phases
 from fieldwise.train.difficulty import base_losses
+from fieldwise.train.rows import Course
 from fieldwise.train.scoring import TaskScore
 from fieldwise.train.settings import CurriculumSettings, LoraSettings, PreferenceSettings, SftSettings, TrainSettings
-from fieldwise.train.trl_trainer import Course
 
 PHASES = ("single_turn", "hard_negatives", "multi_turn")
 

@@ -58,7 +58,7 @@ def test_how_long_ago_the_best_was(losses, expected) -> None:
 def test_an_adapter_of_other_weights_is_refused_before_it_is_merged(base: Path, tmp_path: Path) -> None:
     from tiny_models import make_adapter, make_tiny_llama
 
-    from fieldwise.train.trl_trainer import merge
+    from fieldwise.train.merging import merge
 
     adapter = make_adapter(tmp_path / "adapter", base)
     wider = make_tiny_llama(tmp_path / "wider", hidden=64, ffn=192, heads=2, kv_heads=1)

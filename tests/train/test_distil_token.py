@@ -15,14 +15,16 @@ from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.records import BaseWeights
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import distil_cache, trl_trainer
+from fieldwise.train import distil_cache
 from fieldwise.train.distil import student
 from fieldwise.train.distil_cache import CacheKey, cached, disk_bytes
 from fieldwise.train.distil_math import divergence, mixed_loss, outcomes, top_and_tail
 from fieldwise.train.distil_settings import DistillationSettings, TeacherSettings
 from fieldwise.train.distil_teacher import fingerprint, require_fitting, vocabulary_of
 from fieldwise.train.labels import IGNORED, labelled_rows
+from fieldwise.train.loading import load_tokenizer
 from fieldwise.train.settings import LoraSettings, SftSettings, TrainSettings
+from fieldwise.train.sft import train_sft
 
 SFT = SftSettings(max_steps=6, learning_rate=5e-3, batch_size=2, max_length=256, lora=LoraSettings(rank=8, alpha=16))
 P = torch.tensor([[0.5, 0.3, 0.2]]).log()
@@ -62,7 +64,7 @@ def digest(folder: Path) -> str:
 
 
 def rows_of(base: Path, examples) -> list[dict[str, list[int]]]:
-    return labelled_rows(examples, trl_trainer._tokenizer(base), 256)[0]
+    return labelled_rows(examples, load_tokenizer(base), 256)[0]
 
 
 # ---------------------------------------------------------------- the loss by hand
@@ -268,7 +270,7 @@ def test_rows_one_by_one_and_padded_together_have_the_same_loss(base, teacher, e
 
 
 def test_without_weight_for_the_teacher_it_is_sft(base, teacher, examples, device, tmp_path) -> None:
-    plain = trl_trainer.train_sft(
+    plain = train_sft(
         base, examples, examples[:2], SFT, device, work=tmp_path / "w", out=tmp_path / "o", seed=7, save_steps=2,
         tracker=JsonlTracker(tmp_path / "c.jsonl"),
     )  # fmt: skip

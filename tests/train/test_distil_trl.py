@@ -15,11 +15,12 @@ from fieldwise.hashing import sha256_of_files
 from fieldwise.prompts import closed_prompt
 from fieldwise.records import BaseWeights, Example, Message
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import distil_trl, trl_trainer
+from fieldwise.train import distil_trl
 from fieldwise.train.distil import student
 from fieldwise.train.distil_settings import DistillationSettings, TeacherSettings
 from fieldwise.train.distil_teacher import require_fitting
 from fieldwise.train.labels import IGNORED
+from fieldwise.train.loading import load_tokenizer
 from fieldwise.train.settings import LoraSettings, SftSettings
 
 SFT = SftSettings(max_steps=4, learning_rate=5e-3, batch_size=2, max_length=192, lora=LoraSettings(rank=8, alpha=16))
@@ -134,7 +135,7 @@ def test_the_loss_of_gkd_is_the_mean_over_the_known_tokens(
     outcome = train(
         base, many, device, tmp_path, "on_policy", same, sft, on_policy_share=0.0, divergence=divergence, **more
     )
-    tokenizer = trl_trainer._tokenizer(base)
+    tokenizer = load_tokenizer(base)
     rows, _ = distil_trl._rows(many, tokenizer, tokenizer, 186, 192)
     own, taught = (AutoModelForCausalLM.from_pretrained(p, dtype=torch.float32) for p in (base, same.path))
     by_row = []
@@ -150,7 +151,7 @@ def test_the_loss_of_gkd_is_the_mean_over_the_known_tokens(
 
 
 def test_prompts_are_padded_on_the_left_and_replies_stand_behind_them(base, many) -> None:
-    tokenizer = trl_trainer._tokenizer(base)
+    tokenizer = load_tokenizer(base)
     rows, dropped = distil_trl._rows(many, tokenizer, tokenizer, 186, 192)
     pair = sorted(rows, key=lambda r: len(r["prompt"]))[:: len(rows) - 1]
     batch = distil_trl._collator(tokenizer, with_text=True)(pair)
@@ -166,8 +167,8 @@ def test_prompts_are_padded_on_the_left_and_replies_stand_behind_them(base, many
 
 
 def test_the_teacher_across_tokenizers_reads_prompts_in_its_own_template(base, many, other) -> None:
-    taught = trl_trainer._tokenizer(Path(other.path))
-    rows, _ = distil_trl._rows(many, trl_trainer._tokenizer(base), taught, 186, 192)
+    taught = load_tokenizer(Path(other.path))
+    rows, _ = distil_trl._rows(many, load_tokenizer(base), taught, 186, 192)
     assert all("<|im_start|>USER" in row["teacher_prompt"] for row in rows)
     assert rows[0]["teacher_reply"] == many[0].answer
 

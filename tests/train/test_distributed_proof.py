@@ -17,7 +17,7 @@ from fieldwise.train.forecast import require_shareable
 from fieldwise.train.hardware import PRESETS, Device, Machine, shared
 from fieldwise.train.plan import first_plan, smaller, within
 from fieldwise.train.settings import ComputeSettings, LoraSettings, SftSettings, TrainSettings
-from fieldwise.train.trl_trainer import train_sft
+from fieldwise.train.sft import train_sft
 
 CPU = Processes(2, "cpu", "ddp", 0)
 RIGHT = Found(2, "gloo", "MULTI_CPU", 2, "DistributedDataParallel", ("a cpu:0", "a cpu:0"))
@@ -93,12 +93,28 @@ def test_a_recipe_that_names_no_processes_keeps_its_keys() -> None:
     assert settings(Recipe(compute=ComputeSettings(backend="ray"))) == plain
 
 
-@pytest.mark.parametrize("own", [{"best_by": "score"}, {"curriculum": {"enabled": True}}, {"lora": {"start": "pissa"}}])
-def test_what_only_one_process_knows_is_refused_before_it_is_left_out(own) -> None:
+SEVERAL = ComputeSettings(backend="torchrun", workers=2)
+SHARDED = ComputeSettings(backend="torchrun", workers=2, strategy="fsdp2")
+
+
+@pytest.mark.parametrize(
+    ("own", "compute"),
+    [
+        ({"lora": {"start": "pissa"}}, SEVERAL),
+        ({"best_by": "score"}, SHARDED),
+        ({"curriculum": {"enabled": True}}, SHARDED),
+        ({"method": "full"}, SHARDED),
+    ],
+)
+def test_what_only_whole_weights_in_one_process_can_do_is_refused_before_it_is_left_out(own, compute) -> None:
     settings = TrainSettings(sft=SftSettings(**own))
     require_shareable(settings, ComputeSettings())
     with pytest.raises(FieldwiseError, match="several processes cannot train in this way"):
-        require_shareable(settings, ComputeSettings(backend="torchrun", workers=2))
+        require_shareable(settings, compute)
+
+
+def test_processes_that_hold_whole_weights_take_a_curriculum_and_choose_by_replies() -> None:
+    require_shareable(TrainSettings(sft=SftSettings(best_by="score", curriculum={"enabled": True})), SEVERAL)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train.hardware import Device
 from fieldwise.train.settings import ComputeSettings, LoraSettings, SftSettings
+from fieldwise.train.sft import train_sft
 from fieldwise.train.spread import spread
-from fieldwise.train.trl_trainer import train_sft
 
 pytest.importorskip("ray", reason="pip install 'fieldwise[ray]'")
 pytestmark = pytest.mark.slow

@@ -16,24 +16,16 @@ from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.records import RatedReply
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import trl_trainer
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
-from fieldwise.train.preference import (
-    Rows,
-    effect,
-    follows_length,
-    label_weights,
-    options_of,
-    pair_rows,
-    prepare,
-    probe,
-    probes_of,
-    rank_correlation,
-    reply_rows,
-    trainer_of,
-)
+from fieldwise.train.loading import adapter_config, load_model, load_tokenizer
+from fieldwise.train.plan import preset_alone
+from fieldwise.train.preference import train_preference
+from fieldwise.train.preference_effect import effect, follows_length, rank_correlation
+from fieldwise.train.preference_methods import label_weights, options_of, prepare, trainer_of
+from fieldwise.train.preference_rows import Rows, pair_rows, probe, probes_of, reply_rows
 from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
+from fieldwise.train.sft import train_sft
 from fieldwise.train.workload import Extent
 
 # of five steps on the tiny weights, float32 on a CPU: the first of DPO are ln 2, the warm-up step moves nothing
@@ -48,7 +40,7 @@ def settings(method: str, **more) -> PreferenceSettings:
 
 
 def train(base: Path, pairs, device, folder: Path, own: PreferenceSettings, tracker=None, **more):
-    return trl_trainer.train_preference(
+    return train_preference(
         base,
         pairs,
         own,
@@ -73,7 +65,7 @@ def built(base: Path, pairs, own: PreferenceSettings, folder: Path):
     """A trainer as the step builds it, and the first two pairs as it gives them to the model."""
     import datasets
 
-    tokenizer = trl_trainer._tokenizer(base)
+    tokenizer = load_tokenizer(base)
     rows = reply_rows(pairs[:2], (), tokenizer, 256, 7) if own.method == "kto" else pair_rows(pairs[:2], own, tokenizer, 256)  # fmt: skip
     kind, config = trainer_of(own)
     plan = SimpleNamespace(reference="precomputed")
@@ -82,11 +74,11 @@ def built(base: Path, pairs, own: PreferenceSettings, folder: Path):
         output_dir=str(folder), use_cpu=True, bf16=False, report_to="none", max_length=256,
         per_device_train_batch_size=size, activation_checkpointing=False, **options_of(own, plan, rows),
     )  # fmt: skip
-    model = trl_trainer._model(base)
+    model = load_model(base)
     prepare(model, own)
     trainer = kind(
         model=model, args=arguments, train_dataset=datasets.Dataset.from_list(rows.rows), processing_class=tokenizer,
-        peft_config=trl_trainer._lora(own.lora, model, "preference"),
+        peft_config=adapter_config(own.lora, model, "preference"),
     )  # fmt: skip
     batch = trainer.data_collator([trainer.train_dataset[n] for n in range(size)])
     return trainer, batch, rows
@@ -195,7 +187,7 @@ def test_the_loss_of_cpo_sums_over_tokens_and_adds_the_likelihood(base, pairs, t
 
 
 def test_replies_are_scored_up_to_their_end_token_behind_the_prompt_an_engine_asks_with(base, pairs) -> None:
-    tokenizer = trl_trainer._tokenizer(base)
+    tokenizer = load_tokenizer(base)
     found = probe(pairs[0], tokenizer)
     asked = tokenizer.apply_chat_template(
         messages(pairs[0].prompt, tokenizer), add_generation_prompt=True, return_dict=True
@@ -248,7 +240,7 @@ def test_a_reference_scored_in_every_step_gives_the_same_losses(base, pairs, dev
 def test_activation_checkpointing_gives_the_same_losses(base, pairs, device, tmp_path, method) -> None:
     own = settings(method)
     again = TrainSettings(preference=own, activation_checkpointing=True)
-    fitter = trl_trainer._preset_alone("preference", again, device)
+    fitter = preset_alone("preference", again, device)
     kept = train(base, pairs, device, tmp_path / "kept", own)
     recomputed = train(base, pairs, device, tmp_path / "recomputed", own, fitter=fitter)
     assert recomputed.about["plan"]["activation_checkpointing"] is True
@@ -261,7 +253,7 @@ def test_every_method_trains_over_4_bit_weights_and_merges_into_whole_ones(
 ) -> None:
     pytest.importorskip("bitsandbytes")
     own = settings(method)
-    fitter = trl_trainer._preset_alone("preference", TrainSettings(preference=own, quantisation="4bit"), device)
+    fitter = preset_alone("preference", TrainSettings(preference=own, quantisation="4bit"), device)
     outcome = train(base, pairs, device, tmp_path, own, fitter=fitter)
     assert outcome.about["plan"]["quantisation"] == "4bit" and outcome.about["effect"]["margin"] > 0.05
     assert all(t.dtype == torch.float32 for t in load_file(outcome.merged / "model.safetensors").values())
@@ -292,7 +284,7 @@ def test_interrupted_and_run_again_a_method_ends_in_the_same_bytes(base, pairs, 
 
 def test_the_first_five_losses_of_sft_and_dpo_are_golden(base, examples, pairs, device, tmp_path) -> None:
     own = SftSettings(max_steps=5, **{**SMALL, "batch_size": 2})
-    outcome = trl_trainer.train_sft(
+    outcome = train_sft(
         base, examples, (), own, device, work=tmp_path / "w", out=tmp_path / "o", seed=7, save_steps=9,
         tracker=JsonlTracker(tmp_path / "curve.jsonl"),
     )  # fmt: skip
@@ -319,7 +311,7 @@ def ratings(pairs, label: bool, number: int = 3) -> list[RatedReply]:
 
 
 def test_pairs_are_split_into_labels_beside_rated_replies(base, pairs) -> None:
-    tokenizer = trl_trainer._tokenizer(base)
+    tokenizer = load_tokenizer(base)
     rows = reply_rows(pairs, ratings(pairs, True), tokenizer, 256, 7)
     assert (rows.lengths["wanted"], rows.lengths["unwanted"]) == (11, 8) and rows.dropped == 0
     assert label_weights(settings("kto"), rows) == (1.0, 11 / 8)  # 8 unwanted count as much as 11 wanted
@@ -331,7 +323,7 @@ def test_pairs_are_split_into_labels_beside_rated_replies(base, pairs) -> None:
 
 def test_a_reply_that_is_wanted_and_unwanted_is_left_out(base, pairs, capsys) -> None:
     both = [*ratings(pairs, True), *ratings(pairs, False, 1)]
-    rows = reply_rows(pairs, both, trl_trainer._tokenizer(base), 256, 7)
+    rows = reply_rows(pairs, both, load_tokenizer(base), 256, 7)
     assert rows.dropped == 1 and (rows.lengths["wanted"], rows.lengths["unwanted"]) == (10, 8)
     assert "wanted here and unwanted there" in capsys.readouterr().err
 
@@ -354,12 +346,12 @@ def test_kto_learns_from_rated_replies_alone_and_names_a_missing_label(base, pai
 def test_before_any_step_nothing_has_moved_and_held_out_pairs_go_first(base, pairs) -> None:
     from peft import get_peft_model
 
-    tokenizer = trl_trainer._tokenizer(base)
+    tokenizer = load_tokenizer(base)
     assert probes_of(pairs[:3], pairs, tokenizer, 256)[1] == "train"
     probes, split = probes_of(pairs, pairs[:2], tokenizer, 256)
     assert split == "validation" and len(probes) == 8
-    model = trl_trainer._model(base)
-    model = get_peft_model(model, trl_trainer._lora(LoraSettings(rank=4), model, "preference"))
+    model = load_model(base)
+    model = get_peft_model(model, adapter_config(LoraSettings(rank=4), model, "preference"))
     was_training = model.training
     found = effect(model, probes, split, bfloat16=False)
     assert (found["margin"], found["kl_per_token"], found["accuracy"]) == (0, 0, 0)
@@ -372,7 +364,7 @@ def test_the_effect_is_what_the_weights_say_without_the_trainer(base, pairs, dev
     outcome = train(base, pairs, device, tmp_path, settings("dpo"))
     now, start = (AutoModelForCausalLM.from_pretrained(p, dtype=torch.float32) for p in (outcome.merged, base))
     margins, divergences = [], []
-    for pair in (probe(p, trl_trainer._tokenizer(base)) for p in pairs):
+    for pair in (probe(p, load_tokenizer(base)) for p in pairs):
         moved = []
         for reply in (pair.chosen, pair.rejected):
             with torch.no_grad():
@@ -403,7 +395,7 @@ def test_rank_correlation_shares_ranks_of_ties() -> None:
 
 
 def test_lengths_of_both_sides_are_told(base, pairs) -> None:
-    rows = pair_rows(pairs, settings("dpo"), trl_trainer._tokenizer(base), 256)
+    rows = pair_rows(pairs, settings("dpo"), load_tokenizer(base), 256)
     assert rows.lengths["chosen_longer"] + rows.lengths["rejected_longer"] <= 1
     assert rows.lengths["rejected_tokens"] > rows.lengths["chosen_tokens"] and isinstance(rows.extent, Extent)
     assert isinstance(rows, Rows)

@@ -20,7 +20,10 @@ from fieldwise.steps import STEPS
 from fieldwise.tables import write_records
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import pretrain as room
-from fieldwise.train import stage, trl_trainer
+from fieldwise.train.adapter_record import merged_hash
+from fieldwise.train.loading import load_model, load_tokenizer
+from fieldwise.train.plan import preset_alone
+from fieldwise.train.rows import train_rows
 from fieldwise.train.settings import LoraSettings, PretrainSettings, TrainSettings
 
 TEXTS = (
@@ -58,7 +61,7 @@ def sides_of(chunks, *sides: str) -> dict[str, str]:
 
 
 def run_pretrain(base: Path, chunks, sides, device, folder: Path, settings=SETTINGS, tracker=None):
-    fitter = trl_trainer._preset_alone("pretrain", TrainSettings(pretrain=settings), device)
+    fitter = preset_alone("pretrain", TrainSettings(pretrain=settings), device)
     return room.pretrain(
         base,
         room.texts_of(chunks),
@@ -82,7 +85,7 @@ def test_a_text_has_title_headings_and_chunks_in_their_order(chunks) -> None:
 
 
 def test_every_token_carries_loss_and_a_document_ends_with_the_token_between_documents(base) -> None:
-    tokenizer = trl_trainer.load_tokenizer(base)
+    tokenizer = load_tokenizer(base)
     text = f"Before <|im_end|> after. {TEXTS[0]}"
     rows = room.token_rows([text], tokenizer, 16)
     ids = [i for row in rows for i in row["input_ids"]]
@@ -92,7 +95,7 @@ def test_every_token_carries_loss_and_a_document_ends_with_the_token_between_doc
 
 
 def test_bits_per_byte_are_those_of_one_pass_and_hardly_move_with_the_window(base) -> None:
-    tokenizer, model = trl_trainer.load_tokenizer(base), trl_trainer.load_model(base)
+    tokenizer, model = load_tokenizer(base), load_model(base)
     text = TEXTS[0]
     ids = torch.tensor([[room.end_token(tokenizer), *room.encoded(text, tokenizer)]])
     with torch.no_grad():
@@ -109,11 +112,11 @@ def test_bits_per_byte_are_those_of_one_pass_and_hardly_move_with_the_window(bas
 
 def test_documents_are_learnt_held_out_ones_are_not_read(base, chunks, device, tmp_path, monkeypatch) -> None:
     seen = []
-    whole = trl_trainer.train_rows
+    whole = train_rows
     monkeypatch.setattr(room, "train_rows", lambda b, data, *a, **k: seen.append(data) or whole(b, data, *a, **k))
     sides = sides_of(chunks, "train", "validation", "test", "train")
     outcome = run_pretrain(base, chunks, sides, device, tmp_path)
-    read = trl_trainer.load_tokenizer(base).decode([i for row in seen[0].train for i in row["input_ids"]])
+    read = load_tokenizer(base).decode([i for row in seen[0].train for i in row["input_ids"]])
     assert "ibuprofen" in read and "wound" in read and "lease" not in read and "fund" not in read
     losses = [row["loss"] for row in outcome.curve if "loss" in row]
     assert losses[-1] < losses[0] - 0.5
@@ -187,7 +190,7 @@ def test_the_stage_puts_sft_on_top_and_the_lineage_leads_to_the_chunks(base, exa
         for name in ("pretrain", "sft")
     )
     assert read.method == "pretrain" and read.parent is None and tuned.parent == read.id
-    assert tuned.base_sha256 == stage.sft_of(step.staging / "4_adapters/pretrain")
+    assert tuned.base_sha256 == merged_hash(step.staging / "4_adapters/pretrain")
     assert set(read.example_ids) == {c.id for c in chunks if sides[c.document_id] == "train"}
     assert facts["pretrain"]["bits_per_byte"] > 0 and facts["sft"]["eval_score"] >= 0
     config = read_json(step.staging / "4_adapters/sft/adapter/adapter_config.json")

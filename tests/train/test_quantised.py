@@ -9,10 +9,11 @@ from safetensors.torch import load_file
 from tiny_models import make_tiny_llama
 
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import trl_trainer
-from fieldwise.train.hardware import PRESETS
+from fieldwise.train.hardware import PRESETS, Device
+from fieldwise.train.loading import load_model
 from fieldwise.train.plan import Fitted, first_plan
 from fieldwise.train.settings import LoraSettings, SftSettings, TrainSettings
+from fieldwise.train.sft import train_sft
 
 LORA = LoraSettings(rank=4, alpha=8)
 
@@ -27,7 +28,7 @@ def test_an_adapter_over_quantised_weights_learns_and_is_merged_into_whole_ones(
 ) -> None:
     sft = SftSettings(max_steps=4, learning_rate=5e-3, batch_size=1, max_length=256, evaluate_every_steps=1, lora=LORA)
     settings = TrainSettings(sft=sft, quantisation=kind)
-    outcome = trl_trainer.train_sft(
+    outcome = train_sft(
         base, examples, examples[:2], sft, device, work=tmp_path / "work", out=tmp_path / "done", seed=7, save_steps=9,
         tracker=JsonlTracker(tmp_path / "c.jsonl"), fitter=fitted(settings, device),
     )  # fmt: skip
@@ -44,8 +45,8 @@ def test_an_adapter_over_quantised_weights_learns_and_is_merged_into_whole_ones(
 def test_gradients_of_4_bit_weights_are_the_same_behind_an_evaluation(tmp_path) -> None:
     folder = make_tiny_llama(tmp_path / "base", hidden=64, ffn=128, heads=2, kv_heads=1)
     plan = first_plan("sft", TrainSettings(quantisation="4bit", precision="bfloat16"), SftSettings(), PRESETS["cpu"],
-                      trl_trainer.Device("cpu", 1, True))  # fmt: skip
-    model = trl_trainer._model(folder, plan)
+                      Device("cpu", 1, True))  # fmt: skip
+    model = load_model(folder, plan)
     ids = torch.arange(40, 72)[None]
 
     def gradient() -> torch.Tensor:

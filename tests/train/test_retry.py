@@ -11,9 +11,11 @@ import torch
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import trl_trainer
+from fieldwise.train import rows as training_rows
+from fieldwise.train.loading import load_model
 from fieldwise.train.retry import is_out_of_memory
 from fieldwise.train.settings import LoraSettings, SftSettings
+from fieldwise.train.sft import train_sft
 
 LORA = LoraSettings(rank=4, alpha=8)
 PADDED = SftSettings(
@@ -22,7 +24,7 @@ PADDED = SftSettings(
 
 
 def sft(base: Path, train, device, folder: Path, settings=PADDED, held=(), tracker=None, save_steps=1):
-    return trl_trainer.train_sft(
+    return train_sft(
         base,
         train,
         held,
@@ -46,7 +48,7 @@ def allocate_too_much() -> None:
 
 def run_out_above(rows: int, monkeypatch) -> list[int]:
     """Make the model ask for more memory than there is when it sees more rows at once; returns what it has seen."""
-    load, seen = trl_trainer._model, []
+    load, seen = load_model, []
 
     def loaded(base, plan=None):
         model = load(base, plan)
@@ -60,7 +62,7 @@ def run_out_above(rows: int, monkeypatch) -> list[int]:
         model.register_forward_pre_hook(hook, with_kwargs=True)
         return model
 
-    monkeypatch.setattr(trl_trainer, "_model", loaded)
+    monkeypatch.setattr(training_rows, "load_model", loaded)
     return seen
 
 
@@ -112,7 +114,9 @@ def test_when_half_is_too_much_as_well_the_settings_to_change_are_named(
 def test_an_error_of_another_kind_is_not_tried_again(base, examples, device, tmp_path, monkeypatch) -> None:
     calls = []
     monkeypatch.setattr(
-        trl_trainer, "_run", lambda *_, **__: calls.append(1) or (_ for _ in ()).throw(RuntimeError("other"))
+        training_rows,
+        "train_to_the_end",
+        lambda *_, **__: calls.append(1) or (_ for _ in ()).throw(RuntimeError("other")),
     )
     with pytest.raises(RuntimeError, match="other"):
         sft(base, examples * 4, device, tmp_path)
@@ -122,7 +126,7 @@ def test_an_error_of_another_kind_is_not_tried_again(base, examples, device, tmp
 def test_a_loss_that_becomes_no_number_names_step_and_batch_and_keeps_the_checkpoint(
     base, examples, device, tmp_path, monkeypatch
 ) -> None:
-    load, forwards = trl_trainer._model, []
+    load, forwards = load_model, []
 
     def loaded(base, plan=None):
         model = load(base, plan)
@@ -137,7 +141,7 @@ def test_a_loss_that_becomes_no_number_names_step_and_batch_and_keeps_the_checkp
         norm.register_forward_hook(hook)
         return model
 
-    monkeypatch.setattr(trl_trainer, "_model", loaded)
+    monkeypatch.setattr(training_rows, "load_model", loaded)
     settings = PADDED.model_copy(update={"micro_batch_size": 2, "max_steps": 3})
     with pytest.raises(ModelError, match="the loss is not a number at step 2") as caught:
         sft(base, examples * 4, device, tmp_path, settings)
@@ -151,14 +155,14 @@ def test_a_loss_that_becomes_no_number_names_step_and_batch_and_keeps_the_checkp
 def test_gradients_that_are_no_numbers_stop_before_a_checkpoint_of_spoilt_weights(
     base, examples, device, tmp_path, monkeypatch
 ) -> None:
-    load = trl_trainer._model
+    load = load_model
 
     def loaded(base, plan=None):
         model = load(base, plan)
         model.model.norm.register_full_backward_hook(lambda m, i, o: tuple(g * math.inf for g in i))
         return model
 
-    monkeypatch.setattr(trl_trainer, "_model", loaded)
+    monkeypatch.setattr(training_rows, "load_model", loaded)
     with pytest.raises(ModelError, match="the gradients are not numbers at step 1"):
         sft(base, examples * 4, device, tmp_path)
     assert not list((tmp_path / "work").glob("checkpoint-*"))

@@ -13,9 +13,9 @@ from fieldwise.hashing import sha256_of_files
 from fieldwise.prompts import closed_prompt
 from fieldwise.records import NOT_STATED, Example, Message
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import ppo, rl, trl_trainer
+from fieldwise.train import ppo, rl
 from fieldwise.train.memory import Work
-from fieldwise.train.plan import Fitted
+from fieldwise.train.plan import Fitted, preset_alone
 from fieldwise.train.rewards import RULES, Case
 from fieldwise.train.settings import LoraSettings, PpoSettings, RlSettings, TrainSettings
 
@@ -163,7 +163,7 @@ def test_what_is_in_memory_at_once_changes_no_step_of_ppo(base, examples, device
     whole = train(base, examples, device, tmp_path / "whole", settings).curve[0]
 
     def fitter(measured):
-        plan = trl_trainer._preset_alone("rl", TrainSettings(rl=settings), device)(measured).plan
+        plan = preset_alone("rl", TrainSettings(rl=settings), device)(measured).plan
         return Fitted(replace(plan, micro_batch=2, accumulation=4, activation_checkpointing=True), None, None, ())
 
     parts = rl.train_rl(
@@ -191,7 +191,7 @@ def test_the_learner_reads_off_the_probabilities_that_were_drawn_from(base, devi
     from transformers import AutoModelForCausalLM
 
     settings = SETTINGS.model_copy(update={"temperature": 2.0})
-    plan = trl_trainer._preset_alone("rl", TrainSettings(rl=settings), device)(lambda p: Work(1, 1, 1)).plan
+    plan = preset_alone("rl", TrainSettings(rl=settings), device)(lambda p: Work(1, 1, 1)).plan
     learner = ppo.Learner(base, settings, plan, device, tmp_path, 7, 4)
     cases = [
         Case("a", closed_prompt("How long?"), "x"),

@@ -9,15 +9,17 @@ from pydantic import ValidationError
 
 from fieldwise.errors import ModelError
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import trl_trainer
+from fieldwise.train import rows
+from fieldwise.train.hardware import Device
 from fieldwise.train.settings import LoraSettings, SftSettings
+from fieldwise.train.sft import train_sft
 
 SETTINGS = SftSettings(max_steps=6, learning_rate=5e-3, batch_size=2, max_length=256, lora=LoraSettings(rank=4))
 NOISY = SETTINGS.model_copy(update={"neftune": 5.0})
 
 
 def sft(base: Path, examples, device, folder: Path, settings=SETTINGS, tracker=None):
-    return trl_trainer.train_sft(
+    return train_sft(
         base,
         examples,
         examples[:2],
@@ -81,3 +83,25 @@ def test_no_number_in_the_middle_keeps_the_last_good_checkpoint_which_is_gone_on
     assert not (tmp_path / "work/checkpoint-5").exists() and not (tmp_path / "done").exists()
     again = sft(base, examples, device, tmp_path)
     assert (again.merged / "model.safetensors").read_bytes() == (whole.merged / "model.safetensors").read_bytes()
+
+
+def test_frozen_weights_held_as_autocast_takes_them_change_no_bit(base, examples, tmp_path, monkeypatch) -> None:
+    import torch
+
+    seen = set()
+    hold = rows.hold_frozen_as_used
+
+    def watched(model, device):
+        hold(model, device)
+        seen.update(str(p.dtype) for name, p in model.named_parameters() if "base_layer" in name)
+
+    halved = Device("cpu", 1, bfloat16=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(rows, "hold_frozen_as_used", watched)
+        held = sft(base, examples, halved, tmp_path / "held")
+    assert seen == {str(torch.bfloat16)}
+    monkeypatch.setattr(rows, "hold_frozen_as_used", lambda model, device: None)
+    cast = sft(base, examples, halved, tmp_path / "cast")
+    assert json.dumps(held.curve) == json.dumps(cast.curve)
+    for file in ("adapter/adapter_model.safetensors", "merged/model.safetensors"):
+        assert (tmp_path / "held/done" / file).read_bytes() == (tmp_path / "cast/done" / file).read_bytes()

@@ -17,16 +17,18 @@ from fieldwise.records import Adapter, Example, PreferencePair
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import write_records
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import stage, trl_trainer
+from fieldwise.train import rows, stage
+from fieldwise.train.adapter_record import merged_hash
 from fieldwise.train.plan import told
 from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
+from fieldwise.train.sft import train_sft
 
 SMALL = SftSettings(max_steps=4, learning_rate=5e-3, batch_size=2, max_length=256)
 FULL = SMALL.model_copy(update={"method": "full", "learning_rate": 1e-3})
 
 
 def sft(base: Path, examples, device, folder: Path, settings: SftSettings, tracker=None):
-    return trl_trainer.train_sft(
+    return train_sft(
         base,
         examples,
         examples[:2],
@@ -161,7 +163,7 @@ def test_the_plan_of_a_full_fine_tuning_counts_all_weights(
     base, examples, device, tmp_path, monkeypatch, capsys
 ) -> None:
     seen = []
-    monkeypatch.setattr(trl_trainer, "told", lambda fitted, training: seen.append(fitted) or told(fitted, training))
+    monkeypatch.setattr(rows, "told", lambda fitted, training: seen.append(fitted) or told(fitted, training))
     wide = FULL.model_copy(update={"max_steps": 1, "lora": LoraSettings(rank=8)})
     sft(base, examples, device, tmp_path, wide)
     assert seen[0].plan.rank is None and seen[0].plan.weights == "float32"
@@ -186,5 +188,5 @@ def test_preferences_go_on_from_weights_that_were_trained_whole(base, examples, 
     sft_record = Adapter.model_validate(read_json(step.staging / "4_adapters/sft/adapter.json"))
     preferred = Adapter.model_validate(read_json(step.staging / "4_adapters/preference/adapter.json"))
     assert sft_record.path == "4_adapters/sft/merged" and preferred.parent == sft_record.id
-    assert preferred.base_sha256 == stage.sft_of(step.staging / "4_adapters/sft")
+    assert preferred.base_sha256 == merged_hash(step.staging / "4_adapters/sft")
     assert not (step.staging / "4_adapters/sft/adapter").exists()

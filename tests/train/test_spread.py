@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,25 @@ import pytest
 from safetensors.torch import load_file
 
 from fieldwise.errors import DatasetError, ModelError
+from fieldwise.evaluate.selection import comparable, of_replies
 from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
+from fieldwise.train.curriculum import train_in_phases
 from fieldwise.train.hardware import PRESETS, Device
 from fieldwise.train.plan import Fitted, first_plan
-from fieldwise.train.settings import ComputeSettings, LoraSettings, PreferenceSettings, SftSettings, TrainSettings
+from fieldwise.train.preference import train_preference
+from fieldwise.train.rows import Course
+from fieldwise.train.scoring import TaskScore
+from fieldwise.train.settings import (
+    ComputeSettings,
+    CurriculumSettings,
+    LoraSettings,
+    PreferenceSettings,
+    SftSettings,
+    TrainSettings,
+)
+from fieldwise.train.sft import train_sft
 from fieldwise.train.spread import spread
-from fieldwise.train.trl_trainer import train_preference, train_sft
 
 ONE, TWO = Device("cpu", 1, False), Device("cpu", 1, False, workers=2)
 TORCHRUN = ComputeSettings(backend="torchrun", workers=2)
@@ -216,3 +229,29 @@ def test_when_memory_runs_out_in_one_process_all_try_once_more_with_less(tmp_pat
 
 def jobs_fitter(make, plan, measured):
     return make(plan)
+
+
+def test_a_curriculum_whose_weights_are_chosen_by_their_replies_ends_as_that_of_one_process(
+    base, examples, tmp_path
+) -> None:
+    graded = [e.model_copy(update={"phase": ("single_turn", "hard_negatives")[n // 4]}) for n, e in enumerate(examples)]
+    settings = SFT.model_copy(
+        update={
+            "max_steps": 2,
+            "evaluate_every_steps": 1,
+            "best_by": "score",
+            "curriculum": CurriculumSettings(enabled=True, difficulty="base_loss"),
+        }
+    )
+    told = {"course": Course(task=TaskScore(partial(of_replies, weights=None), comparable, 6))}
+    rows = (base, graded * 2, examples[:3], settings)
+    together = spread(train_in_phases, "sft", TORCHRUN, TWO)
+    two = together(*rows, TWO, **options(tmp_path / "two", **told))
+    one = train_in_phases(*rows, ONE, **options(tmp_path / "one", **told))
+    assert alike(one.adapter, two.adapter) and two.steps == one.steps == 4
+    chosen = [[p["phase"], p["weights_of_step"], p["eval_score"]] for p in two.about["phases"]]
+    assert chosen == [[p["phase"], p["weights_of_step"], p["eval_score"]] for p in one.about["phases"]]
+    assert len(list((tmp_path / "two/done/phases").iterdir())) == 2
+    shutil.rmtree(tmp_path / "two/done")  # killed behind the last step: what is finished is not trained again
+    again = together(*rows, TWO, **options(tmp_path / "two", **told))
+    assert digest(again.adapter) == digest(two.adapter) and again.curve == two.curve

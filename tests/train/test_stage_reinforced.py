@@ -13,7 +13,8 @@ from fieldwise.recipe import load_recipe
 from fieldwise.records import Adapter, Example, PreferencePair
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import write_records
-from fieldwise.train import stage, trl_trainer
+from fieldwise.train import reward, stage
+from fieldwise.train.adapter_record import merged_hash
 from fieldwise.train.forecast import told_before
 from fieldwise.train.hardware import PRESETS, Device
 from fieldwise.train.memory import Work, estimate
@@ -71,7 +72,7 @@ def test_the_result_is_a_candidate_of_its_own_with_its_parents(run, base, exampl
         Adapter.model_validate_json((out / f"{n}/adapter.json").read_text()) for n in ("preference", "rl")
     )
     assert (reinforced.method, reinforced.parent) == ("ppo", preferred.id)
-    assert reinforced.base_sha256 == stage.sft_of(out / "preference")
+    assert reinforced.base_sha256 == merged_hash(out / "preference")
     assert set(reinforced.example_ids) == {e.id for e in examples} | {p.id for p in pairs}
     assert {"reward", "kl", "reward_model_reward", "answer_reward"} <= set(reinforced.metrics)
     config = json.loads((out / "rl/adapter/adapter_config.json").read_text())
@@ -86,7 +87,7 @@ def test_the_result_is_a_candidate_of_its_own_with_its_parents(run, base, exampl
     # killed before it was published, and run again: nothing is trained a second time
     for name in ("train_sft", "train_preference", "train_rl"):
         monkeypatch.setattr(stage, name, None)
-    monkeypatch.setattr(trl_trainer, "_train_or_resume", None)
+    monkeypatch.setattr(reward, "train_or_resume", None)
     again = StepRun(run, "4b_train", "0" * 64, 7)
     assert json.dumps(stage.run(SETTINGS, weights, again)) == json.dumps(facts)
 

@@ -16,9 +16,10 @@ from fieldwise.recipe import Recipe
 from fieldwise.records import NOT_STATED, Answer, Example, Message, Question
 from fieldwise.steps import STEPS
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import trl_trainer
+from fieldwise.train.rows import Course
 from fieldwise.train.scoring import TaskScore, replies
 from fieldwise.train.settings import LoraSettings, SftSettings
+from fieldwise.train.sft import train_sft
 from fieldwise.train_step import task_score
 
 SETTINGS = SftSettings(
@@ -34,7 +35,7 @@ TASK = TaskScore(lambda texts, examples: of_replies(texts, examples, None), comp
 
 
 def sft(base: Path, examples, device, folder: Path, settings=SETTINGS, task=TASK, tracker=None):
-    return trl_trainer.train_sft(
+    return train_sft(
         base,
         examples,
         examples[:3],
@@ -45,7 +46,7 @@ def sft(base: Path, examples, device, folder: Path, settings=SETTINGS, task=TASK
         seed=7,
         save_steps=2,
         tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-        course=trl_trainer.Course(task=task),
+        course=Course(task=task),
     )
 
 

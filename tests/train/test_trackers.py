@@ -12,15 +12,15 @@ import pytest
 from fieldwise.errors import MissingExtra
 from fieldwise.extras import installed_version
 from fieldwise.tracking import Also, JsonlTracker, require_trackers, with_trackers
-from fieldwise.train import trl_trainer
 from fieldwise.train.settings import LoraSettings, SftSettings, TrainSettings
+from fieldwise.train.sft import train_sft
 
 KEY = "0123456789abcdef"
 SETTINGS = SftSettings(max_steps=3, batch_size=2, max_length=256, lora=LoraSettings(rank=4))
 
 
 def train(base: Path, examples, device, folder: Path, tracker, settings=SETTINGS):
-    return trl_trainer.train_sft(
+    return train_sft(
         base,
         examples,
         examples[:2],

@@ -19,11 +19,15 @@ from fieldwise.files import write_json
 from fieldwise.progress import say
 from fieldwise.records import Example
 from fieldwise.tracking import Tracker
+from fieldwise.train import distributed
 from fieldwise.train.difficulty import base_losses
 from fieldwise.train.hardware import Device
 from fieldwise.train.kept import keep, kept
+from fieldwise.train.outcome import Outcome
+from fieldwise.train.plan import Fitter
+from fieldwise.train.rows import Course
 from fieldwise.train.settings import CurriculumSettings, SftSettings
-from fieldwise.train.trl_trainer import Course, Fitter, Outcome, train_sft
+from fieldwise.train.sft import train_sft
 
 _FITS_NOT = "train.sft.max_length"  # where an error says that no example of a step can be shown whole
 
@@ -83,7 +87,7 @@ def train_in_phases(
     chosen = settings.curriculum
     losses = None
     if chosen.difficulty == "base_loss":
-        losses = base_losses(base, train, device, work / "base_losses.json")
+        losses = distributed.agreed(lambda: base_losses(base, train, device, work / "base_losses.json"))
     planned = lessons(train, chosen, seed, losses)
     left_out = len(train) - sum(len(lesson.examples) for lesson in planned)
     if left_out:
@@ -91,12 +95,13 @@ def train_in_phases(
     told: list[JsonValue] = []
     curve: list[dict[str, float]] = []
     last: Outcome | None = None
-    shutil.rmtree(out, ignore_errors=True)
+    if distributed.is_first():
+        shutil.rmtree(out, ignore_errors=True)
     for number, lesson in enumerate(planned, 1):
         folder = work / f"{number}_{lesson.name}"
         repeats = f", {len(lesson.repeated)} earlier ones again" if lesson.repeated else ""
         say(f"  sft {number}/{len(planned)} {lesson.name}: {len(lesson.examples)} examples{repeats}")
-        outcome = kept(folder / "done")
+        outcome = _finished(folder / "done")
         if outcome is None:
             try:
                 outcome = train_sft(
@@ -119,7 +124,9 @@ def train_in_phases(
                 say(f"  {lesson.name} is passed over: none of its examples fits")
                 told.append({"phase": lesson.name, "examples": len(lesson.examples), "passed_over": str(error)})
                 continue
-            keep(outcome)
+            if distributed.is_first():
+                keep(outcome)
+            distributed.wait()  # the next step begins with what the first process has written
         about: dict[str, JsonValue] = {
             "phase": lesson.name,
             "examples": len(lesson.examples),
@@ -130,7 +137,10 @@ def train_in_phases(
             **{k: v for k, v in outcome.about.items() if k != "plan"},
         }
         told.append(about)
-        write_json(out / f"phases/{number}_{lesson.name}.json", {**about, "curve": [dict(r) for r in outcome.curve]})
+        if distributed.is_first():
+            write_json(
+                out / f"phases/{number}_{lesson.name}.json", {**about, "curve": [dict(r) for r in outcome.curve]}
+            )
         behind = curve[-1]["step"] if curve else 0.0
         curve += [{**row, "step": row["step"] + behind} for row in outcome.curve]
         last = outcome
@@ -142,7 +152,7 @@ def train_in_phases(
             fix="Name the phases that the examples have, or set train.sft.curriculum.enabled=false.",
         )
     for source in (last.adapter, last.merged):
-        if source is not None:
+        if source is not None and distributed.is_first():
             shutil.copytree(source, out / source.name)
     return Outcome(
         None if last.adapter is None else out / "adapter",
@@ -153,6 +163,11 @@ def train_in_phases(
         sum(int(str(t["dropped"])) for t in told if isinstance(t, dict) and "dropped" in t),
         {**last.about, "phases": told, "left_out": left_out},
     )
+
+
+def _finished(folder: Path) -> Outcome | None:
+    """The step that a folder holds whole, as the first process finds it: it removes one that is half-written."""
+    return distributed.agreed(lambda: kept(folder))
 
 
 def _weights(outcome: Outcome | None) -> Path | None:

@@ -16,7 +16,7 @@ from fieldwise.progress import track
 from fieldwise.records import Example
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import IGNORED, label, messages
-from fieldwise.train.trl_trainer import load_model, load_tokenizer
+from fieldwise.train.loading import load_model, load_tokenizer
 
 
 def base_losses(base: Path, examples: Sequence[Example], device: Device, memo: Path) -> dict[str, float]:

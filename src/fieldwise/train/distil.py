@@ -27,9 +27,10 @@ from fieldwise.train.distil_teacher import Teaching, require_fitting, teacher_we
 from fieldwise.train.distil_token import train_token
 from fieldwise.train.distil_trl import train_by_trl
 from fieldwise.train.memory import MemoryPlan, Work
-from fieldwise.train.plan import Fitted
+from fieldwise.train.outcome import Outcome
+from fieldwise.train.plan import Fitted, Fitter
+from fieldwise.train.sft import train_sft
 from fieldwise.train.shape import read_shape
-from fieldwise.train.trl_trainer import Fitter, Outcome, train_sft
 
 _COPIES = (
     8  # float32 rows of the whole vocabulary that GKD and GOLD hold at a position, of both models and on the way back

@@ -19,6 +19,7 @@ from fieldwise.hashing import canonical_json, sha256_text
 from fieldwise.progress import say, track
 from fieldwise.train.distil_math import top_and_tail
 from fieldwise.train.labels import IGNORED
+from fieldwise.train.loading import load_model
 
 _ROWS_A_FILE = 32
 
@@ -124,10 +125,8 @@ def _announce(
 
 
 def _teacher(folder: Path, key: CacheKey, device: str) -> Any:
-    from fieldwise.train import trl_trainer
-
     torch = require("torch", extra="train", to="distil")
-    model = trl_trainer._model(folder).eval()
+    model = load_model(folder).eval()
     if device == "cuda":
         model = model.to("cuda", dtype=torch.bfloat16 if key.bfloat16 else torch.float32)
     return model

@@ -9,25 +9,20 @@ from typing import Any
 from fieldwise.extras import require
 from fieldwise.records import Example
 from fieldwise.tracking import Tracker
-from fieldwise.train import trl_trainer
 from fieldwise.train.distil_cache import Cached, CacheKey, cached
 from fieldwise.train.distil_math import divergence, mixed_loss, outcomes
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import Teaching
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import IGNORED
+from fieldwise.train.loading import load_tokenizer
 from fieldwise.train.memory import Work
+from fieldwise.train.outcome import Outcome
+from fieldwise.train.plan import Fitter, preset_alone
+from fieldwise.train.rows import Course, by_sft, train_rows
 from fieldwise.train.settings import SftSettings, TrainSettings
+from fieldwise.train.sft import labelled_data, require_held
 from fieldwise.train.shape import read_shape
-from fieldwise.train.trl_trainer import (
-    Course,
-    Fitter,
-    Outcome,
-    labelled_data,
-    load_tokenizer,
-    require_held,
-    train_rows,
-)
 
 
 def train_token(
@@ -48,7 +43,7 @@ def train_token(
     """Fine-tune on the known replies and the teacher's probabilities of them; resumes from the last checkpoint in `work`."""
     distillation, teacher = teaching.settings, teaching.teacher
     tokenizer = load_tokenizer(base)
-    fitter = fitter or trl_trainer._preset_alone("sft", TrainSettings(sft=settings), device)
+    fitter = fitter or preset_alone("sft", TrainSettings(sft=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
     data = labelled_data(tokenizer, train, validation, max_length)
     require_held(settings, data.held, validation, max_length)
@@ -69,7 +64,8 @@ def train_token(
         tracker=tracker,
         fitter=fitter,
         course=Course(
-            best_by="loss" if settings.best_by else None, kind=lambda trainer: _distilling(trainer, known, distillation)
+            best_by="loss" if settings.best_by else None,
+            way=by_sft(lambda trainer: _distilling(trainer, known, distillation)),
         ),
     )
 

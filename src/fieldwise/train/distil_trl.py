@@ -11,9 +11,7 @@ predict each token (merge strategy bayesian), and GOLD's teacher reads a prompt 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,17 +19,17 @@ from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.records import BaseWeights, Example
 from fieldwise.tracking import Tracker
-from fieldwise.train import trl_trainer
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import Teaching
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import IGNORED, messages, reply_ids
+from fieldwise.train.loading import load_model, load_tokenizer
 from fieldwise.train.memory import MemoryPlan, Work
-from fieldwise.train.plan import told, within
-from fieldwise.train.retry import with_one_retry
+from fieldwise.train.outcome import Outcome
+from fieldwise.train.plan import Fitter, preset_alone
+from fieldwise.train.rows import Course, Extent, Rows, Way, train_rows
 from fieldwise.train.settings import SftSettings, TrainSettings
-from fieldwise.train.trl_trainer import Fitter, Outcome
-from fieldwise.train.workload import sft_work
+from fieldwise.train.sft import require_held, require_rows
 
 _BETA = {"forward_kl": 0.0, "reverse_kl": 1.0}  # TRL's name of the two ends of the divergence
 
@@ -62,76 +60,60 @@ def train_by_trl(
 ) -> Outcome:
     """Learn on-policy from a teacher that stays in memory; resumes from the last checkpoint in `work`."""
     distillation, teacher = teaching.settings, teaching.teacher
-    best_by = "loss" if settings.best_by or settings.early_stopping else None
-    datasets = require("datasets", extra="train", to="distil")
     is_gold = distillation.method == "cross_tokenizer"
-    tokenizer = trl_trainer._tokenizer(base)
-    taught = trl_trainer._tokenizer(Path(teacher.path)) if is_gold else tokenizer
-    own = settings.model_copy(update={"packing": False})  # each reply is drawn for its own prompt
-    fitter = fitter or trl_trainer._preset_alone("sft", TrainSettings(sft=settings), device)
+    tokenizer = load_tokenizer(base)
+    taught = load_tokenizer(Path(teacher.path)) if is_gold else tokenizer
+    fitter = fitter or preset_alone("sft", TrainSettings(sft=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
     room = max_length - distillation.max_new_tokens
     rows, dropped = _rows(train, tokenizer, taught, room, max_length)
     held, _ = _rows(validation, tokenizer, taught, room, max_length)
-    trl_trainer.require_rows(train, rows, max_length)
-    trl_trainer.require_held(settings, held, validation, max_length)
+    require_rows(train, rows, max_length)
+    require_held(settings, held, validation, max_length)
     if dropped:
         say(f"  {dropped} of {len(train)} examples leave no room for a drawn reply in {max_length} tokens, or have tools, and were left out")  # fmt: skip
-    effective = trl_trainer._rows_a_step(rows, own, max_length)
-    lengths = [len(row["prompt"]) + max(len(row["reply"]), distillation.max_new_tokens) for row in rows]
-    scored = [n - len(row["prompt"]) for n, row in zip(lengths, rows, strict=True)]
+    return train_rows(
+        base,
+        Rows(tokenizer, rows, held, dropped, max_length),
+        settings.model_copy(update={"packing": False}),  # each reply is drawn for its own prompt
+        device,
+        "sft",
+        work=work,
+        out=out,
+        seed=seed,
+        save_steps=save_steps,
+        tracker=tracker,
+        fitter=fitter,
+        course=Course(
+            best_by="loss" if settings.best_by else None,
+            way=_way(settings, teaching, tokenizer),
+        ),
+    )
 
-    def unpacked(plan: MemoryPlan) -> MemoryPlan:
-        return replace(within(plan, effective), packing=False)
 
-    fitted = fitter(lambda plan: sft_work(lengths, scored, own, unpacked(plan)))
-    fitted = fitted._replace(plan=unpacked(fitted.plan))
-    say(f"  {told(fitted, 'sft')}")
+def _way(settings: SftSettings, teaching: Teaching, tokenizer: Any) -> Way:
+    """GKD or GOLD as a way to train on rows of questions with their known replies."""
+    distillation, teacher = teaching.settings, teaching.teacher
+    is_gold = distillation.method == "cross_tokenizer"
+    kind, config, more = _gold(distillation, teacher) if is_gold else _gkd(distillation)
+    options = {
+        "temperature": distillation.softening,
+        "lmbda": distillation.on_policy_share,
+        "disable_dropout": settings.lora.dropout == 0,
+        "remove_unused_columns": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        **more,
+    }
 
-    def once(plan: MemoryPlan) -> Outcome:
-        kind, config, more = _gold(distillation, teacher) if is_gold else _gkd(distillation)
-        arguments = trl_trainer._config(
-            config,
-            output_dir=str(work),
-            num_train_epochs=settings.epochs,
-            max_steps=settings.max_steps,
-            learning_rate=settings.learning_rate,
-            max_length=max_length,
-            packing=False,
-            **trl_trainer._common(device, plan, seed, save_steps),
-            eval_strategy="steps" if held else "no",
-            weight_decay=0.0,
-            temperature=distillation.softening,
-            lmbda=distillation.on_policy_share,
-            disable_dropout=settings.lora.dropout == 0,
-            remove_unused_columns=False,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            **more,
-            **({"metric_for_best_model": "eval_loss", "greater_is_better": False} if best_by else {}),
-        )
-        model = trl_trainer._model(base, plan)
-        trainer = trl_trainer._watched(kind, "sft")(
-            model=model,
-            teacher_model=_teacher(Path(teacher.path), plan),
-            args=arguments,
-            data_collator=_collator(tokenizer, with_text=is_gold),
-            train_dataset=datasets.Dataset.from_list(rows),
-            eval_dataset=datasets.Dataset.from_list(held) if held else None,
-            processing_class=tokenizer,
-            peft_config=None if settings.method == "full" else trl_trainer._lora(settings.lora, model, "sft"),
-            callbacks=[
-                trl_trainer._callback(tracker, "sft"),
-                *([trl_trainer._stopping(settings.early_stopping, "loss")] if settings.early_stopping else []),
-            ],
-        )
-        epoch = math.ceil(len(rows) / (plan.micro_batch * plan.accumulation))
-        arguments.eval_steps = settings.evaluate_every_steps or epoch
-        if best_by:  # only a checkpoint that was evaluated can be gone back to
-            arguments.save_steps = arguments.eval_steps
-        return trl_trainer._run(trainer, base, work, out, dropped, settings.early_stopping, best_by=best_by)
+    def extent(row: dict[str, Any]) -> Extent:
+        reply = max(len(row["reply"]), distillation.max_new_tokens)
+        return Extent(len(row["prompt"]) + reply, reply)
 
-    outcome, plan = with_one_retry(once, fitted.plan, "sft")
-    return trl_trainer._with_account(outcome, fitted._replace(plan=plan), "sft")
+    def beside(plan: MemoryPlan) -> dict[str, Any]:
+        collate = _collator(tokenizer, with_text=is_gold)
+        return {"teacher_model": _teacher(Path(teacher.path), plan), "data_collator": collate}
+
+    return Way(kind, config, extent, options, beside)
 
 
 # ---------------------------------------------------------------- rows
@@ -212,7 +194,7 @@ def _offsets(tokenizer: Any, reply: list[int], behind: int) -> list[list[int]]:
 
 def _teacher(folder: Path, plan: MemoryPlan) -> Any:
     torch = require("torch", extra="train", to="distil")
-    model = trl_trainer._model(folder).eval()
+    model = load_model(folder).eval()
     for weight in model.parameters():
         weight.requires_grad_(False)
     return model.to("cuda", dtype=torch.bfloat16) if plan.device == "cuda" and plan.bfloat16 else model

@@ -84,8 +84,8 @@ def require_shareable(settings: TrainSettings, compute: ComputeSettings) -> None
     is_sharded = compute.strategy != "ddp"
     alone = {
         "train.distillation": settings.distillation is not None,
-        "train.sft.curriculum": settings.sft.curriculum.enabled,
-        "train.sft.best_by": settings.sft.best_by == "score",
+        "train.sft.curriculum": is_sharded and settings.sft.curriculum.enabled,
+        "train.sft.best_by": is_sharded and settings.sft.best_by == "score",
         "train.sft.lora.start": settings.sft.method == "lora" and settings.sft.lora.start == "pissa",
         "train.sft.method": is_sharded and settings.sft.method == "full",
     }

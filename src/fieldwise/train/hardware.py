@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -32,6 +32,8 @@ class Device:
     threads: int
     bfloat16: bool  # autocast to bfloat16; weights stay float32 on a CPU
     workers: int = 1  # processes that train together, each with these threads
+    attention: str | None = None  # FlashAttention as transformers calls it, where it can be used
+    backend: Literal["transformers", "unsloth"] = "transformers"  # what loads and runs the weights
 
 
 class Preset(NamedTuple):
@@ -76,6 +78,7 @@ class Machine(NamedTuple):
     features: tuple[str, ...]
     gpus: tuple[Gpu, ...]
     has_bitsandbytes: bool
+    flash_attention: str | None = None  # as transformers calls it
 
     def described(self) -> str:
         """Return the machine in one line."""
@@ -97,7 +100,21 @@ def this_machine() -> Machine:
         cpu_features(),
         gpus(),
         installed_version("bitsandbytes") is not None,
+        flash_attention(gpus()),
     )
+
+
+def flash_attention(found: Sequence[Gpu]) -> str | None:
+    """Return what transformers calls the FlashAttention that is installed and that each GPU can run; None without.
+
+    Version 2 needs Ampere (8.0) or later, version 3 is for Hopper (9.0). A kernel of the hub is not looked for: a training
+    fetches no code.
+    """
+    if found and installed_version("flash-attn-3") is not None and all(gpu.capability[0] == 9 for gpu in found):
+        return "flash_attention_3"
+    if found and installed_version("flash-attn") is not None and all(gpu.capability >= (8, 0) for gpu in found):
+        return "flash_attention_2"
+    return None
 
 
 def preset_for(wanted: str, machine: Machine) -> Preset:
@@ -123,7 +140,8 @@ def device_for(preset: Preset, precision: str, threads: int, machine: Machine) -
     """Choose device and arithmetic for a preset; what the recipe fixes is kept."""
     count = threads or machine.cores
     if preset.name != "cpu":
-        return Device("cuda", count, precision != "float32" and all(gpu.bfloat16 for gpu in machine.gpus))
+        bfloat16 = precision != "float32" and all(gpu.bfloat16 for gpu in machine.gpus)
+        return Device("cuda", count, bfloat16, attention=machine.flash_attention if bfloat16 else None)  # 16 bits alone
     return Device("cpu", count, precision == "bfloat16" or (precision == "auto" and bool(has_bfloat16())))
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from fieldwise.files import sync, write_json
-from fieldwise.train.trl_trainer import Outcome
+from fieldwise.train.outcome import Outcome
 
 
 def keep(outcome: Outcome) -> Path:

@@ -51,6 +51,8 @@ class MemoryPlan:
     unit: Literal["rows", "pairs", "replies"] = "rows"
     least_micro: int = 1  # what the loss compares within must be in memory at once
     workers: int = 1  # processes that share a step
+    attention: str | None = None  # FlashAttention as transformers calls it: rows are laid end to end, without a mask
+    backend: Literal["transformers", "unsloth"] = "transformers"
 
     @property
     def effective_batch(self) -> int:
@@ -137,7 +139,7 @@ def activations(shape: Shape, plan: MemoryPlan, work: Work) -> float:
     # behind one layer: the gradients of its widest tensors, and of the stream between layers
     transient = tokens * (4 * (4 if not plan.bfloat16 else 2) * shape.intermediate + 16 * shape.hidden)
     stream = 4.0 * shape.hidden * tokens
-    slack = _SLACK if plan.packing else _SLACK_OF_PAIRS
+    slack = _SLACK if plan.packing or plan.attention is not None else _SLACK_OF_PAIRS
     if plan.reference == "beside":  # a forward pass of the same rows while those of the policy are kept
         transient += tokens * (2 * (2 if plan.bfloat16 else 4) * shape.intermediate + 8 * shape.hidden)
     if plan.activation_checkpointing:
@@ -148,18 +150,20 @@ def activations(shape: Shape, plan: MemoryPlan, work: Work) -> float:
 def layer_bytes(shape: Shape, plan: MemoryPlan, work: Work) -> float:
     """Return the bytes autograd keeps of one layer, for rows that are packed or padded and so have a mask.
 
-    The mask is of all that is packed, or of each row; every layer keeps it. Autocast keeps a copy of float32 weights in
+    The mask is of all that is packed, or of each row; every layer keeps it; FlashAttention has none. Autocast keeps a copy of float32 weights in
     bfloat16 as well.
     """
     rows, length = work.rows_at_once, work.row_tokens
     number = 2 if plan.bfloat16 else 4
     mask = number * (rows * length) ** 2 if plan.packing else number * rows * length**2
+    if plan.attention is not None:
+        mask = 0
     cast = 0.0
     if plan.bfloat16 and plan.weights == "float32" and plan.quantisation == "none":
         cast = 2.0 * shape.linear_parameters / shape.layers
     elif plan.quantisation != "none":  # one matrix at a time is turned back into numbers
         cast = 4.0 * max((layer.outputs * layer.inputs for layer in shape.linear), default=0) / shape.layers
-    return rows * length * token_bytes(shape, plan, is_masked=True) + mask + cast
+    return rows * length * token_bytes(shape, plan, is_masked=plan.attention is None) + mask + cast
 
 
 def token_bytes(shape: Shape, plan: MemoryPlan, *, is_masked: bool) -> int:
@@ -193,7 +197,7 @@ def seconds(shape: Shape, plan: MemoryPlan, work: Work, machine: Machine, cores:
     if work.tokens is None:
         return None
     again = 2 if plan.activation_checkpointing else 0
-    seen = work.row_tokens * (work.rows_at_once if plan.packing else 1)
+    seen = work.row_tokens * (work.rows_at_once if plan.packing and plan.attention is None else 1)
     attention = (12 + 2 * again) * shape.layers * shape.query_width * seen
     scored = min(1.0, work.scored_tokens / (work.rows_at_once * work.row_tokens)) * shape.vocabulary * shape.hidden
     a_token = ((6 if plan.rank is None else 4) + again) * shape.linear_parameters + 6 * scored + attention

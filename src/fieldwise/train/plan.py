@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from fieldwise.errors import FieldwiseError, ModelError
-from fieldwise.train.hardware import Device, Machine, Preset, Training
+from fieldwise.train.hardware import PRESETS, Device, Machine, Preset, Training
 from fieldwise.train.memory import Estimate, MemoryPlan, Work, estimate, seconds
 from fieldwise.train.settings import PreferenceSettings, RlSettings, RowsSettings, Trained, TrainSettings
 from fieldwise.train.shape import Shape
@@ -44,9 +44,22 @@ class Fitted(NamedTuple):
             "optimizer": plan.optimizer,
             **({"reference": plan.reference} if plan.reference != "none" else {}),
             **({"workers": plan.workers} if plan.workers > 1 else {}),
+            **({"attention": plan.attention} if plan.attention is not None else {}),
+            **({"backend": plan.backend} if plan.backend != "transformers" else {}),
             "estimated_peak_bytes": None if self.estimate is None else round(self.estimate.peak),
             "reasons": list(self.reasons),
         }
+
+
+Fitter = Callable[[Callable[[MemoryPlan], Work]], Fitted]
+"""Given how much a plan trains on at once, returns one that fits the machine."""
+
+
+def preset_alone(training: Training, settings: TrainSettings, device: Device) -> Fitter:
+    """Return a fitter that estimates nothing: the preset of the device fills what the settings leave open."""
+    preset = PRESETS["cpu" if device.name == "cpu" else "24gb"]
+    own = getattr(settings, training)
+    return lambda measured: Fitted(first_plan(training, settings, own, preset, device), None, None, ())
 
 
 def first_plan(training: Training, settings: TrainSettings, own: Trained, preset: Preset, device: Device) -> MemoryPlan:
@@ -84,6 +97,8 @@ def first_plan(training: Training, settings: TrainSettings, own: Trained, preset
         else "pairs",
         least_micro=least,
         workers=device.workers,
+        attention=device.attention if isinstance(own, RowsSettings) and settings.attention == "auto" else None,
+        backend=device.backend,
     )
 
 
@@ -130,6 +145,8 @@ def fit(
     if plan.optimizer != "adamw" and not machine.has_bitsandbytes and settings.optimizer is None:
         plan = replace(plan, optimizer="adamw")
         reasons.append("adamw, since bitsandbytes is not installed")
+    if plan.device == "cuda" and plan.packing and plan.attention is None and settings.attention == "auto":
+        reasons.append("a dense mask over what is packed, since there is no FlashAttention")
     if shape is not None:
         if own.max_length is None:
             plan = replace(plan, max_length=min(plan.max_length, shape.context))
@@ -223,6 +240,8 @@ def told(fitted: Fitted, training: Training) -> str:
         f"{'bfloat16' if plan.bfloat16 else 'float32'} arithmetic",
         plan.optimizer,
         *(["activation checkpointing"] if plan.activation_checkpointing else []),
+        *([f"padding-free by {plan.attention}"] if plan.attention is not None else []),
+        *([f"by {plan.backend}"] if plan.backend != "transformers" else []),
         *([_REFERENCES[plan.reference]] if plan.reference in _REFERENCES else []),
     ]
     text = f"{training}: {', '.join(parts)}"

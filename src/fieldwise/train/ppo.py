@@ -19,9 +19,10 @@ from fieldwise.extras import require
 from fieldwise.files import write_json
 from fieldwise.progress import say, stop_if_interrupted
 from fieldwise.tracking import Tracker
-from fieldwise.train import trl_trainer
+from fieldwise.train.checkpoints import last_checkpoint
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
+from fieldwise.train.loading import adapter_config, load_model, load_tokenizer
 from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.ppo_math import (
     KlControl,
@@ -34,6 +35,7 @@ from fieldwise.train.ppo_math import (
 )
 from fieldwise.train.rewards import Case, total
 from fieldwise.train.settings import RlSettings
+from fieldwise.train.watching import not_a_number
 
 _KEPT_CHECKPOINTS = 2
 _WARMUP = 0.05  # share of the steps, as for the other methods
@@ -150,13 +152,13 @@ class Learner:
         self.peft = require("peft", extra="train", to="train by PPO")
         self.settings, self.plan, self.device, self.work = settings, plan, device, work
         self.steps, self.step = steps, 0
-        self.tokenizer = trl_trainer._tokenizer(base)
+        self.tokenizer = load_tokenizer(base)
         self.transformers.set_seed(seed)
-        bare = trl_trainer._model(base, plan)
+        bare = load_model(base, plan)
         if plan.quantisation == "none":
             bare.to(device.name)
         self.ends = _end_tokens(bare, self.tokenizer)
-        self.model = self.peft.get_peft_model(bare, trl_trainer._lora(settings.lora, bare, "rl"))
+        self.model = self.peft.get_peft_model(bare, adapter_config(settings.lora, bare, "rl"))
         for module in self.model.modules():  # the ratio of PPO compares two passes over the same weights
             if isinstance(module, self.torch.nn.Dropout):
                 module.p = 0.0
@@ -320,7 +322,7 @@ class Learner:
         return policy_sum, value_sum, clipped_sum, norm
 
     def _stop(self, what: str, found: str) -> Exception:
-        return trl_trainer._not_a_number("rl", what, found, self.work)
+        return not_a_number("rl", what, found, self.work)
 
     # ------------------------------------------------------------ checkpoints
 
@@ -348,7 +350,7 @@ class Learner:
 
     def resume(self) -> list[dict[str, float]]:
         """Go back to the last whole checkpoint, if there is one; returns the figures of its steps."""
-        last = trl_trainer._last_checkpoint(self.work)
+        last = last_checkpoint(self.work)
         if last is None:
             return []
         say(f"  resuming from {last.name}")

@@ -22,9 +22,12 @@ from fieldwise.progress import say
 from fieldwise.records import Chunk
 from fieldwise.tracking import Tracker
 from fieldwise.train.hardware import Device
+from fieldwise.train.loading import load_model, load_tokenizer
 from fieldwise.train.memory import Work
+from fieldwise.train.outcome import Outcome
+from fieldwise.train.plan import Fitter
+from fieldwise.train.rows import Course, Rows, train_rows
 from fieldwise.train.settings import PretrainSettings
-from fieldwise.train.trl_trainer import Course, Fitter, Outcome, Rows, load_model, load_tokenizer, train_rows
 
 _END = "<|endoftext|>"  # between documents, where a tokenizer has it; else its end token
 _MOST_BYTES = 400_000  # of held-out text is measured: at a hundred thousand tokens the mean has long settled

@@ -19,15 +19,18 @@ from fieldwise.hashing import sha256_text
 from fieldwise.progress import say
 from fieldwise.records import Conversation, PreferencePair
 from fieldwise.tracking import Tracker
-from fieldwise.train import reward_figures, trl_trainer
+from fieldwise.train import reward_figures
+from fieldwise.train.configuring import build_config, common_options
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
+from fieldwise.train.loading import adapter_config, load_model, load_tokenizer
+from fieldwise.train.loop import train_or_resume
 from fieldwise.train.memory import MemoryPlan, Work
-from fieldwise.train.plan import told
+from fieldwise.train.plan import Fitter, preset_alone, told
 from fieldwise.train.retry import with_one_retry
 from fieldwise.train.reward_card import card
 from fieldwise.train.settings import RewardSettings, TrainSettings
-from fieldwise.train.trl_trainer import Fitter
+from fieldwise.train.watching import curves, watched
 
 RECORD = "reward.json"
 _KEPT_FIGURES = frozenset(("step", "epoch", "loss", "learning_rate", "grad_norm", "accuracy", "margin", "mean_reward"))
@@ -89,8 +92,8 @@ def train_reward(
         say("  reward was finished before the interruption")
         return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
     shutil.rmtree(out, ignore_errors=True)
-    tokenizer = trl_trainer._tokenizer(base)
-    fitter = fitter or trl_trainer._preset_alone("reward", TrainSettings(reward=settings), device)
+    tokenizer = load_tokenizer(base)
+    fitter = fitter or preset_alone("reward", TrainSettings(reward=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
     split = split_pairs(pairs, settings.held_out, seed)
     rows, held = (_rows(side, tokenizer, max_length) for side in split)
@@ -138,7 +141,7 @@ class RewardModel:
     def __init__(self, folder: Path, centre: float = 0.0, spread: float = 1.0, device: str = "cpu") -> None:
         transformers = require("transformers", extra="train", to="use a reward model")
         torch = require("torch", extra="train", to="use a reward model")
-        self.tokenizer = trl_trainer._tokenizer(folder)
+        self.tokenizer = load_tokenizer(folder)
         self.model = transformers.AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
@@ -239,7 +242,7 @@ def _train(
     trl = require("trl", extra="train", to="train a reward model")
     datasets = require("datasets", extra="train", to="train a reward model")
     transformers = require("transformers", extra="train", to="train a reward model")
-    arguments = trl_trainer._config(
+    arguments = build_config(
         trl.RewardConfig,
         output_dir=str(work),
         num_train_epochs=settings.epochs,
@@ -249,22 +252,22 @@ def _train(
         center_rewards_coefficient=settings.centre or None,
         eval_strategy="no",
         weight_decay=0.0,
-        **trl_trainer._common(device, plan, seed, save_steps),
+        **common_options(device, plan, seed, save_steps),
     )
     transformers.set_seed(seed)  # the head begins with random numbers
-    model = trl_trainer._model(base, plan, has_score=True)
-    adapter = trl_trainer._lora(settings.lora, model, "reward")
+    model = load_model(base, plan, has_score=True)
+    adapter = adapter_config(settings.lora, model, "reward")
     adapter.task_type = "SEQ_CLS"
     adapter.modules_to_save = ["score"]
-    trainer = trl_trainer._watched(trl.RewardTrainer, "reward")(
+    trainer = watched(trl.RewardTrainer, "reward")(
         model=model,
         args=arguments,
         train_dataset=datasets.Dataset.from_list(list(rows)),
         processing_class=tokenizer,
         peft_config=adapter,
-        callbacks=[trl_trainer._callback(tracker, "reward")],
+        callbacks=[curves(tracker, "reward")],
     )
-    trl_trainer._train_or_resume(trainer, work)
+    train_or_resume(trainer, work)
     curve = tuple(
         {k: float(v) for k, v in sorted(row.items()) if k in _KEPT_FIGURES and math.isfinite(v)}
         for row in trainer.state.log_history
@@ -279,7 +282,7 @@ def _save(base: Path, trainer: Any, out: Path) -> None:
     peft = require("peft", extra="train", to="train a reward model")
     trainer.model.save_pretrained(out / "adapter", safe_serialization=True)
     (out / "adapter" / "README.md").unlink(missing_ok=True)
-    model = peft.PeftModel.from_pretrained(trl_trainer._model(base, has_score=True), out / "adapter").merge_and_unload(
+    model = peft.PeftModel.from_pretrained(load_model(base, has_score=True), out / "adapter").merge_and_unload(
         safe_merge=True
     )
     model.config.use_cache = True

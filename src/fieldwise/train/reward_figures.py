@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from fieldwise.train.preference import rank_correlation
+from fieldwise.train.preference_effect import rank_correlation
 
 _BINS = 5  # of confidence between 0.5 and 1
 _Z = NormalDist().inv_cdf(0.975)

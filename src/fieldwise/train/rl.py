@@ -21,16 +21,21 @@ from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.records import Example
 from fieldwise.tracking import Tracker
-from fieldwise.train import ppo, trl_trainer
+from fieldwise.train import ppo
+from fieldwise.train.configuring import build_config, common_options
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
+from fieldwise.train.loading import adapter_config, load_model, load_tokenizer
+from fieldwise.train.loop import train_or_resume
 from fieldwise.train.memory import MemoryPlan, Work
-from fieldwise.train.plan import told
+from fieldwise.train.merging import merge
+from fieldwise.train.outcome import Outcome
+from fieldwise.train.plan import Fitter, preset_alone, told
 from fieldwise.train.retry import with_one_retry
 from fieldwise.train.reward import RewardModel
 from fieldwise.train.rewards import RULES, Case, by_rules, total, usable
 from fieldwise.train.settings import RlSettings, TrainSettings
-from fieldwise.train.trl_trainer import Fitter, Outcome
+from fieldwise.train.watching import curves, not_a_number, watched
 
 _KEPT_FIGURES = frozenset(
     (
@@ -103,8 +108,8 @@ def train_rl(
     fitter: Fitter | None = None,
 ) -> Outcome:
     """Train tuned weights towards the rewards; resumes from the last checkpoint in `work`."""
-    tokenizer = trl_trainer._tokenizer(base)
-    fitter = fitter or trl_trainer._preset_alone("rl", TrainSettings(rl=settings), device)
+    tokenizer = load_tokenizer(base)
+    fitter = fitter or preset_alone("rl", TrainSettings(rl=settings), device)
     max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
     every = usable([Case.of(e) for e in examples if not e.tools], settings.weights)
     cases, lengths = _fitting(_drawn(every, settings.prompts, seed), settings, tokenizer, max_length)
@@ -144,8 +149,8 @@ def train_rl(
                     tracker=tracker,
                 )
             else:
-                trainer = _trl_trainer(base, cases, rewarder, settings, plan, device, work, seed, save_steps, tracker)
-                trl_trainer._train_or_resume(trainer, work)
+                trainer = _by_trl(base, cases, rewarder, settings, plan, device, work, seed, save_steps, tracker)
+                train_or_resume(trainer, work)
                 model, done = trainer.model, int(trainer.state.global_step)
                 history = tuple(row for row in trainer.state.log_history if "loss" in row)
         return _saved(model, base, out, done, _curve(history), dropped)
@@ -224,7 +229,7 @@ def _reward_of_known(cases: Sequence[Case], rewarder: Rewarder) -> float:
     return fmean(total(scores, rewarder.weights) or 0.0 for scores in known)
 
 
-def _trl_trainer(
+def _by_trl(
     base: Path,
     cases: Sequence[Case],
     rewarder: Rewarder,
@@ -241,7 +246,7 @@ def _trl_trainer(
     config, trainer = {"rloo": (trl.RLOOConfig, trl.RLOOTrainer), "grpo": (trl.GRPOConfig, trl.GRPOTrainer)}[
         settings.method
     ]
-    arguments = trl_trainer._config(
+    arguments = build_config(
         config,
         output_dir=str(work),
         num_train_epochs=settings.epochs,
@@ -256,20 +261,20 @@ def _trl_trainer(
         disable_dropout=True,
         eval_strategy="no",
         weight_decay=0.0,
-        **trl_trainer._common(device, plan, seed, save_steps),
+        **common_options(device, plan, seed, save_steps),
     )
-    tokenizer = trl_trainer._tokenizer(base)
+    tokenizer = load_tokenizer(base)
     tokenizer.padding_side = "left"
-    model = trl_trainer._model(base, plan)
+    model = load_model(base, plan)
     rows = [{"prompt": messages(case.prompt, tokenizer), "case": n} for n, case in enumerate(cases)]
-    return trl_trainer._watched(trainer, "rl")(
+    return watched(trainer, "rl")(
         model=model,
         reward_funcs=rewarder.functions(cases),
         args=arguments,
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=trl_trainer._lora(settings.lora, model, "rl"),
-        callbacks=[trl_trainer._callback(tracker, "rl")],
+        peft_config=adapter_config(settings.lora, model, "rl"),
+        callbacks=[curves(tracker, "rl")],
     )
 
 
@@ -281,7 +286,7 @@ def _stopping_at_nan(work: Path) -> Iterator[None]:
     except RuntimeError as error:
         if "probability tensor contains" not in str(error):
             raise
-        raise trl_trainer._not_a_number(
+        raise not_a_number(
             "rl", "the probabilities of the next token are not numbers", "no reply can be drawn", work
         ) from error
 
@@ -303,7 +308,7 @@ def _saved(model: Any, base: Path, out: Path, steps: int, curve: tuple[dict[str,
     adapter, merged = out / "adapter", out / "merged"
     model.save_pretrained(adapter, safe_serialization=True)
     (adapter / "README.md").unlink(missing_ok=True)
-    trl_trainer.merge(base, adapter, merged)
+    merge(base, adapter, merged)
     names = [k for k in sorted({k for row in curve for k in row}) if k in ("reward", "kl") or k.startswith("rewards/")]
     figures = {
         name.removeprefix("rewards/").replace("/mean", "_reward"): fmean(values[-_ENDS:])

@@ -363,6 +363,17 @@ class TrainSettings(Settings):
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] | None = Field(
         None, description="left out: adamw; paged_adamw_8bit on an 8 GB GPU"
     )
+    attention: Literal["auto", "sdpa"] = Field(
+        "auto",
+        description="auto takes FlashAttention for rows on a GPU where the library flash-attn is installed: no padding, no mask",
+        json_schema_extra=_LATER,
+    )
+    backend: Literal["transformers", "auto", "unsloth"] = Field(
+        "transformers",
+        description="what loads the weights for SFT and runs them: unsloth on one GPU where it is installed, else "
+        "transformers, which is said; auto is silent where Unsloth or a GPU is not there",
+        json_schema_extra=_LATER,
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto takes bfloat16 arithmetic where the machine has it, weights stay float32"
     )

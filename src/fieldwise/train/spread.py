@@ -44,10 +44,12 @@ _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal
 def spread(train: Callable[..., T], training: Training, compute: ComputeSettings, device: Device) -> Callable[..., T]:
     """Return a function that trains as `train` does, by as many processes as `compute` says; `train` itself for one.
 
+    One that Unsloth runs has a process of its own, since Unsloth changes TRL and transformers wherever it is imported.
+
     Raises what went wrong in a process, with its number; KeyboardInterrupt ends all of them. The checkpoints in `work` are
     gone on from by the next call.
     """
-    if compute.backend == "local":
+    if compute.backend == "local" and device.backend == "transformers":
         return train
 
     def together(*arguments: Any, work: Path, tracker: Tracker, **options: Any) -> T:
@@ -57,7 +59,9 @@ def spread(train: Callable[..., T], training: Training, compute: ComputeSettings
             outcome: T = _once(job, work, tracker, compute)
             return outcome
 
-        job = Job(train, arguments, options, compute.workers, device.name, compute.strategy, device.threads)
+        job = Job(
+            train, arguments, options, compute.workers, device.name, compute.strategy, device.threads, device.backend
+        )
         try:
             return once(job)
         except _MemoryRanOut as error:
@@ -143,12 +147,12 @@ def _torchrun(job: Job, folder: Path, told: Told) -> None:
     (folder / "job.pickle").write_bytes(pickle.dumps(job))
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "fieldwise.train.elastic", str(folder), str(job.workers)],
+            _command(job, folder),
             stdin=subprocess.PIPE,  # all of them end when it closes: when this process is interrupted, or killed
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C comes to this process alone
-            env=environment(job, os.environ),
+            env=environment(job, os.environ) | ({"RANK": "0"} if job.workers == 1 else {}),
         )
     try:
         while process.poll() is None:
@@ -160,6 +164,12 @@ def _torchrun(job: Job, folder: Path, told: Told) -> None:
         process.wait()
         _wait_for_the_last(folder.parent)
         told.pass_on()
+
+
+def _command(job: Job, folder: Path) -> list[str]:
+    if job.workers == 1:
+        return [sys.executable, "-m", "fieldwise.train.worker", str(folder)]
+    return [sys.executable, "-m", "fieldwise.train.elastic", str(folder), str(job.workers)]
 
 
 def environment(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
 from fieldwise.extras import require
-from fieldwise.files import write_json
-from fieldwise.hashing import content_id, sha256_of_files
 from fieldwise.progress import say
 from fieldwise.records import Adapter, BaseWeights, Chunk, Example, PreferencePair, RatedReply, TrainingMethod
 from fieldwise.run import StepRun
 from fieldwise.tables import read_records
 from fieldwise.tracking import Also, with_trackers
-from fieldwise.train import distil
+from fieldwise.train import distil, unsloth_backend
+from fieldwise.train.adapter_record import facts_of, finished, merged_hash, put_in_place
 from fieldwise.train.curriculum import train_in_phases
 from fieldwise.train.forecast import SHARED, of_each_process, require_base, require_shareable
 from fieldwise.train.hardware import Device, Machine, Preset, Training, device_for, preset_for, this_machine
-from fieldwise.train.kept import keep, kept
+from fieldwise.train.outcome import Outcome
 from fieldwise.train.plan import fit
+from fieldwise.train.preference import train_preference
 from fieldwise.train.reward import train_reward
 from fieldwise.train.rl import train_rl
+from fieldwise.train.rows import Course
 from fieldwise.train.scoring import TaskScore
 from fieldwise.train.settings import ComputeSettings, TrainSettings
+from fieldwise.train.sft import train_sft
 from fieldwise.train.shape import read_shape
 from fieldwise.train.spread import spread
-from fieldwise.train.trl_trainer import Course, Fitter, Outcome, train_preference, train_sft
 
 
 class Asides(NamedTuple):
@@ -43,6 +44,52 @@ class Asides(NamedTuple):
     compute: ComputeSettings = ComputeSettings()  # how many processes train
 
 
+class Given(NamedTuple):
+    """What the generate stage has made to learn from."""
+
+    train: list[Example]
+    validation: list[Example]
+    pairs: list[PreferencePair]  # of every split
+    ratings: list[RatedReply]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every training of the stage is called with: the machine, the settings, and where things are put."""
+
+    settings: TrainSettings
+    step: StepRun
+    compute: ComputeSettings
+    preset: Preset
+    machine: Machine
+    device: Device  # of a training that one process does
+    each: Device  # of each process of one that several share
+    by_unsloth: tuple[Training, ...] = ()
+
+    def device_of(self, training: Training) -> Device:
+        """The device that a training runs on, and what runs it."""
+        device = self.each if training in SHARED else self.device
+        return replace(device, backend="unsloth") if training in self.by_unsloth else device
+
+    def told(self, training: Training, weights: Path) -> dict[str, Any]:
+        """Return what a training that begins with `weights` is told beside its rows and settings."""
+        fitter = functools.partial(
+            fit, training, self.settings, self.preset, self.device_of(training), self.machine, read_shape(weights)
+        )
+        return {
+            "work": self.step.work / training,
+            "out": self.step.work / f"{training}-done",
+            "seed": self.step.seed,
+            "save_steps": self.settings.checkpoint_every_steps,
+            "tracker": self.step.tracker,
+            "fitter": fitter,
+        }
+
+    def shared(self, train: Callable[..., Outcome], training: Training) -> Callable[..., Outcome]:
+        """Return what trains as `train` does, by as many processes as the recipe says."""
+        return spread(train, training, self.compute, self.device_of(training))
+
+
 def run(
     settings: TrainSettings, base: BaseWeights, step: StepRun, asides: Asides | None = None
 ) -> dict[str, JsonValue]:
@@ -50,93 +97,41 @@ def run(
 
     `asides` is what other stages know and only some recipes need.
     """
-    compute = asides.compute if asides else ComputeSettings()
-    require_shareable(settings, compute)
-    train = list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example))
-    validation = list(read_records(step.run.path / "3_examples/validation.parquet", Example))
-    every = list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair))
-    pairs, held = ([p for p in every if (p.split == "train") is side] for side in (True, False))
-    ratings = _ratings(step, settings)
+    asides = asides or Asides()
+    require_shareable(settings, asides.compute)
+    given = _read(step, settings)
     require_base(Path(base.path))
-    preset, device, machine = _prepare_machine(settings)
-    rated = f", {len(ratings)} rated replies" if ratings else ""
-    say(f"  {len(train)} examples, {len(pairs)} preference pairs{rated}; {device.name}, {device.threads} threads")
-    say(f"  {machine.described()}")
-    each = of_each_process(device, compute, machine)
-    facts: dict[str, JsonValue] = {
-        "device": device.name,
-        "bfloat16": device.bfloat16,
-        "hardware": {"preset": preset.name, "features": list(machine.features), "gpus": [g.name for g in machine.gpus]},
-    }
-
-    def fitter(training: Training, weights: Path) -> Fitter:
-        on = each if training in SHARED else device
-        return functools.partial(fit, training, settings, preset, on, machine, read_shape(weights))
-
-    if settings.trackers:
-        folder = step.run.path / "tracking"
-        step.tracker = with_trackers(step.tracker, settings.trackers, folder, step.run.path.name, step.key)
+    shop = _shop(settings, step, asides.compute)
+    _say_with_what(given, shop)
+    facts = _found(shop)
     beneath: str | None = None  # what the base has been through already
     if settings.pretrain.enabled:
-        facts["pretrain"], read = _pretrain(settings, base, asides.sides if asides else {}, device, step, fitter)
+        facts["pretrain"], read = _pretrain(shop, base, asides.sides)
         base, beneath = _pretrained(base, read), read.id
-    sft_out = step.out("4_adapters/sft")
-    tune: Callable[..., Outcome] = train_in_phases if settings.sft.curriculum.enabled else train_sft
-    if settings.distillation is not None:
-        tune = distil.student(settings.distillation, step.run.path)
-    outcome = _finished(step, "sft") or spread(tune, "sft", compute, each)(
-        Path(base.path),
-        train,
-        validation,
-        settings.sft,
-        each,
-        work=step.work / "sft",
-        out=step.work / "sft-done",
-        seed=step.seed,
-        save_steps=settings.checkpoint_every_steps,
-        tracker=step.tracker,
-        fitter=fitter("sft", Path(base.path)),
-        course=Course(task=asides.task if asides else None),
-    )
-    method: TrainingMethod = "sft" if settings.distillation is None else "distillation"
-    sft = _record(step, outcome, "sft", method, base, beneath, tuple(e.id for e in train), sft_out)
-    facts["sft"] = _facts(sft, outcome)
-    if settings.preference.enabled and (pairs or ratings):
-        start, under, parent = _start(settings, base, sft, sft_out, beneath)
-        preference_out = step.out("4_adapters/preference")
-        outcome = _finished(step, "preference") or spread(train_preference, "preference", compute, each)(
-            start,
-            pairs,
-            settings.preference,
-            each,
-            work=step.work / "preference",
-            out=step.work / "preference-done",
-            seed=step.seed,
-            save_steps=settings.checkpoint_every_steps,
-            tracker=step.tracker,
-            fitter=fitter("preference", start),
-            ratings=ratings,
-            held=[p for p in held if p.split == "validation"],
-        )
-        preferred = _record(
-            step,
-            outcome,
-            "preference",
-            settings.preference.method,
-            under,
-            parent,
-            (*(p.id for p in pairs), *(r.id for r in ratings)),
-            preference_out,
-        )
-        facts["preference"] = _facts(preferred, outcome)
-    tuned, below = (preference_out, preferred) if "preference" in facts else (sft_out, sft)
+    facts["sft"], sft = _sft(shop, given, base, beneath, asides.task)
+    tuned, below = step.out("4_adapters/sft"), sft
+    if settings.preference.enabled and (given.ratings or _of_split(given.pairs, "train")):
+        facts["preference"], below = _preference(shop, given, base, sft, beneath)
+        tuned = step.out("4_adapters/preference")
     if settings.reward.enabled:
-        facts["reward"] = _reward(settings, every, base, tuned, device, step, fitter)
+        facts["reward"] = _reward(shop, given, base, tuned)
     if settings.rl.enabled:
-        facts["rl"] = _rl(settings, train, every, tuned, below, device, step, fitter)
+        facts["rl"] = _rl(shop, given, tuned, below)
     if isinstance(step.tracker, Also):
         step.tracker.close()
     return facts
+
+
+# ---------------------------------------------------------------- before the trainings
+
+
+def _read(step: StepRun, settings: TrainSettings) -> Given:
+    return Given(
+        list(read_records(step.run.require("3_examples/train.parquet", "generate"), Example)),
+        list(read_records(step.run.path / "3_examples/validation.parquet", Example)),
+        list(read_records(step.run.path / "3_examples/preferences.parquet", PreferencePair)),
+        _ratings(step, settings),
+    )
 
 
 def _ratings(step: StepRun, settings: TrainSettings) -> list[RatedReply]:
@@ -149,35 +144,61 @@ def _ratings(step: StepRun, settings: TrainSettings) -> list[RatedReply]:
     return found
 
 
-def _pretrain(
-    settings: TrainSettings,
-    base: BaseWeights,
-    sides: Mapping[str, str],
-    device: Device,
-    step: StepRun,
-    fitter: Callable[[Training, Path], Fitter],
-) -> tuple[JsonValue, Adapter]:
+def _of_split(pairs: Sequence[PreferencePair], split: str) -> list[PreferencePair]:
+    return [p for p in pairs if p.split == split]
+
+
+def _shop(settings: TrainSettings, step: StepRun, compute: ComputeSettings) -> Workshop:
+    # Spinning threads cost a multiple of the time on shared cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    torch = require("torch", extra="train", to="train")
+    machine = this_machine()
+    preset = preset_for(settings.hardware, machine)
+    device = device_for(preset, settings.precision, settings.threads, machine)
+    torch.set_num_threads(device.threads)
+    each = of_each_process(device, compute, machine)
+    if settings.trackers:
+        folder = step.run.path / "tracking"
+        step.tracker = with_trackers(step.tracker, settings.trackers, folder, step.run.path.name, step.key)
+    by_unsloth: tuple[Training, ...] = ("sft",) if unsloth_backend.takes("sft", settings, each, compute) else ()
+    return Workshop(settings, step, compute, preset, machine, device, each, by_unsloth)
+
+
+def _say_with_what(given: Given, shop: Workshop) -> None:
+    rated = f", {len(given.ratings)} rated replies" if given.ratings else ""
+    pairs = len(_of_split(given.pairs, "train"))
+    where = f"{shop.device.name}, {shop.device.threads} threads"
+    say(f"  {len(given.train)} examples, {pairs} preference pairs{rated}; {where}")
+    say(f"  {shop.machine.described()}")
+
+
+def _found(shop: Workshop) -> dict[str, JsonValue]:
+    """What the record of the run says of the machine."""
+    gpus: list[JsonValue] = [gpu.name for gpu in shop.machine.gpus]
+    return {
+        "device": shop.device.name,
+        "bfloat16": shop.device.bfloat16,
+        "hardware": {"preset": shop.preset.name, "features": list(shop.machine.features), "gpus": gpus},
+    }
+
+
+# ---------------------------------------------------------------- trainings
+
+
+def _pretrain(shop: Workshop, base: BaseWeights, sides: Mapping[str, str]) -> tuple[JsonValue, Adapter]:
     """Read the documents, and copy what that leaves to its place; returns what the run's record says of it."""
     from fieldwise.train.pretrain import pretrain, texts_of
 
+    step = shop.step
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
-    outcome = _finished(step, "pretrain") or pretrain(
-        Path(base.path),
-        texts_of(chunks),
-        sides,
-        settings.pretrain,
-        device,
-        work=step.work / "pretrain",
-        out=step.work / "pretrain-done",
-        seed=step.seed,
-        save_steps=settings.checkpoint_every_steps,
-        tracker=step.tracker,
-        fitter=fitter("pretrain", Path(base.path)),
+    weights = Path(base.path)
+    outcome = finished(step, "pretrain") or pretrain(
+        weights, texts_of(chunks), sides, shop.settings.pretrain, shop.device, **shop.told("pretrain", weights)
     )
     ids = tuple(sorted(c.id for c in chunks if sides.get(c.document_id) == "train"))
     out = step.out("4_adapters/pretrain")
-    record = _record(step, outcome, "pretrain", "pretrain", base, None, ids, out)
-    return _facts(record, outcome), record.model_copy(update={"path": str(out / "merged")})
+    record = put_in_place(step, outcome, "pretrain", "pretrain", base, None, ids, out)
+    return facts_of(record, outcome), record.model_copy(update={"path": str(out / "merged")})
 
 
 def _pretrained(base: BaseWeights, read: Adapter) -> BaseWeights:
@@ -188,159 +209,87 @@ def _pretrained(base: BaseWeights, read: Adapter) -> BaseWeights:
             "model": "4_adapters/pretrain/merged",
             "revision": None,
             "path": str(merged),
-            "sha256": sft_of(merged.parent),
+            "sha256": merged_hash(merged.parent),
         }
     )
 
 
-def _start(
-    settings: TrainSettings, base: BaseWeights, sft: Adapter, sft_out: Path, below: str | None = None
-) -> tuple[Path, BaseWeights, str | None]:
-    """The weights that the preference step begins with, what its adapter states as its base, and the adapter below it."""
-    if settings.preference.start == "base":
-        return Path(base.path), base, below
-    merged = sft_out / "merged"
-    return merged, BaseWeights(model="4_adapters/sft/merged", sha256=sft_of(sft_out)), sft.id
+def _sft(
+    shop: Workshop, given: Given, base: BaseWeights, beneath: str | None, task: TaskScore | None
+) -> tuple[JsonValue, Adapter]:
+    settings, step, weights = shop.settings, shop.step, Path(base.path)
+    out = step.out("4_adapters/sft")
+    tune: Callable[..., Outcome] = train_in_phases if settings.sft.curriculum.enabled else train_sft
+    if settings.distillation is not None:
+        tune = distil.student(settings.distillation, step.run.path)
+    outcome = finished(step, "sft") or shop.shared(tune, "sft")(
+        weights,
+        given.train,
+        given.validation,
+        settings.sft,
+        shop.device_of("sft"),
+        **shop.told("sft", weights),
+        course=Course(task=task),
+    )
+    method: TrainingMethod = "sft" if settings.distillation is None else "distillation"
+    record = put_in_place(step, outcome, "sft", method, base, beneath, tuple(e.id for e in given.train), out)
+    return facts_of(record, outcome), record
 
 
-MakeFitter = Callable[[Training, Path], Fitter]
-
-
-def _reward(
-    settings: TrainSettings,
-    pairs: Sequence[PreferencePair],
-    base: BaseWeights,
-    tuned: Path,
-    device: Device,
-    step: StepRun,
-    fitter: MakeFitter,
-) -> JsonValue:
-    """Train the reward model and copy it to its place; returns what the run's record says of it."""
-    start = tuned / "merged" if settings.reward.start == "tuned" else Path(base.path)
-    done = step.work / "reward-done"
-    record = train_reward(
+def _preference(
+    shop: Workshop, given: Given, base: BaseWeights, sft: Adapter, beneath: str | None
+) -> tuple[JsonValue, Adapter]:
+    settings, step = shop.settings.preference, shop.step
+    pairs = _of_split(given.pairs, "train")
+    start, under, parent = _start(shop, base, sft, beneath)
+    out = step.out("4_adapters/preference")
+    outcome = finished(step, "preference") or shop.shared(train_preference, "preference")(
         start,
         pairs,
-        settings.reward,
-        device,
-        work=step.work / "reward",
-        out=done,
-        seed=step.seed,
-        save_steps=settings.checkpoint_every_steps,
-        tracker=step.tracker,
-        fitter=fitter("reward", start),
+        settings,
+        shop.each,
+        **shop.told("preference", start),
+        ratings=given.ratings,
+        held=_of_split(given.pairs, "validation"),
     )
+    ids = (*(p.id for p in pairs), *(r.id for r in given.ratings))
+    record = put_in_place(step, outcome, "preference", settings.method, under, parent, ids, out)
+    return facts_of(record, outcome), record
+
+
+def _start(shop: Workshop, base: BaseWeights, sft: Adapter, below: str | None) -> tuple[Path, BaseWeights, str | None]:
+    """The weights that the preference step begins with, what its adapter states as its base, and the adapter below it."""
+    if shop.settings.preference.start == "base":
+        return Path(base.path), base, below
+    tuned = shop.step.out("4_adapters/sft")
+    return tuned / "merged", BaseWeights(model="4_adapters/sft/merged", sha256=merged_hash(tuned)), sft.id
+
+
+def _reward(shop: Workshop, given: Given, base: BaseWeights, tuned: Path) -> JsonValue:
+    """Train the reward model and copy it to its place; returns what the run's record says of it."""
+    settings, step = shop.settings.reward, shop.step
+    start = tuned / "merged" if settings.start == "tuned" else Path(base.path)
+    told = shop.told("reward", start)
+    record = train_reward(start, given.pairs, settings, shop.device, **told)
     out = step.out("4_adapters/reward")
-    shutil.copytree(done, out, dirs_exist_ok=True)
+    shutil.copytree(told["out"], out, dirs_exist_ok=True)
     (out / "complete").unlink()
     return {k: v for k, v in record.items() if k != "curve"}
 
 
-def _rl(
-    settings: TrainSettings,
-    examples: Sequence[Example],
-    pairs: Sequence[PreferencePair],
-    tuned: Path,
-    parent: Adapter,
-    device: Device,
-    step: StepRun,
-    fitter: MakeFitter,
-) -> JsonValue:
+def _rl(shop: Workshop, given: Given, tuned: Path, parent: Adapter) -> JsonValue:
     """Train the tuned weights further by reinforcement; the result is a candidate of its own."""
-    has_model = "reward_model" in settings.rl.rewards
-    outcome = _finished(step, "rl") or train_rl(
-        tuned / "merged",
-        examples,
-        settings.rl,
-        device,
+    settings, step, start = shop.settings.rl, shop.step, tuned / "merged"
+    has_model = "reward_model" in settings.rewards
+    outcome = finished(step, "rl") or train_rl(
+        start,
+        given.train,
+        settings,
+        shop.device,
         reward_model=step.work / "reward-done" if has_model else None,
-        work=step.work / "rl",
-        out=step.work / "rl-done",
-        seed=step.seed,
-        save_steps=settings.checkpoint_every_steps,
-        tracker=step.tracker,
-        fitter=fitter("rl", tuned / "merged"),
+        **shop.told("rl", start),
     )
-    merged = BaseWeights(model=f"4_adapters/{tuned.name}/merged", sha256=sft_of(tuned))
-    ids = (*(e.id for e in examples), *(p.id for p in pairs if has_model))
-    return _facts(
-        _record(step, outcome, "rl", settings.rl.method, merged, parent.id, ids, step.out("4_adapters/rl")), outcome
-    )
-
-
-def sft_of(folder: Path) -> str:
-    """Return the hash of the merged weights below a training's folder."""
-    merged = folder / "merged"
-    return sha256_of_files([p for p in merged.iterdir() if p.is_file()], merged)
-
-
-def _prepare_machine(settings: TrainSettings) -> tuple[Preset, Device, Machine]:
-    # Spinning threads cost a multiple of the time on shared cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    torch = require("torch", extra="train", to="train")
-    machine = this_machine()
-    preset = preset_for(settings.hardware, machine)
-    device = device_for(preset, settings.precision, settings.threads, machine)
-    torch.set_num_threads(device.threads)
-    return preset, device, machine
-
-
-def _finished(step: StepRun, training: str) -> Outcome | None:
-    """A training that an interrupted run has already finished is not trained again."""
-    found = kept(step.work / f"{training}-done")
-    if found is not None:
-        say(f"  {training} was finished before the interruption")
-    return found
-
-
-def _record(
-    step: StepRun,
-    outcome: Outcome,
-    training: Training,
-    method: TrainingMethod,
-    base: BaseWeights,
-    parent: str | None,
-    ids: tuple[str, ...],
-    out: Path,
-) -> Adapter:
-    """Mark the training as done in the work folder, then copy it to its place with its record."""
-    done = keep(outcome)
-    shutil.copytree(done, out, dirs_exist_ok=True)
-    (out / "complete").unlink()
-    trained = "merged" if outcome.adapter is None else "adapter"
-    if outcome.adapter is not None:
-        _name_base(out / "adapter" / "adapter_config.json", base.model)
-    weights = sha256_of_files([p for p in (out / trained).iterdir() if p.is_file()], out / trained)
-    adapter = Adapter(
-        id=content_id("ada", weights),
-        method=method,
-        base_sha256=base.sha256,
-        parent=parent,
-        recipe_hash=step.key,
-        example_ids=ids,
-        metrics=dict(outcome.figures),
-        path=f"4_adapters/{training}/{trained}",
-    )
-    write_json(out / "adapter.json", adapter.model_dump(mode="json"))
-    return adapter
-
-
-def _name_base(config: Path, base: str) -> None:
-    """Write the adapter's configuration the same way on every machine.
-
-    PEFT notes the folder that the base was loaded from, here a temporary one, and keeps the modules in a set, whose order is chance.
-    """
-    content = json.loads(config.read_text(encoding="utf-8"))
-    content["base_model_name_or_path"] = base
-    content["target_modules"] = sorted(content["target_modules"])
-    write_json(config, content)
-
-
-def _facts(adapter: Adapter, outcome: Outcome) -> dict[str, JsonValue]:
-    return {
-        "adapter": adapter.id,
-        "steps": outcome.steps,
-        "dropped": outcome.dropped,
-        **adapter.metrics,
-        **outcome.about,
-    }
+    merged = BaseWeights(model=f"4_adapters/{tuned.name}/merged", sha256=merged_hash(tuned))
+    ids = (*(e.id for e in given.train), *(p.id for p in given.pairs if has_model))
+    out = step.out("4_adapters/rl")
+    return facts_of(put_in_place(step, outcome, "rl", settings.method, merged, parent.id, ids, out), outcome)

@@ -20,7 +20,7 @@ from fieldwise.errors import FieldwiseError
 from fieldwise.extras import require
 from fieldwise.files import write_json
 from fieldwise.progress import say, tell_to
-from fieldwise.train import distributed
+from fieldwise.train import distributed, unsloth_backend
 
 
 class Job(NamedTuple):
@@ -33,6 +33,7 @@ class Job(NamedTuple):
     device: str
     strategy: distributed.Strategy
     threads: int
+    backend: str = "transformers"
 
 
 class Events:
@@ -125,6 +126,8 @@ def main() -> None:
     hold(folder.parent)
     job: Job = pickle.loads((folder / "job.pickle").read_bytes())
     try:
+        if job.backend == "unsloth":
+            unsloth_backend.begin()
         take_part(job, folder, rank)
     except FieldwiseError as error:
         say(str(error))

@@ -10,8 +10,11 @@ from safetensors.torch import load_file, save_file
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import trl_trainer
+from fieldwise.train import rows
+from fieldwise.train.configuring import build_config
+from fieldwise.train.preference import train_preference
 from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings
+from fieldwise.train.sft import train_sft
 
 SFT = SftSettings(max_steps=6, learning_rate=5e-3, batch_size=2, max_length=256, lora=LoraSettings(rank=8, alpha=16))
 DPO = PreferenceSettings(
@@ -20,7 +23,7 @@ DPO = PreferenceSettings(
 
 
 def sft(base: Path, examples, device, folder: Path, settings=SFT, tracker=None):
-    return trl_trainer.train_sft(
+    return train_sft(
         base,
         examples,
         examples[:2],
@@ -35,7 +38,7 @@ def sft(base: Path, examples, device, folder: Path, settings=SFT, tracker=None):
 
 
 def dpo(base: Path, pairs, device, folder: Path, settings=DPO):
-    return trl_trainer.train_preference(
+    return train_preference(
         base,
         pairs,
         settings,
@@ -206,14 +209,14 @@ def test_an_option_the_trainer_does_not_know_is_an_error(tmp_path: Path) -> None
     import trl
 
     with pytest.raises(ModelError, match=r"lacks options.*\n?.*no_such_option"):
-        trl_trainer._config(trl.SFTConfig, output_dir=str(tmp_path), no_such_option=1)
+        build_config(trl.SFTConfig, output_dir=str(tmp_path), no_such_option=1)
 
 
 def test_scoring_only_what_is_learnt_changes_no_loss(tuned, base, examples, device, tmp_path, monkeypatch) -> None:
     import trl.trainer.utils as utilities
 
     assert hasattr(utilities, "_use_triton"), "TRL renamed the switch: training still works, a third slower"
-    monkeypatch.setattr(trl_trainer, "_score_labelled_only", lambda: None)
+    monkeypatch.setattr(rows, "score_labelled_only", lambda: None)
     monkeypatch.setattr(utilities, "_use_triton", lambda device: False)
     every = sft(base, examples, device, tmp_path)
     expected = [row["loss"] for row in tuned[0].curve if "loss" in row]
