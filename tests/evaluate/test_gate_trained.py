@@ -34,7 +34,7 @@ from fieldwise.release.quantise import quantise
 from fieldwise.retrieve.grounded import grounded_answer
 from fieldwise.train.hardware import detect
 from fieldwise.train.settings import SftSettings
-from fieldwise.train.trl_trainer import train_sft
+from fieldwise.train.sft import train_sft
 
 pytestmark = pytest.mark.slow
 ROWS, QUESTIONS, SEED = 96, 180, 11
