@@ -154,7 +154,8 @@ def _local_place(source: str | WebSource | RowsSource) -> str:
 
 def _is_file(suite: str) -> bool:
     """Whether a suite is named by its place: with a folder, or an ending."""
-    return Path(suite).suffix != "" or len(Path(suite).parts) > 1
+    is_place = Path(suite).suffix != "" or len(Path(suite).parts) > 1
+    return is_place and not suite.startswith("lm-eval:")
 
 
 def _data_place(entry: str | DataSettings) -> str:
@@ -520,6 +521,13 @@ def _suite_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -> I
             key = f"evaluate.suites.{n}"
             if name in names[:n]:
                 yield problem(key, "the suite stands twice", name, "Name it once.")
+            elif name.startswith("lm-eval:"):
+                yield problem(
+                    key,
+                    "a task by name is no suite of a release: its data come over the network and have no hash",
+                    name,
+                    "Name a task file over local data: tasks/mine.yaml with dataset_path: json.",
+                )
             elif not _is_file(name) and name not in known:
                 yield problem(
                     key, "no suite has this name", name, f"There are: {', '.join(known)}; a file ends in .yaml."

@@ -88,7 +88,7 @@ def _served_outside(recipe: Recipe) -> dict[str, JsonValue]:
             found=", ".join(recipe.evaluate.systems) or "none",
             fix="Add rag_tuned, or stop before the release with --end 4.",
         )
-    return _questions_hash(recipe)
+    return {**_questions_hash(recipe), **_flaky_questions(recipe)}
 
 
 # ---------------------------------------------------------------- the work of each step
@@ -137,7 +137,10 @@ def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
-    return stage.run_evaluate(recipe.evaluate, recipe.retrieve, base_of(recipe), step, name=recipe.name)
+    kept = quarantine_of(recipe)
+    return stage.run_evaluate(
+        recipe.evaluate, recipe.retrieve, base_of(recipe), step, name=recipe.name, quarantine=kept
+    )
 
 
 def _build(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -150,7 +153,12 @@ def _verify(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
     return stage.run_served(
-        recipe.evaluate, recipe.retrieve, step, serve=recipe.release.serve, max_score_loss=recipe.release.max_score_loss
+        recipe.evaluate,
+        recipe.retrieve,
+        step,
+        serve=recipe.release.serve,
+        max_score_loss=recipe.release.max_score_loss,
+        quarantine=quarantine_of(recipe),
     )
 
 
@@ -177,6 +185,20 @@ def quarantine_of(recipe: Recipe) -> Quarantine:
 
     path = recipe.evaluate.quarantine
     return Quarantine() if path is None else read_quarantine(Path(path), datetime.now(UTC).date())
+
+
+def _require_suites(recipe: Recipe) -> None:
+    from fieldwise.suite.stage import require_harness_for
+
+    require_harness_for(recipe.evaluate)
+
+
+def _flaky_questions(recipe: Recipe) -> dict[str, JsonValue]:
+    """The questions in quarantine, for the keys of the steps that judge them; nothing where none is."""
+    from fieldwise.evaluate.quarantine import QUESTIONS
+
+    rows = quarantine_of(recipe).of(QUESTIONS).rows()
+    return {"quarantine": rows} if rows else {}
 
 
 def _suites(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
@@ -328,7 +350,7 @@ STEPS: tuple[Step, ...] = (
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
-        lambda r: {**weights_hash(r), **_questions_hash(r)},
+        lambda r: {**weights_hash(r), **_questions_hash(r), **_flaky_questions(r)},
     ),
     Step(
         "5a",
@@ -371,6 +393,7 @@ STEPS: tuple[Step, ...] = (
         },
         _suites,
         _suites_outside,
+        require=_require_suites,
         is_wanted=_has_suites,
     ),
     Step(

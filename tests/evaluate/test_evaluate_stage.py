@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,20 @@ import pytest
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate import select, stage
 from fieldwise.evaluate.asking import decline_rule
+from fieldwise.evaluate.gate import own_gates
+from fieldwise.evaluate.quarantine import QUESTIONS as QUESTIONS_NAME
+from fieldwise.evaluate.quarantine import Flaky, Quarantine
 from fieldwise.evaluate.questions import read_development
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings
 from fieldwise.files import write_json, write_jsonl
-from fieldwise.records import NOT_STATED, Answer, BaseWeights, Example, Question
+from fieldwise.recipe import Recipe, load_recipe
+from fieldwise.records import NOT_STATED, Answer, BaseWeights, Example, Question, Timings
 from fieldwise.retrieve.decline import DeclineRule
 from fieldwise.retrieve.grounded import GroundedAnswerer
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder, StepRun
+from fieldwise.steps import STEPS
+from fieldwise.suite.release_page import release_page
 from fieldwise.tables import write_records
 
 QUESTIONS = [Question(id=f"q{n}", question=f"Q{n}?", answer="14 days", document=f"d{n}.md") for n in range(30)]
@@ -51,9 +59,16 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepRun:
     return StepRun(run, "4d_evaluate", "0" * 64, 0)
 
 
-def keep(run: RunFolder, system: str, text: str = "14 days") -> None:
-    answer = Answer(text=text, answer=text, model="m", is_declined=text == NOT_STATED)
-    rows = ({"id": q.id, "answer": answer.model_dump(mode="json", exclude={"timings"})} for q in QUESTIONS)
+def keep(run: RunFolder, system: str, text: str = "14 days", wrong: set[str] | None = None) -> None:
+    def said(question: Question) -> Answer:
+        words = "a year" if question.id in (wrong or ()) else text
+        return Answer(text=words, answer=words, model="m", is_declined=words == NOT_STATED)
+
+    def row(question: Question) -> dict[str, Any]:
+        known = {"question": question.question, "expected": question.answer}
+        return {"id": question.id, **known, "answer": said(question).model_dump(mode="json", exclude={"timings"})}
+
+    rows = map(row, QUESTIONS)
     write_jsonl(run.path / f"5_reports/predictions/{system}.jsonl", rows)
 
 
@@ -126,6 +141,27 @@ def test_the_seconds_of_the_base_are_those_that_were_measured(
     assert stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)["verdict"] == verdict
 
 
+def test_tokens_a_second_are_printed_and_part_of_nothing_that_is_hashed(
+    step: StepRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Timed(Echo):
+        def answer_all(self, conversations: Any, known: Any = ()) -> Any:
+            for answer in super().answer_all(conversations, known):
+                timings = Timings(generate_seconds=0.25, total_seconds=0.5)
+                yield answer.model_copy(update={"completion_tokens": 10, "timings": timings})
+
+    monkeypatch.setattr(stage, "make_answerer", lambda *_: Timed())
+    write_json(step.run.path / "times/base.json", {"seconds": [1.0] * 30})  # as an earlier version left it
+    keep(step.run, "base")
+    settings = EvaluateSettings(systems=("base", "sft"), gates=(), bootstrap_samples=100)
+    stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("Tokens a second")]
+    assert line.split("  ")[0] == "Tokens a second (n=30)" and line.endswith("40.00 [40.00, 40.00]") and " - " in line
+    assert json.loads((step.run.path / "times/sft.json").read_text())["tokens_per_second"] == [40.0] * 30
+    written = [p.read_text() for p in step.staging.rglob("*") if p.is_file()]
+    assert len(written) > 3 and not any("tokens_per_second" in w or "Tokens a second" in w for w in written)
+
+
 def test_the_served_file_is_found_by_its_record_and_judged_with_and_without_its_declines(step: StepRun) -> None:
     for name, adapter in (("finance-base", "ada_1"), ("finance-base-base", None)):
         record = {"path": f"6_builds/{name}-q8_0.gguf", "adapter_id": adapter}
@@ -138,6 +174,75 @@ def test_the_served_file_is_found_by_its_record_and_judged_with_and_without_its_
     assert [g["requirement"] for g in served["gates"]] == [
         f"served: {metric} not worse than rag_tuned by more than 0.05" for metric in ("token_f1", "overall_f1")
     ]
+
+
+# ---------------------------------------------------------------- questions in quarantine
+
+
+def flaky(item: str, *, ends: int = 2, suite: str = QUESTIONS_NAME) -> Flaky:
+    days = {"measured": date(2026, 1, 1), "expires": date(2026, ends, 1)}
+    return Flaky(suite=suite, item=item, passed=2, of=3, how="3 runs", **days)
+
+
+HELD = Quarantine((flaky("q1"), flaky("q2"), flaky("h1", suite="safety")), (flaky("q3", ends=1),))
+
+
+def test_flaky_questions_are_left_out_of_the_gates_of_the_weights_and_told(step: StepRun) -> None:
+    gate = GateSettings(metric="exact_match", system="base", baseline=None, at_least=0.3)
+    settings = EvaluateSettings(systems=("base",), gates=(gate,), bootstrap_samples=100)
+    keep(step.run, "base", wrong={"q1", "q2", "q3"})
+    stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step, quarantine=HELD)
+    report = json.loads((step.staging / "5_reports/report.json").read_text())
+    assert report["gates"][0]["found"].startswith("0.964 [") and report["gates"][0]["found"].endswith(
+        "n=28; 2 flaky questions left out"
+    )
+    assert report["systems"][0]["figures"]["exact_match"]["n"] == 30  # the figures are over all
+    assert [f["item"] for f in report["quarantined"]] == ["q1", "q2"]
+    assert [f["item"] for f in report["expired"]] == ["q3"]
+    for name in ("report.md", "report.html"):
+        text = (step.staging / "5_reports" / name).read_text()
+        assert "questions q1: passed in 2 of 3 (3 runs), measured 2026-01-01, left out until 2026-02-01" in text
+        assert "counts again: questions q3" in text and "safety h1" not in text
+    shutil.copytree(step.staging / "5_reports", step.run.path / "5_reports", dirs_exist_ok=True)
+    notes = own_gates(step.run, "r").notes
+    assert sum(n.startswith("in quarantine: questions") for n in notes) == 2
+    page = release_page(step.run, "r")
+    assert "questions q1" in page and "2 of 3" in page and "counts again" in page
+
+
+def test_flaky_questions_are_left_out_of_the_gates_of_the_file_to_serve(step: StepRun) -> None:
+    write_json(step.run.path / "6_builds/m-q8_0.build.json", {"path": "6_builds/m-q8_0.gguf", "adapter_id": "a"})
+    keep(step.run, "rag_tuned", wrong={"q1", "q4"})
+    settings = EvaluateSettings(bootstrap_samples=100)
+    stage.run_served(settings, RetrieveSettings(), step, serve="q8_0", max_score_loss=0.05, quarantine=HELD)
+    served = json.loads((step.staging / "5_reports/served.json").read_text())
+    assert all(g["found"].endswith("n=28; 2 flaky questions left out") for g in served["gates"])
+    assert served["gates"][0]["found"].startswith("+0.036")  # q4 alone differs
+    assert [f["item"] for f in served["quarantined"]] == ["q1", "q2"]
+
+
+def test_without_flaky_questions_the_reports_stay_as_they_were(step: StepRun) -> None:
+    settings = EvaluateSettings(systems=("base",), gates=(), bootstrap_samples=100)
+    keep(step.run, "base")
+    others = Quarantine((flaky("h1", suite="safety"),))
+    made = []
+    for quarantine in (Quarantine(), others):
+        stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step, quarantine=quarantine)
+        made.append((step.staging / "5_reports/report.json").read_bytes())
+    assert made[0] == made[1] and b"quarantin" not in made[0] and b"expired" not in made[0]
+
+
+def test_only_flaky_questions_change_the_keys_of_the_steps_that_judge_them(tmp_path: Path) -> None:
+    entry = "- {suite: NAME, item: q1, passed: 2, of: 5, how: m, measured: 2020-01-01, expires: 2020-02-01}"
+    path = tmp_path / "quarantine.yaml"
+    path.write_text(entry.replace("NAME", "safety"))
+    named = load_recipe(None, [f"evaluate.quarantine={path}"])
+    steps = [s for s in STEPS if s.number in ("4d", "5b")]
+    assert all(s.outside(named) == s.outside(Recipe()) for s in steps)
+    path.write_text(entry.replace("NAME", "questions"))
+    assert all(s.outside(named)["quarantine"] for s in steps)
+    others = [s for s in STEPS if s.number in ("4a", "4b")]
+    assert all("quarantine" not in s.outside(named) for s in others)
 
 
 # ---------------------------------------------------------------- development questions

@@ -8,7 +8,7 @@ from rouge_score import rouge_scorer
 from fieldwise.evaluate import overlap
 from fieldwise.evaluate.metrics import METRICS, exact_match, groundedness, normalise, overall_f1, rouge_l, token_f1
 from fieldwise.evaluate.overlap import corpus_bleu
-from fieldwise.records import NOT_STATED, Answer, Chunk, Citation, Question, RetrievedPassage
+from fieldwise.records import NOT_STATED, Answer, Chunk, Citation, Question, RetrievedPassage, Timings
 
 
 def answer(text: str, **fields) -> Answer:
@@ -32,6 +32,13 @@ def question(known: str | None, *aliases: str) -> Question:
         ("A.", "A", 1.0),
         ("B", "A", 0.0),
         ("", "A", 0.0),
+        ("naïve café", "nai\u0308ve cafe\u0301", 1.0),  # one sign, or letter and accent
+        ("12\u00a0mg", "12 mg", 1.0),
+        ("cafe", "café", 0.0),
+        ("STRASSE 5", "Straße 5", 1.0),
+        ("10 m²", "10 m2", 0.0),
+        ("🙂", "🙂", 1.0),
+        ("日本語", "日本語", 1.0),
     ],
 )
 def test_exact_match_by_hand(said: str, known: str, value: float) -> None:
@@ -204,6 +211,12 @@ def test_declining_is_right_only_where_the_documents_are_silent() -> None:
     assert METRICS["abstention"].score(declined, question("x")) is None
     assert METRICS["false_decline"].score(declined, question("x")) == 1.0
     assert METRICS["false_decline"].score(answer("x"), question("x")) == 0.0
+
+
+def test_tokens_a_second_by_hand() -> None:
+    timed = answer("x", completion_tokens=12, timings=Timings(generate_seconds=0.5, total_seconds=2.0))
+    assert METRICS["tokens_per_second"].score(timed, question("x")) == 24.0
+    assert METRICS["tokens_per_second"].score(answer("x"), question("x")) is None
 
 
 @given(st.text(), st.text(min_size=1))

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from fieldwise import __version__
 from fieldwise.errors import DatasetError
+from fieldwise.evaluate.metrics import TIMES
 from fieldwise.evaluate.report import Scored, cluster_names, score_system
 from fieldwise.files import read_json, read_jsonl, write_json
 from fieldwise.hashing import canonical_json, sha256_file, sha256_text
@@ -84,11 +85,13 @@ def read_measured(run: RunFolder, system: str, name: str) -> Measured:
     report = read_json(run.require("5_reports/report.json", "evaluate"))
     semantic = any(_has_semantic(s) for s in _listed(report.get("systems")))
     scored = score_system(system, answers, questions, semantic=semantic)
-    scores = {m: s.values for m, s in scored.items() if m != "seconds"}
+    scores = {m: s.values for m, s in scored.items() if m not in TIMES}
     times = run.path / "times" / f"{system}.json"
-    seconds = read_json(times).get("seconds") if times.exists() else None
-    if isinstance(seconds, list) and len(seconds) == len(questions):
-        scores["seconds"] = tuple(float(str(v)) for v in seconds)
+    known = read_json(times) if times.exists() else {}
+    for name in TIMES:
+        values = known.get(name)
+        if isinstance(values, list) and len(values) == len(questions):
+            scores[name] = tuple(None if v is None else float(str(v)) for v in values)
     baseline = Baseline(
         fieldwise=__version__,
         run=name,

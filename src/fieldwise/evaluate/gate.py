@@ -19,7 +19,7 @@ from fieldwise.evaluate.baseline import (
     same_questions,
 )
 from fieldwise.evaluate.metrics import METRICS
-from fieldwise.evaluate.quarantine import NONE, QUESTIONS, Flaky, Quarantine
+from fieldwise.evaluate.quarantine import NONE, QUESTIONS, Quarantine, quarantine_in, told_left_out
 from fieldwise.evaluate.report import EvalReport, as_family, judge_pair, overall
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, RegressionSettings
 from fieldwise.files import read_json
@@ -71,7 +71,7 @@ def own_gates(
     value = read_json(run.require("5_reports/report.json", "evaluate"))
     value.pop("verdict", None)
     report = EvalReport.model_validate(value)
-    gates, notes = list(report.gates), []
+    gates, notes = list(report.gates), [*report.quarantine.notes]
     served = run.path / "5_reports/served.json"
     if served.exists():
         found = read_json(served).get("gates")
@@ -106,12 +106,10 @@ def own_gates(
 def _quarantined(report: dict[str, JsonValue]) -> list[str]:
     """What the suites left out, and what counts again: never without a word."""
     suites = report.get("suites")
-    notes = []
+    notes: list[str] = []
     for suite in suites if isinstance(suites, list) else []:
         if isinstance(suite, dict):
-            for key, word in (("quarantined", "in quarantine"), ("expired", "out of quarantine, counts again")):
-                rows = suite.get(key)
-                notes += [f"{word}: {Flaky.model_validate(r).told()}" for r in (rows if isinstance(rows, list) else [])]
+            notes += quarantine_in(suite).notes
     return notes
 
 
@@ -140,9 +138,7 @@ def against(
     left_out = quarantine.left_out(QUESTIONS)
     gates = judge_regressions(settings.regressions, pair, settings.bootstrap_samples, left_out)
     lost, won = _flipped(pair)
-    kept = quarantine.of(QUESTIONS)
-    notes = [f"in quarantine: {f.told()}" for f in kept.standing]
-    notes += [f"out of quarantine, counts again: {f.told()}" for f in kept.expired]
+    notes = [*quarantine.of(QUESTIONS).notes]
     if pair.baseline.metrics_sha256 != metrics_hash():
         notes.append("the baseline was scored by other code than today's; make it anew if a metric has changed")
     if pair.baseline.seed != candidate.seed:
@@ -242,8 +238,7 @@ def _judge(regression: RegressionSettings, pair: _Pair, samples: int, left_out: 
     counted = (None if i.id in left_out else v for i, v in zip(candidate.items, after.values, strict=True))
     after = after._replace(values=tuple(counted))
     result = judge_pair(gate, after, before, pair.candidate.clusters, samples, candidate.seed)
-    left = sum(i.id in left_out for i in candidate.items)
-    told = f"{result.found}; {left} flaky {'question' if left == 1 else 'questions'} left out" if left else result.found
+    told = result.found + told_left_out(sum(i.id in left_out for i in candidate.items))
     return result.model_copy(update={"requirement": _requirement(regression, candidate.system), "found": told})
 
 

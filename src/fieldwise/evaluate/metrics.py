@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
+from unicodedata import normalize
 
 from fieldwise.claims import claims
 from fieldwise.evaluate import overlap
@@ -35,12 +36,14 @@ _PUNCTUATION = str.maketrans(
 def normalise(text: str) -> str:
     """Even out what does not change an answer: case, articles, punctuation at the edges of words, blanks (as in SQuAD).
 
-    An article that is all there is stays: a grade or a vitamin may be called A.
+    An article that is all there is stays: a grade or a vitamin may be called A. A letter with its accent is the same as one sign
+    or as two (Unicode's canonical caseless matching, D145): which of the two a model writes hangs on its tokenizer.
 
     >>> normalise("The Blue bins."), normalise("A.")
     ('blue bins', 'a')
     """
-    plain = text.casefold().translate(_PUNCTUATION)
+    folded = normalize("NFD", text).casefold()
+    plain = normalize("NFC", folded).translate(_PUNCTUATION)
     words = _ARTICLES.sub(" ", plain).strip(" .,:;/-").split() or plain.split()
     return " ".join(w for w in (word.strip(".,:;/-") for word in words) if w)
 
@@ -228,6 +231,16 @@ def seconds(answer: Answer, question: Question) -> float | None:
     return answer.timings.total_seconds
 
 
+def tokens_per_second(answer: Answer, question: Question) -> float | None:
+    """Tokens said in a second of generating, the reading of the prompt included; in a batch, by its share of the time.
+
+    The mean over a batch is its throughput. Not scored where no time is known.
+    """
+    del question
+    taken = answer.timings.generate_seconds
+    return answer.completion_tokens / taken if taken > 0 else None
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric with its direction, whether its values are 0 and 1 only, and whether they lie between 0 and 1."""
@@ -265,5 +278,8 @@ METRICS: dict[str, Metric] = {
         Metric("false_decline", false_decline, better="lower", title="Declines answerable"),
         Metric("brier", brier, better="lower", is_binary=False, title="Brier score of the doubt"),
         Metric("seconds", seconds, better="lower", is_binary=False, title="Seconds", is_bounded=False),
+        Metric("tokens_per_second", tokens_per_second, is_binary=False, title="Tokens a second", is_bounded=False),
     )
 }
+TIMES = ("seconds", "tokens_per_second")
+"""What no rerun repeats: measured and printed, but part of nothing that is hashed."""

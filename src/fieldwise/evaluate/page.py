@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fieldwise.evaluate.curves import calibration_section
 from fieldwise.evaluate.effect import told as told_effect
 from fieldwise.evaluate.items import LEAST_IN_SLICE, Slice, slices
-from fieldwise.evaluate.metrics import METRICS
+from fieldwise.evaluate.metrics import METRICS, TIMES
 from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
 from fieldwise.evaluate.page_training import Curve, contamination_section, curves_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
@@ -138,6 +138,7 @@ def _gates(report: EvalReport) -> str:
         "Gates",
         f"<p>{_verdict(report.verdict)} {passed} of {len(report.gates)} gates passed. {_MEANING[report.verdict]}</p>",
         f'<ul class="gates">\n{items}\n</ul>',
+        *(f'<p class="hint">{escape(note)}</p>' for note in report.quarantine.notes),
     )
 
 
@@ -148,7 +149,7 @@ def _verdict(verdict: str) -> str:
 def _gate(report: EvalReport, gate: GateResult) -> str:
     found = f"Found: {gate.found}"
     more = need(gate)
-    if gate.metric == "seconds":  # no rerun repeats a time, and this file must be repeated
+    if gate.metric in TIMES:  # no rerun repeats a time, and this file must be repeated
         found, more = "Found: a time, which the table on the terminal shows", ""
     return f'<p class="wanted">{escape(in_words(report, gate))}</p><p class="found">{escape(found + more)}</p>'
 
@@ -192,7 +193,7 @@ def _figure(text: str) -> str:
 
 def _metrics(report: EvalReport) -> list[str]:
     """What the page shows: times differ from run to run, and the page must not."""
-    return [m for m in scored(report) if m != "seconds"]
+    return [m for m in scored(report) if m not in TIMES]
 
 
 def _systems(report: EvalReport) -> str:

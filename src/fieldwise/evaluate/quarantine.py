@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from fieldwise.errors import DatasetError
 from fieldwise.files import write_text
@@ -61,6 +61,21 @@ class Quarantine(NamedTuple):
         """The items of a suite that are not counted."""
         return frozenset(f.item for f in self.standing if f.suite == suite and f.treat == "leave_out")
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Every entry in one line, the expired ones too: nothing is left out, or counts again, without a word."""
+        standing = (f"in quarantine: {f.told()}" for f in self.standing)
+        return (*standing, *(f"out of quarantine, counts again: {f.told()}" for f in self.expired))
+
+    def rows(self) -> dict[str, JsonValue]:
+        """The entries as reports keep them; without any nothing, so that a report without a quarantine stays as it is."""
+        if not self.standing and not self.expired:
+            return {}
+        return {
+            "quarantined": [f.model_dump(mode="json") for f in self.standing],
+            "expired": [f.model_dump(mode="json") for f in self.expired],
+        }
+
     def of(self, suite: str) -> Quarantine:
         """The entries of one suite."""
         return Quarantine(
@@ -69,6 +84,21 @@ class Quarantine(NamedTuple):
 
 
 NONE = Quarantine()
+
+
+def told_left_out(count: int) -> str:
+    """What stands behind a figure from which flaky questions are left out; nothing for none."""
+    return f"; {count} flaky {'question' if count == 1 else 'questions'} left out" if count else ""
+
+
+def quarantine_in(report: Mapping[str, JsonValue]) -> Quarantine:
+    """The entries that a report keeps."""
+
+    def entries(key: str) -> tuple[Flaky, ...]:
+        rows = report.get(key)
+        return tuple(Flaky.model_validate(row) for row in (rows if isinstance(rows, list) else ()))
+
+    return Quarantine(entries("quarantined"), entries("expired"))
 
 
 def read_quarantine(path: Path, today: date) -> Quarantine:

@@ -12,6 +12,7 @@ from fieldwise.evaluate.calibration import Calibration, calibrate
 from fieldwise.evaluate.metrics import METRICS, Metric
 from fieldwise.evaluate.overlap import CorpusBleu, corpus_bleu
 from fieldwise.evaluate.power import minimum_detectable_effect, needed_n, passes_from
+from fieldwise.evaluate.quarantine import Flaky, Quarantine, told_left_out
 from fieldwise.evaluate.settings import GateSettings
 from fieldwise.evaluate.statistics import (
     Estimate,
@@ -78,7 +79,14 @@ class EvalReport(Record):
     effect: PreferenceEffect | None = Field(None, description="of the preference step, where one was run")
     systems: tuple[SystemReport, ...]
     gates: tuple[GateResult, ...] = ()
+    quarantined: tuple[Flaky, ...] = Field((), description="questions measured to be flaky, not in the gates")
+    expired: tuple[Flaky, ...] = Field((), description="questions whose quarantine has ended: they count again")
     seed: int = 0
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What of the questions is in quarantine, and what no longer is."""
+        return Quarantine(self.quarantined, self.expired)
 
     def system(self, name: str) -> SystemReport | None:
         """Return the report of one system."""
@@ -230,6 +238,22 @@ def judge_all(
     return as_family([judge(gate, scores, clusters, samples, seed) for gate in gates])
 
 
+def without(scored: Scored, questions: Sequence[Question], left_out: frozenset[str]) -> Scored:
+    """Return the scores with those of the questions left out taken away, as the gates look at them."""
+    if not left_out:
+        return scored
+    kept = (None if q.id in left_out else v for q, v in zip(questions, scored.values, strict=True))
+    return scored._replace(values=tuple(kept))
+
+
+def with_left_out(
+    gates: Sequence[GateResult], questions: Sequence[Question], left_out: frozenset[str]
+) -> tuple[GateResult, ...]:
+    """Return the verdicts with how many flaky questions they did not look at."""
+    told = told_left_out(sum(q.id in left_out for q in questions))
+    return tuple(g.model_copy(update={"found": g.found + told}) if told else g for g in gates)
+
+
 def as_family(results: Sequence[GateResult]) -> tuple[GateResult, ...]:
     """Return the results with p-values adjusted (Holm); a FAIL that the adjustment does not bear out is INCONCLUSIVE.
 
@@ -362,5 +386,6 @@ def _shown(figure: Interval, *, sign: bool = False) -> str:
 
 def report_json(report: EvalReport) -> dict[str, JsonValue]:
     """The report as JSON, verdict included."""
-    value: dict[str, JsonValue] = report.model_dump(mode="json")
+    value: dict[str, JsonValue] = report.model_dump(mode="json", exclude={"quarantined", "expired"})
+    value |= report.quarantine.rows()
     return {**value, "verdict": report.verdict}

@@ -65,7 +65,9 @@ class RegressionSettings(Settings):
 class SuiteSettings(Settings):
     """A suite that the release is put through, and what it must reach there besides no new critical failure."""
 
-    suite: str = Field(description="a shipped suite, or a file; relative to the recipe file")
+    suite: str = Field(
+        description="a shipped suite, a file, or a task file of lm-evaluation-harness; relative to the recipe file"
+    )
     margin: float | None = Field(
         None,
         ge=0,
@@ -74,6 +76,11 @@ class SuiteSettings(Settings):
     )
     at_least: float | None = Field(
         None, ge=0, le=1, description="share passed that the lower end of the interval must reach"
+    )
+    metric: str | None = Field(
+        None,
+        exclude_if=lambda metric: metric is None,
+        description="of a task of lm-evaluation-harness: which of its metrics says of every item whether it is passed (exact_match or acc without it)",
     )
 
 

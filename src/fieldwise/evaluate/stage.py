@@ -16,9 +16,10 @@ from fieldwise.evaluate.asking import answer_questions, decline_rule, load_quest
 from fieldwise.evaluate.contamination import touched
 from fieldwise.evaluate.effect import read_effect
 from fieldwise.evaluate.effect import told as told_effect
-from fieldwise.evaluate.metrics import METRICS
+from fieldwise.evaluate.metrics import METRICS, TIMES
 from fieldwise.evaluate.page import Measured, page
 from fieldwise.evaluate.page_training import Curve, curve_of
+from fieldwise.evaluate.quarantine import NONE, QUESTIONS, Quarantine
 from fieldwise.evaluate.report import (
     EvalReport,
     Scored,
@@ -33,7 +34,9 @@ from fieldwise.evaluate.report import (
     report_json,
     score_system,
     summarise,
+    with_left_out,
     with_whole_sets,
+    without,
 )
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
 from fieldwise.evaluate.table import SHOWN, markdown, plain
@@ -83,7 +86,7 @@ def _write_predictions(step: StepRun, system: str, answers: Sequence[Answer], qu
                 "document": q.document,
                 "kind": q.kind,
                 "answer": a.model_dump(mode="json", exclude={"timings"}),
-                "scores": {n: m.score(a, q) for n, m in METRICS.items() if n != "seconds"},
+                "scores": {n: m.score(a, q) for n, m in METRICS.items() if n not in TIMES},
             }
             for q, a in zip(questions, answers, strict=True)
         ),
@@ -131,16 +134,20 @@ def run_baseline(
     for system in (s for s in BASELINES if s in settings.systems):
         answers = _measure(system, Path(base.path), questions, settings, retrieve, step)
         _write_predictions(step, system, answers, questions)
-        times[system] = [a.timings.total_seconds for a in answers]
+        times[system] = _times(answers, questions)
         facts[system] = _headline(system, answers, questions, settings, step.seed)
     _keep_times(step, times)
     return facts
 
 
+def _times(answers: Sequence[Answer], questions: Sequence[Question]) -> JsonValue:
+    return {n: [METRICS[n].score(a, q) for a, q in zip(answers, questions, strict=True)] for n in TIMES}
+
+
 def _keep_times(step: StepRun, times: dict[str, JsonValue]) -> None:
     """Times stand outside the outputs, since no rerun repeats them."""
     for system, values in times.items():
-        write_json(step.run.path / "times" / f"{system}.json", {"seconds": values})
+        write_json(step.run.path / "times" / f"{system}.json", values)
 
 
 def _headline(
@@ -158,9 +165,18 @@ def _headline(
 
 
 def run_evaluate(
-    settings: EvaluateSettings, retrieve: RetrieveSettings, base: BaseWeights, step: StepRun, *, name: str = "model"
+    settings: EvaluateSettings,
+    retrieve: RetrieveSettings,
+    base: BaseWeights,
+    step: StepRun,
+    *,
+    name: str = "model",
+    quarantine: Quarantine = NONE,
 ) -> dict[str, JsonValue]:
-    """Measure the tuned systems, compare all, judge the gates, write the report and its page."""
+    """Measure the tuned systems, compare all, judge the gates, write the report and its page.
+
+    The figures are over all questions; the gates leave out those in quarantine, and the report lists them.
+    """
     questions = load_questions(settings, step.run)
     given: dict[str, Sequence[Answer]] = {}
     scores: dict[str, dict[str, Scored]] = {}
@@ -171,13 +187,15 @@ def run_evaluate(
         else:
             answers = _measure(system, _weights_of(system, step.run, base), questions, settings, retrieve, step)
             _write_predictions(step, system, answers, questions)
-            times[system] = [a.timings.total_seconds for a in answers]
+            times[system] = _times(answers, questions)
         given[system] = answers
         scores[system] = score_system(system, answers, questions, semantic=settings.semantic)
         if system in BASELINES:
-            scores[system]["seconds"] = _earlier_times(step.run, system, len(questions))
+            scores[system] |= _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
-    report = build_report(scores, questions, settings, step.seed, selected=_selected(step.run)).model_copy(
+    report = build_report(
+        scores, questions, settings, step.seed, selected=_selected(step.run), quarantine=quarantine
+    ).model_copy(
         update={
             "preference_method": (method := _preference_method(step.run)),
             "effect": read_effect(step.run, given) if method else None,
@@ -199,7 +217,7 @@ def run_evaluate(
     )
     write_text(step.out(PAGE), page(measured))
     say(plain(with_times(report, step.run)))
-    figures = {s.system: {m: f.value for m, f in s.figures.items() if m != "seconds"} for s in report.systems}
+    figures = {s.system: {m: f.value for m, f in s.figures.items() if m not in TIMES} for s in report.systems}
     return {"verdict": report.verdict, "questions": report.questions, "figures": figures}  # type: ignore[dict-item]
 
 
@@ -226,9 +244,18 @@ def _touched(run: RunFolder, questions: Sequence[Question]) -> list[bool] | None
 
 
 def run_served(
-    settings: EvaluateSettings, retrieve: RetrieveSettings, step: StepRun, *, serve: str, max_score_loss: float
+    settings: EvaluateSettings,
+    retrieve: RetrieveSettings,
+    step: StepRun,
+    *,
+    serve: str,
+    max_score_loss: float,
+    quarantine: Quarantine = NONE,
 ) -> dict[str, JsonValue]:
-    """Let the file to serve answer the questions and compare it with the weights it was made from, item by item."""
+    """Let the file to serve answer the questions and compare it with the weights it was made from, item by item.
+
+    The gates leave out the questions in quarantine.
+    """
     questions = load_questions(settings, step.run)
     path = _file_to_serve(step.run, serve)
     if path is None:
@@ -246,7 +273,7 @@ def run_served(
     finally:
         engine.close()
     _write_predictions(step, "served", answers, questions)
-    _keep_times(step, {"served": [a.timings.total_seconds for a in answers]})
+    _keep_times(step, {"served": _times(answers, questions)})
     reference: System = "rag_tuned"
     gates = [
         GateSettings(metric=m, system=reference, baseline=reference, requires="not_worse", margin=max_score_loss)
@@ -256,25 +283,29 @@ def run_served(
         "served": score_system("served", answers, questions, semantic=settings.semantic),
         reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions),
     }
-    names = cluster_names(questions)
-    verdicts = as_family(
-        [
-            judge_pair(
-                gate,
-                scores["served"][gate.metric],
-                scores[reference][gate.metric],
-                names,
-                settings.bootstrap_samples,
-                step.seed,
-            )
-            for gate in gates
-        ]
+    names, left_out = cluster_names(questions), quarantine.left_out(QUESTIONS)
+    verdicts = with_left_out(
+        as_family(
+            [
+                judge_pair(
+                    gate,
+                    without(scores["served"][gate.metric], questions, left_out),
+                    without(scores[reference][gate.metric], questions, left_out),
+                    names,
+                    settings.bootstrap_samples,
+                    step.seed,
+                )
+                for gate in gates
+            ]
+        ),
+        questions,
+        left_out,
     )
     same = sum(a.text == b.text for a, b in zip(answers, _earlier_answers(step.run, reference, questions), strict=True))
     figures: dict[str, JsonValue] = {
         m: summarise(s, names, settings.bootstrap_samples, step.seed).model_dump(mode="json")
         for m, s in scores["served"].items()
-        if m != "seconds"
+        if m not in TIMES
     }
     verdict = overall(verdicts)
     write_json(
@@ -286,6 +317,7 @@ def run_served(
             "questions": len(questions),
             "verdict": verdict,
             "gates": [v.model_dump(mode="json") for v in verdicts],
+            **quarantine.of(QUESTIONS).rows(),
         },
     )
     say(
@@ -301,12 +333,20 @@ def _file_to_serve(run: RunFolder, serve: str) -> Path | None:
     return next((run.path / str(r["path"]) for r in records if r.get("adapter_id") is not None), None)
 
 
-def _earlier_times(run: RunFolder, system: System, count: int) -> Scored:
-    """The seconds of an earlier measurement, which its answers do not hold; not scored where they are not there."""
+def _earlier_times(run: RunFolder, system: System, count: int) -> dict[str, Scored]:
+    """The times of an earlier measurement, which its answers do not hold; not scored where they are not there."""
+
+    def scored(name: str) -> Scored:
+        values = _kept_times(run, system, name)
+        return Scored(system, name, values if len(values) == count else (None,) * count)
+
+    return {name: scored(name) for name in TIMES}
+
+
+def _kept_times(run: RunFolder, system: str, name: str) -> tuple[float | None, ...]:
     path = run.path / "times" / f"{system}.json"
-    values = read_json(path).get("seconds") if path.exists() else None
-    found = [float(str(v)) for v in values] if isinstance(values, list) and len(values) == count else [None] * count
-    return Scored(system, "seconds", tuple(found))
+    values = read_json(path).get(name) if path.exists() else None
+    return tuple(None if v is None else float(str(v)) for v in values) if isinstance(values, list) else ()
 
 
 def _earlier_answers(run: RunFolder, system: System, questions: Sequence[Question]) -> list[Answer]:
@@ -329,8 +369,11 @@ def build_report(
     settings: EvaluateSettings,
     seed: int,
     selected: str = "preference",
+    quarantine: Quarantine = NONE,
 ) -> EvalReport:
     """Put scores, intervals, differences to the first system, and gate verdicts together."""
+    kept, left_out = quarantine.of(QUESTIONS), quarantine.left_out(QUESTIONS)
+    gated = {s: {m: without(v, questions, left_out) for m, v in by.items()} for s, by in scores.items()}
     names, samples = cluster_names(questions), settings.bootstrap_samples
     baseline = next(iter(scores))
     systems = []
@@ -340,7 +383,7 @@ def build_report(
             {}
             if system == baseline
             else {
-                m: compare(s, scores[baseline][m], names, samples, seed) for m, s in by_metric.items() if m != "seconds"
+                m: compare(s, scores[baseline][m], names, samples, seed) for m, s in by_metric.items() if m not in TIMES
             }
         )
         systems.append(SystemReport(system=system, figures=figures, differences=differences))
@@ -350,8 +393,10 @@ def build_report(
         questions_sha256=sha256_text(canonical_json([q.model_dump(mode="json") for q in questions])),
         baseline=baseline,
         selected=selected,
-        systems=adjust_differences(systems, [m for m in SHOWN if m != "seconds"]),
-        gates=judge_all(settings.gates, scores, names, samples, seed),
+        systems=adjust_differences(systems, [m for m in SHOWN if m not in TIMES]),
+        gates=with_left_out(judge_all(settings.gates, gated, names, samples, seed), questions, left_out),
+        quarantined=kept.standing,
+        expired=kept.expired,
         seed=seed,
     )
 
@@ -359,24 +404,20 @@ def build_report(
 def _without_times(report: dict[str, JsonValue]) -> dict[str, JsonValue]:
     value: dict[str, Any] = json.loads(json.dumps(report))
     for system in value["systems"]:
-        system["figures"].pop("seconds", None)
+        for name in TIMES:
+            system["figures"].pop(name, None)
     return value
 
 
 def with_times(report: EvalReport, run: RunFolder) -> EvalReport:
-    """Return the report with the seconds per answer of the last measurement put in."""
+    """Return the report with the times of the last measurement put in."""
     systems = []
     for system in report.systems:
-        path = run.path / "times" / f"{system.system}.json"
-        values = read_json(path).get("seconds") if path.exists() else None
         figures = dict(system.figures)
-        if isinstance(values, list) and values:
-            figures["seconds"] = summarise(
-                Scored(system.system, "seconds", tuple(float(str(v)) for v in values)),
-                [str(n) for n in range(len(values))],
-                500,
-                0,
-            )
+        for name in TIMES:
+            if values := _kept_times(run, system.system, name):
+                scored = Scored(system.system, name, values)
+                figures[name] = summarise(scored, [str(n) for n in range(len(values))], 500, 0)
         systems.append(system.model_copy(update={"figures": figures}))
     return report.model_copy(update={"systems": tuple(systems)})
 

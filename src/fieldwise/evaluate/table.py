@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fieldwise.evaluate.metrics import METRICS
+from fieldwise.evaluate.metrics import METRICS, TIMES
 from fieldwise.evaluate.report import EvalReport, SystemReport
 from fieldwise.records import GateResult, Interval
 
@@ -17,7 +17,7 @@ SHOWN = (
     "abstention",
     "false_decline",
     "overall_f1",
-    "seconds",
+    *TIMES,
 )
 TITLES = {
     "base": "base, closed book",
@@ -88,6 +88,7 @@ def plain(report: EvalReport) -> str:
     if report.gates:
         lines += ["", f"Gates: {report.verdict}"]
         lines += [f"  {gate.verdict:12} {gate.requirement}: {gate.found}{need(gate)}" for gate in report.gates]
+        lines += [f"  {note}" for note in report.quarantine.notes]
     return "\n".join(lines)
 
 
@@ -115,7 +116,7 @@ def detectable(report: EvalReport) -> str:
 
 def markdown(report: EvalReport) -> str:
     """The same as Markdown, with the paired differences to the baseline; without times, which no rerun repeats."""
-    table = rows(report, [m for m in scored(report) if m != "seconds"])
+    table = rows(report, [m for m in scored(report) if m not in TIMES])
     lines = ["| " + " | ".join(row) + " |" for row in table]
     lines.insert(1, "|" + " --- |" * len(table[0]))
     lines += [
@@ -130,13 +131,14 @@ def markdown(report: EvalReport) -> str:
     if report.gates:
         lines += ["", f"Gates: **{report.verdict}**", ""]
         lines += [f"- **{g.verdict}** {g.requirement}: {g.found}{need(g)}" for g in report.gates]
+        lines += [f"- {note}" for note in report.quarantine.notes]
     return "\n".join(lines) + "\n"
 
 
 def _differences(system: SystemReport) -> str:
     parts = []
     for name, difference in system.differences.items():
-        if difference.value is not None and name in SHOWN and name != "seconds":
+        if difference.value is not None and name in SHOWN and name not in TIMES:
             parts.append(
                 f"{METRICS[name].title} {difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
             )

@@ -53,6 +53,7 @@ class Metrics:
             ("model", "outcome"),
             registry=self.registry,
         )
+        client.ProcessCollector(registry=self.registry)  # memory and processor time, where the system tells
         self._screened = client.Counter(
             "fieldwise_screened_passages_total",
             "Passages found for answers that give orders to a model, by sign and what was done about them.",

@@ -73,7 +73,7 @@ def release_page(run: RunFolder, name: str, *, has_suites: bool = False, judged:
             _ladder(run),
             *_suites(run, suites),
             _served_flips(run),
-            _quarantine(suites),
+            _quarantine(run, suites),
             _judge(run, judged),
         )
         if part
@@ -353,8 +353,10 @@ def _answer(row: dict[str, Any]) -> str:
 # ---------------------------------------------------------------- quarantine, judge
 
 
-def _quarantine(report: dict[str, Any]) -> str:
+def _quarantine(run: RunFolder, report: dict[str, Any]) -> str:
+    """What the gates of the questions and of the suites do not look at, with the evidence and the day it counts again."""
     suites = [s for s in report.get("suites") or [] if isinstance(s, dict)]
+    suites.append(_read(run, "5_reports/report.json"))
     rows = []
     for key, word in (("quarantined", ""), ("expired", "counts again")):
         for one in (Flaky.model_validate(f) for s in suites for f in s.get(key) or []):

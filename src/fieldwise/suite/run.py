@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -148,6 +148,28 @@ def sum_up(
 ) -> SuiteResult:
     """Score the replies and return the figures with their intervals and the verdict."""
     items = tuple(score_item(item, replies[item.id]) for item in suite.items)
+    heading = Heading(suite.name, suite.version, suite.sha256, suite.skipped)
+    return summed(heading, items, respondent, max_tokens=max_tokens, at_least=at_least)
+
+
+class Heading(NamedTuple):
+    """What was asked, without the items."""
+
+    name: str
+    version: str
+    sha256: str
+    skipped: tuple[Skipped, ...] = ()
+
+
+def summed(
+    heading: Heading,
+    items: tuple[ItemResult, ...],
+    respondent: Respondent,
+    *,
+    max_tokens: int,
+    at_least: float | None = None,
+) -> SuiteResult:
+    """Return the figures of scored items with their intervals and the verdict."""
     problems: dict[str, int] = {}
     for item in items:
         if item.is_passed is None:
@@ -156,9 +178,9 @@ def sum_up(
     passed = share(items)
     verdict, reasons = judge(items, passed, at_least, has_critical=any(c.is_critical for i in items for c in i.checks))
     return SuiteResult(
-        suite=suite.name,
-        version=suite.version,
-        suite_sha256=suite.sha256,
+        suite=heading.name,
+        version=heading.version,
+        suite_sha256=heading.sha256,
         model=respondent.name,
         identity=respondent.identity,
         max_tokens=max_tokens,
@@ -172,7 +194,7 @@ def sum_up(
         problems=problems,
         verdict=verdict,
         reasons=tuple(reasons),
-        skipped=suite.skipped,
+        skipped=heading.skipped,
         items=items,
     )
 

@@ -17,7 +17,7 @@ from fieldwise.errors import DatasetError, ModelError
 from fieldwise.evaluate.asking import tuned
 from fieldwise.evaluate.quarantine import Quarantine
 from fieldwise.evaluate.report import as_family, overall
-from fieldwise.evaluate.settings import EvaluateSettings
+from fieldwise.evaluate.settings import EvaluateSettings, SuiteSettings
 from fieldwise.files import read_json, write_json, write_jsonl
 from fieldwise.hashing import sha256_file, sha256_of_files
 from fieldwise.progress import say
@@ -26,9 +26,11 @@ from fieldwise.run import RunFolder, StepRun
 from fieldwise.suite.command import figures, slug
 from fieldwise.suite.gates import Paired, judge_suite
 from fieldwise.suite.items import Suite
+from fieldwise.suite.lm_eval import is_task
 from fieldwise.suite.reading import open_suite
 from fieldwise.suite.respondents import EngineRespondent, Respondent
 from fieldwise.suite.run import SuiteResult, ask, sum_up
+from fieldwise.suite.tasks import Task, ask_task, open_task, require_harness
 
 REPORT = "5_reports/suites.json"
 BASE, SERVED = "base", "served"
@@ -43,13 +45,32 @@ class Weights(NamedTuple):
     sha256: str
 
 
-def opened_suites(settings: EvaluateSettings) -> list[Suite]:
+def opened_suites(settings: EvaluateSettings) -> list[Suite | Task]:
     """Open every suite that is wanted; raises DatasetError for one that is not there, or stands twice."""
-    suites = [open_suite(wanted.suite) for wanted in settings.wanted_suites]
+    suites = [_opened(wanted) for wanted in settings.wanted_suites]
     names = [s.name for s in suites]
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise DatasetError("the suite stands twice", where="evaluate.suites", found=twice, fix="Name it once.")
     return suites
+
+
+def _opened(wanted: SuiteSettings) -> Suite | Task:
+    if is_task(wanted.suite):
+        return open_task(wanted.suite, wanted.metric)
+    if wanted.metric is not None:
+        raise DatasetError(
+            "only a task of lm-evaluation-harness has metrics to choose from",
+            where="evaluate.suites",
+            found=f"{wanted.suite}: {wanted.metric}",
+            fix="Take metric out: an item of a suite is passed if its checks hold.",
+        )
+    return open_suite(wanted.suite)
+
+
+def require_harness_for(settings: EvaluateSettings) -> None:
+    """Raise MissingExtra if a suite is a task of lm-evaluation-harness, and that is not installed."""
+    if any(is_task(wanted.suite) for wanted in settings.wanted_suites):
+        require_harness()
 
 
 def run_suites(
@@ -88,24 +109,28 @@ def run_suites(
     return {"verdict": verdict, "passed": passed}
 
 
-def _asked(suite: Suite, respondent: Respondent, max_tokens: int, step: StepRun) -> SuiteResult:
-    name = f"{slug(suite.name)}-{slug(respondent.name)}.jsonl"
-    replies = ask(suite, respondent, step.work / name, max_tokens=max_tokens)
-    result = sum_up(suite, replies, respondent, max_tokens=max_tokens)
+def _asked(suite: Suite | Task, respondent: Respondent, max_tokens: int, step: StepRun) -> SuiteResult:
+    ledger = step.work / f"{slug(suite.name)}-{slug(respondent.name)}.jsonl"
+    if isinstance(suite, Task):
+        say(f"  lm-eval {suite.name} for {respondent.name}")
+        result = ask_task(suite, respondent, ledger, max_tokens=max_tokens)
+    else:
+        replies = ask(suite, respondent, ledger, max_tokens=max_tokens)
+        result = sum_up(suite, replies, respondent, max_tokens=max_tokens)
     place = step.out(f"5_reports/suites/{slug(suite.name)}/{slug(respondent.name)}.jsonl")
     write_jsonl(place, (i.model_dump(mode="json", exclude={"cluster"}) for i in result.items))
     return result
 
 
-def _told(suite: Suite, by: dict[str, SuiteResult], quarantine: Quarantine) -> dict[str, JsonValue]:
+def _told(suite: Suite | Task, by: dict[str, SuiteResult], quarantine: Quarantine) -> dict[str, JsonValue]:
     """What the report keeps of a suite: figures by system, in the order of the stages, and what is in quarantine."""
     shown: dict[str, JsonValue] = {system: figures(result) for system, result in by.items()}  # type: ignore[misc]
     return {
         "suite": suite.name,
-        "version": suite.version,
+        "version": by[BASE].version,
         "sha256": suite.sha256,
         "about": suite.about,
-        "items": len(suite.items),
+        "items": len(by[BASE].items),
         "systems": shown,
         "quarantined": [f.model_dump(mode="json") for f in quarantine.standing],
         "expired": [f.model_dump(mode="json") for f in quarantine.expired],
