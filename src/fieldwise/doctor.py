@@ -15,7 +15,7 @@ from fieldwise import __version__
 from fieldwise.extras import EXTRAS, installed_version
 from fieldwise.machine import cpu_features, has_bfloat16, memory_bytes, usable_cores
 
-_REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"](\w+)['\"]")
+_REQUIREMENT = re.compile(r"([\w.-]+).*;.*extra == ['\"]([\w-]+)['\"]")
 _TESTED = {"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0", "xllamacpp": "2026.10.11549"}
 _LOW_MEMORY_GB, _LOW_DISK_GB = 4.0, 3.0
 
