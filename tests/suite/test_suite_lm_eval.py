@@ -163,6 +163,7 @@ def test_the_hash_of_a_task_covers_all_that_it_reads(tmp_path: Path) -> None:
     ("change", "told"),
     [
         (("dataset_path: json", "dataset_path: openai/gsm8k"), "not a local file"),
+        (("dataset_path: json", "dataset_path: pandas"), "not a local file"),
         (("rows.jsonl", "none.jsonl"), "are not there"),
         (("task: stones", "task: [a, b]"), "group of tasks"),
         (("task: stones", "include: stones.yaml"), "includes itself"),

@@ -1,7 +1,8 @@
 """A task file of lm-evaluation-harness as a suite of a release: what of it is asked, and its scores as items of a suite.
 
-The harness makes the prompts and scores the replies; one of its metrics, 0 or 1 for every item, says what is passed. Only files over data on this machine are taken: the key of the step holds the hash of all of it, so that a changed
-task is asked anew, and no stage fetches anything.
+The harness makes the prompts and scores the replies; one of its metrics, 0 or 1 for every item, says what is passed.
+Only files over data on this machine are taken: the key of the step holds the hash of all of it, so that a changed task
+is asked anew, and no stage fetches anything. Functions a task names run as the harness runs them: a task file is code.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fieldwise.suite.lm_eval import Outcome, conversation_of, deciding, evaluate
 from fieldwise.suite.respondents import Respondent
 from fieldwise.suite.run import Heading, ItemResult, Scored, SuiteResult, summed
 
-_BUILDERS = {"json", "csv", "text", "parquet", "arrow", "pandas", "xml"}
+_BUILDERS = {"json", "csv", "text", "parquet", "arrow", "xml"}  # not pandas: its files are pickles, which run code
 _FIX = "Name files of this machine: dataset_path: json with dataset_kwargs: {data_files: {test: /place/rows.jsonl}}."
 
 
