@@ -17,7 +17,7 @@ from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips
 from fieldwise.evaluate.page_training import Curve, contamination_section, curves_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
-from fieldwise.evaluate.table import cell, detectable, need, scored, title, trained_by
+from fieldwise.evaluate.table import beside_constant, cell, detectable, need, scored, title, trained_by
 from fieldwise.page.frame import contents, whole
 from fieldwise.page.look import STYLE
 from fieldwise.page.markup import escape, label, section, table
@@ -246,6 +246,7 @@ def _differences(report: EvalReport) -> str:
         f"<p>To {escape(title(report, report.baseline))}, on the questions both were scored on. Positive is better, also where less is better. "
         "Better or worse is said only where the whole interval lies on one side of 0, and taken alone is added where "
         f"p, adjusted for all differences of this table together (Holm), is above 0.05.</p><p>{escape(detectable(report))}</p>",
+        *([f"<p>{escape(beside_constant(report))}</p>"] if report.constant else []),
         table(
             "Difference to the baseline",
             [_METRIC_HEADING, *(_heading(report, s.system) for s in systems)],

@@ -63,6 +63,15 @@ class PreferenceEffect(Record):
     words: dict[str, float] = Field(description="mean words of an answer that does not decline, by system")
 
 
+class ConstantAnswer(Record):
+    """What saying one and the same thing to every question would reach: a baseline of tasks with few different answers."""
+
+    answer: str = Field(description="the commonest known answer of these questions, so the best that one answer can do")
+    exact_match: Interval
+    system: str = Field(description="the system that is held against it")
+    difference: Difference = Field(description="its exact match less that of the one answer, on the same questions")
+
+
 class EvalReport(Record):
     """Everything measured in one evaluation."""
 
@@ -81,6 +90,9 @@ class EvalReport(Record):
     gates: tuple[GateResult, ...] = ()
     quarantined: tuple[Flaky, ...] = Field((), description="questions measured to be flaky, not in the gates")
     expired: tuple[Flaky, ...] = Field((), description="questions whose quarantine has ended: they count again")
+    constant: ConstantAnswer | None = Field(
+        None, exclude_if=lambda found: found is None, description="where many questions have one and the same answer"
+    )
     seed: int = 0
 
     @property

@@ -13,6 +13,7 @@ from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.asking import answer_questions, decline_rule, load_questions, make_answerer, tuned
+from fieldwise.evaluate.constant import find_constant
 from fieldwise.evaluate.contamination import touched
 from fieldwise.evaluate.effect import read_effect
 from fieldwise.evaluate.effect import told as told_effect
@@ -201,7 +202,9 @@ def run_evaluate(
             "effect": read_effect(step.run, given) if method else None,
         }
     )
-    report = with_whole_sets(report, given, questions)
+    report = with_whole_sets(report, given, questions).model_copy(
+        update={"constant": find_constant(scores, questions, settings.bootstrap_samples, step.seed)}
+    )
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
     write_text(step.out("5_reports/report.md"), markdown(report) + _told_below(report))
     measured = Measured(

@@ -83,8 +83,7 @@ def plain(report: EvalReport) -> str:
     lines.append(
         f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole."
     )
-    if told := detectable(report):
-        lines.append(told)
+    lines += [told for told in (detectable(report), beside_constant(report)) if told]
     if report.gates:
         lines += ["", f"Gates: {report.verdict}"]
         lines += [f"  {gate.verdict:12} {gate.requirement}: {gate.found}{need(gate)}" for gate in report.gates]
@@ -114,6 +113,19 @@ def detectable(report: EvalReport) -> str:
     )
 
 
+def beside_constant(report: EvalReport) -> str:
+    """What one and the same answer would reach, in one sentence; nothing where it is no rival."""
+    found = report.constant
+    if found is None:
+        return ""
+    share, more = found.exact_match, found.difference
+    return (
+        f"Always answering {found.answer!r} would reach an exact match of {share.value:.2f} "
+        f"[{share.low:.2f}, {share.high:.2f}]; {title(report, found.system)} less that: {more.value:+.2f} "
+        f"[{more.low:+.2f}, {more.high:+.2f}]."
+    )
+
+
 def markdown(report: EvalReport) -> str:
     """The same as Markdown, with the paired differences to the baseline; without times, which no rerun repeats."""
     table = rows(report, [m for m in scored(report) if m not in TIMES])
@@ -124,8 +136,8 @@ def markdown(report: EvalReport) -> str:
         f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole.",
         "",
     ]
-    if told := detectable(report):
-        lines += [told, ""]
+    for told in (detectable(report), beside_constant(report)):
+        lines += [told, ""] if told else []
     lines += [f"Paired differences to {title(report, report.baseline)} (positive is better):", ""]
     lines += [f"- {title(report, s.system)}: {_differences(s)}" for s in report.systems if s.differences]
     if report.gates:
