@@ -85,3 +85,13 @@ def test_a_place_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="cannot be read"):
         CrossEncoderReranker(tmp_path)
+
+
+def test_weights_that_are_pickles_are_never_opened(folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != "model.safetensors":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    model = transformers.BertForSequenceClassification.from_pretrained(folder)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"cannot be read.*safetensors"):
+        CrossEncoderReranker(tmp_path)

@@ -37,7 +37,7 @@ def load(kind: str, folder: object, **given: Any) -> tuple[Any, Any]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         with silent(transformers):
             model = getattr(transformers, kind).from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, **given
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, **given
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(

@@ -58,7 +58,12 @@ class CrossEncoderReranker(Reranker):
             kind = transformers.AutoModelForSequenceClassification
             with silent(transformers):
                 model, told = kind.from_pretrained(
-                    folder, config=config, dtype=torch.float32, local_files_only=True, output_loading_info=True
+                    folder,
+                    config=config,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    output_loading_info=True,
                 )
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(
