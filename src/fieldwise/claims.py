@@ -22,6 +22,13 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _PLAIN_START = re.compile(r"^[A-Z][a-z]+(?:s|ing|ed|ly)(?= [a-z])")  # "Guests are ...": a word, hardly a name
 
 
+class CitedClaim(NamedTuple):
+    """One claim of an answer, without marks, and the passages it cites."""
+
+    text: str
+    passages: tuple[str, ...]
+
+
 class Claim(NamedTuple):
     """One claim of an answer, without marks, and the rule it breaks; empty if it stands."""
 
@@ -30,6 +37,12 @@ class Claim(NamedTuple):
 
 
 def claims(answer: Answer) -> Iterator[Claim]:
+    """Yield every claim of an answer with the rule it breaks."""
+    for text, passages in cited_claims(answer):
+        yield Claim(text, _problem(text, "\n".join(passages)))
+
+
+def cited_claims(answer: Answer) -> Iterator[CitedClaim]:
     """Yield every claim of an answer; a claim without a mark is held against the marks that follow in its paragraph."""
     for paragraph in re.split(r"\n\s*\n", answer.text):
         pieces = [p for p in _CLAIM_END.split(paragraph) if p and without_marks(p).strip()]
@@ -37,9 +50,8 @@ def claims(answer: Answer) -> Iterator[Claim]:
         found = []
         for piece in reversed(pieces):
             marks = tuple(cited_numbers(piece)) or marks
-            evidence = [answer.passages[m - 1].chunk.text for m in marks if 0 < m <= len(answer.passages)]
-            text = " ".join(without_marks(piece).split())
-            found.append(Claim(text, _problem(text, "\n".join(evidence))))
+            evidence = tuple(answer.passages[m - 1].chunk.text for m in marks if 0 < m <= len(answer.passages))
+            found.append(CitedClaim(" ".join(without_marks(piece).split()), evidence))
         yield from reversed(found)
 
 

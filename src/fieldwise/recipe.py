@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fieldwise.collect.settings import CollectSettings, RowsSource, WebSource, is_other_scheme, is_url
 from fieldwise.errors import FieldwiseError, RecipeError
-from fieldwise.evaluate.metrics import METRICS, in_batches
+from fieldwise.evaluate.metrics import METRICS, by_model, in_batches
 from fieldwise.evaluate.settings import EvaluateSettings, SuiteSettings
 from fieldwise.files import write_text
 from fieldwise.generate.settings import DataSettings, GenerateSettings
@@ -121,6 +121,7 @@ def missing_places(recipe: Recipe) -> list[FieldwiseError]:
         ("evaluate.questions", recipe.evaluate.questions or ""),
         ("evaluate.development", recipe.evaluate.development or ""),
         ("evaluate.quarantine", recipe.evaluate.quarantine or ""),
+        ("evaluate.nli", recipe.evaluate.nli or ""),
         *((f"evaluate.suites.{n}", s.suite) for n, s in enumerate(recipe.evaluate.wanted_suites) if _is_file(s.suite)),
         *((f"retrieve.{name}", getattr(recipe.retrieve, name) or "") for name in _RETRIEVE_PLACES),
         ("base.model", recipe.base.model if recipe.base.model.startswith("/") else ""),
@@ -492,6 +493,8 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             yield problem(key, "unknown metric", metric, f"There are: {', '.join(METRICS)}.")
         elif METRICS[metric].score is in_batches and not evaluate.semantic:
             yield problem(key, "the metric is not measured", metric, "Set evaluate.semantic: true.")
+        elif METRICS[metric].score is by_model and evaluate.nli is None:
+            yield problem(key, "the metric is not measured", metric, "Name a folder with evaluate.nli.")
     for n, gate in enumerate(evaluate.gates):
         key = f"evaluate.gates.{n}"
         for name, system in (("system", gate.system), ("baseline", gate.baseline)):
@@ -637,7 +640,7 @@ def _absolute(recipe: Recipe, folder: Path, places: dict[str, str]) -> Recipe:
 
     wanted = recipe.evaluate.suites
     suites = tuple(absolute_suite(f"evaluate.suites.{n}", s) for n, s in enumerate(wanted))
-    files = absolute_of(recipe.evaluate, "evaluate", "questions", "development", "quarantine")
+    files = absolute_of(recipe.evaluate, "evaluate", "questions", "development", "quarantine", "nli")
     update["evaluate"] = recipe.evaluate.model_copy(update={**files, "suites": suites})
     update["serve"] = recipe.serve.model_copy(update=absolute_of(recipe.serve, "serve", "store", "keys"))
     models = absolute_of(recipe.retrieve, "retrieve", *_RETRIEVE_PLACES)

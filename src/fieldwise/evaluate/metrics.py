@@ -130,6 +130,12 @@ def in_batches(answer: Answer, question: Question) -> float | None:
     return None
 
 
+def by_model(answer: Answer, question: Question) -> float | None:
+    """Stands for the metric that needs an NLI model: `fieldwise.evaluate.entailment` scores it where one is named."""
+    del answer, question
+    return None
+
+
 def bits_per_byte(answer: Answer, question: Question) -> float | None:
     """How surprised the model is by the known answer over what it was shown: -log2 of its probability over its bytes.
 
@@ -270,6 +276,7 @@ METRICS: dict[str, Metric] = {
         Metric("bits_per_byte", bits_per_byte, "lower", False, "Bits per byte, known answer", is_bounded=False),
         Metric("groundedness", groundedness, title="Grounded"),
         Metric("claims_supported", claims_supported, is_binary=False, title="Claims supported"),
+        Metric("claims_entailed", by_model, is_binary=False, title="Claims entailed (NLI)"),
         Metric("citation_match", citation_match, title="Cites right document"),
         Metric("citation_precision", citation_precision, is_binary=False, title="Citation precision"),
         Metric("citation_recall", citation_recall, title="Citation recall"),

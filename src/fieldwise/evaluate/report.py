@@ -117,9 +117,14 @@ def overall(gates: Sequence[GateResult]) -> Literal["PASS", "FAIL", "INCONCLUSIV
 
 
 def score_system(
-    system: str, answers: Sequence[Answer], questions: Sequence[Question], *, semantic: bool = False
+    system: str,
+    answers: Sequence[Answer],
+    questions: Sequence[Question],
+    *,
+    semantic: bool = False,
+    nli: str | None = None,
 ) -> dict[str, Scored]:
-    """Score every answer by every metric; those that need an encoder only with `semantic`."""
+    """Score every answer by every metric; those that need an encoder only with `semantic`, or the folder of an NLI model."""
     scores = {
         name: Scored(system, name, tuple(metric.score(a, q) for a, q in zip(answers, questions, strict=True)))
         for name, metric in METRICS.items()
@@ -128,6 +133,10 @@ def score_system(
         from fieldwise.evaluate.semantic import semantic_scores
 
         scores |= {name: Scored(system, name, values) for name, values in semantic_scores(answers, questions).items()}
+    if nli is not None:
+        from fieldwise.evaluate.entailment import entailed_shares
+
+        scores["claims_entailed"] = Scored(system, "claims_entailed", entailed_shares(answers, nli))
     return scores
 
 

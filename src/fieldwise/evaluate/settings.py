@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from fieldwise.judge.settings import JudgeSettings
+from fieldwise.retrieve.settings import hashes_of
 from fieldwise.settings import Settings
 
 System = Literal["base", "rag_base", "sft", "preference", "rl", "rag_tuned"]
@@ -20,6 +21,7 @@ _NOT_KEYED = {
     "suites",
     "suite_tokens",
     "quarantine",
+    "nli",
 }
 SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "preference", "rag_tuned")
 
@@ -110,6 +112,10 @@ class EvaluateSettings(Settings):
         False,
         description="also score closeness in meaning: semantic similarity and BERTScore by the embedded encoder, which takes some milliseconds an answer",
     )
+    nli: str | None = Field(
+        None,
+        description="folder of a natural language inference model: adds the share of the claims that a cited passage entails; relative to the recipe file",
+    )
     bootstrap_samples: int = Field(2000, ge=100)
     gates: tuple[GateSettings, ...] = Field(
         (
@@ -159,7 +165,8 @@ class EvaluateSettings(Settings):
 
         What other steps alone read, such as the suites, is part of their keys.
         """
-        return self.model_dump(mode="json", exclude=_NOT_KEYED)
+        keyed = self.model_dump(mode="json", exclude=_NOT_KEYED)
+        return keyed if self.nli is None else {**keyed, "nli": hashes_of(self.nli)}
 
     @property
     def wanted_suites(self) -> tuple[SuiteSettings, ...]:

@@ -190,7 +190,7 @@ def run_evaluate(
             _write_predictions(step, system, answers, questions)
             times[system] = _times(answers, questions)
         given[system] = answers
-        scores[system] = score_system(system, answers, questions, semantic=settings.semantic)
+        scores[system] = score_system(system, answers, questions, semantic=settings.semantic, nli=settings.nli)
         if system in BASELINES:
             scores[system] |= _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
@@ -283,7 +283,7 @@ def run_served(
         for m in ("token_f1", "overall_f1")
     ]
     scores = {
-        "served": score_system("served", answers, questions, semantic=settings.semantic),
+        "served": score_system("served", answers, questions, semantic=settings.semantic, nli=settings.nli),
         reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions),
     }
     names, left_out = cluster_names(questions), quarantine.left_out(QUESTIONS)

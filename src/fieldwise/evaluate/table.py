@@ -14,6 +14,7 @@ SHOWN = (
     "rouge_l",
     "bits_per_byte",
     "groundedness",
+    "claims_entailed",
     "abstention",
     "false_decline",
     "overall_f1",

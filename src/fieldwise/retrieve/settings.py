@@ -80,19 +80,20 @@ class RetrieveSettings(Settings):
         if self.rerank == "none":
             settings = {name: value for name, value in settings.items() if not name.startswith("rerank")}
         else:
-            settings["rerank_model"] = _hashes(self.rerank_model)
+            settings["rerank_model"] = hashes_of(self.rerank_model)
         if self.rerank_cross_encoder is not None:
-            settings["rerank_cross_encoder"] = _hashes(self.rerank_cross_encoder)
+            settings["rerank_cross_encoder"] = hashes_of(self.rerank_cross_encoder)
         return {**settings, **self.embedded()}
 
     def embedded(self) -> dict[str, JsonValue]:
         """Return what shapes the vectors; another model by its content."""
         if self.embedding_model is None:
             return {"embedding": self.embedding}
-        return {"embedding": self.embedding, "embedding_model": _hashes(self.embedding_model)}
+        return {"embedding": self.embedding, "embedding_model": hashes_of(self.embedding_model)}
 
 
-def _hashes(name: str | None) -> JsonValue:
+def hashes_of(name: str | None) -> JsonValue:
+    """Return the SHA-256 of each file of a model by its name; None where there is none."""
     place = Path(name) if name else None
     if place is None or not place.exists():
         return None
