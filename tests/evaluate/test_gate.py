@@ -10,10 +10,12 @@ import pytest
 from lxml import etree
 
 from fieldwise.cli import main
+from fieldwise.evaluate.baseline import read_measured
 from fieldwise.evaluate.gate import GateReport
 from fieldwise.evaluate.gate_report import junit, markdown
 from fieldwise.files import read_jsonl, write_json, write_jsonl, write_text
 from fieldwise.records import NOT_STATED, GateResult
+from fieldwise.run import RunFolder
 
 COUNT = 120
 
@@ -110,6 +112,14 @@ def test_renumbered_questions_in_another_order_are_the_same(tmp_path: Path, caps
     write_jsonl(path, rows[::-1])
     assert main([*gate(new, old), "--json", *GATES]) == 3
     assert {f["before"] - f["after"] for f in found(capsys)["lost"]} == {1.0}
+
+
+def test_a_baseline_keeps_the_name_of_its_run_and_the_times_that_were_measured(tmp_path: Path) -> None:
+    run = keep(tmp_path / "old", GOOD)
+    write_json(run / "times/rag_tuned.json", {"seconds": [0.5] * COUNT, "tokens_per_second": [*[20.0] * 119, None]})
+    kept = read_measured(RunFolder(run), "rag_tuned", "monday").baseline
+    assert kept.run == "monday"
+    assert kept.scores["seconds"] == (0.5,) * COUNT and kept.scores["tokens_per_second"][-2:] == (20.0, None)
 
 
 def test_a_baseline_file_gates_as_its_run_does_and_holds_no_word_of_it(

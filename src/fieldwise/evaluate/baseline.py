@@ -88,10 +88,10 @@ def read_measured(run: RunFolder, system: str, name: str) -> Measured:
     scores = {m: s.values for m, s in scored.items() if m not in TIMES}
     times = run.path / "times" / f"{system}.json"
     known = read_json(times) if times.exists() else {}
-    for name in TIMES:
-        values = known.get(name)
+    for measure in TIMES:
+        values = known.get(measure)
         if isinstance(values, list) and len(values) == len(questions):
-            scores[name] = tuple(None if v is None else float(str(v)) for v in values)
+            scores[measure] = tuple(None if v is None else float(str(v)) for v in values)
     baseline = Baseline(
         fieldwise=__version__,
         run=name,
