@@ -10,13 +10,8 @@ from fieldwise.errors import ModelError
 from fieldwise.interfaces import Generation, Piece, Sampling
 from fieldwise.prompts import cited_numbers, is_declined, without_marks
 from fieldwise.records import NOT_STATED, Answer, Chunk, Conversation, Document, Message, RetrievedPassage, Source
-from fieldwise.retrieve.grounded import (
-    ClosedAnswerer,
-    GroundedAnswerer,
-    StreamedText,
-    cite,
-    find_words,
-)
+from fieldwise.retrieve.citing import cite, find_words
+from fieldwise.retrieve.grounded import ClosedAnswerer, GroundedAnswerer, StreamedText
 from fieldwise.retrieve.settings import RetrieveSettings
 
 TEXT = "Visitors leave at 20:00. Children may\nstay until 18:30 with a parent."
@@ -106,8 +101,8 @@ def test_passages_that_do_not_fit_are_left_out_whole() -> None:
         RetrieveSettings(context_share=0.7),
         Sampling(),
     )
-    passages, prompt = answerer.pack((Message(role="user", content="When?"),))
-    assert len(passages) == 1 and len(prompt) <= 105
+    packed = answerer.packed((Message(role="user", content="When?"),))
+    assert len(packed.passages) == 1 and len(packed.prompt) <= 105
 
 
 def test_a_passage_larger_than_the_context_does_not_keep_the_others_out() -> None:
@@ -123,13 +118,13 @@ def test_a_question_longer_than_the_context_is_refused_with_both_counts() -> Non
         "rag", Scripted("x", context_tokens=100), Shelf(chunk()), RetrieveSettings(), Sampling()
     )
     with pytest.raises(ModelError, match=r"found \d+ tokens, the context holds 100"):
-        answerer.pack((Message(role="user", content="why " * 400),))
+        answerer.packed((Message(role="user", content="why " * 400),))
 
 
 def test_a_short_follow_up_is_searched_with_the_question_before_it() -> None:
     shelf = Shelf(chunk())
     answerer = GroundedAnswerer("rag", Scripted("x"), shelf, RetrieveSettings(), Sampling())
-    answerer.pack(
+    answerer.packed(
         (
             Message(role="user", content="When do visitors leave?"),
             Message(role="assistant", content="20:00 [1]"),

@@ -154,9 +154,8 @@ def _closed(given: object, where: str, depth: int) -> dict[str, Any]:
             raise _refused("the keyword is not supported", f"{where}.{keyword}", keyword, f"Supported are {known}.")
     schema: dict[str, Any] = {k: v for k, v in given.items() if k not in _NOTES}
     _check_words(schema, where)
-    for keyword in ("items",):
-        if keyword in schema:
-            schema[keyword] = _closed(schema[keyword], f"{where}.{keyword}", depth + 1)
+    if "items" in schema:
+        schema["items"] = _closed(schema["items"], f"{where}.items", depth + 1)
     if "anyOf" in schema:
         if not isinstance(schema["anyOf"], list) or not schema["anyOf"]:
             raise _refused("expected a list of schemas", f"{where}.anyOf", schema["anyOf"], "Write at least one.")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from fieldwise.records import Chunk, Citation
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_BEGINNING = 200
 
 
 def cite(answer: str, numbers: Sequence[int], chunks: Sequence[Chunk]) -> Iterator[Citation]:
@@ -16,22 +17,30 @@ def cite(answer: str, numbers: Sequence[int], chunks: Sequence[Chunk]) -> Iterat
     if not marked:
         marked = [n for n, chunk in enumerate(chunks, 1) if find_words(answer, chunk.text) is not None][:1]
     for number in marked:
-        chunk = chunks[number - 1]
-        found = find_words(answer, chunk.text)
-        start, end = sentence_around(chunk.text, *found) if found else (0, min(len(chunk.text), 200))
-        yield Citation(
-            mark=number,
-            chunk_id=chunk.id,
-            document_id=chunk.document_id,
-            uri=chunk.uri,
-            title=chunk.title,
-            heading_path=chunk.heading_path,
-            page=chunk.page,
-            start=chunk.start + start,
-            end=chunk.start + end,
-            quote=chunk.text[start:end],
-            is_verified=found is not None,
-        )
+        yield quote(answer, number, chunks[number - 1])
+
+
+def quote(words: str, mark: int, chunk: Chunk, path: str | None = None) -> Citation:
+    """Return the sentence of a passage that holds the words; its beginning, not verified, if none does.
+
+    `mark` is the number it was shown under, `path` the JSON pointer of the value that the words are.
+    """
+    found = find_words(words, chunk.text)
+    start, end = sentence_around(chunk.text, *found) if found else (0, min(len(chunk.text), _BEGINNING))
+    return Citation(
+        mark=mark,
+        path=path,
+        chunk_id=chunk.id,
+        document_id=chunk.document_id,
+        uri=chunk.uri,
+        title=chunk.title,
+        heading_path=chunk.heading_path,
+        page=chunk.page,
+        start=chunk.start + start,
+        end=chunk.start + end,
+        quote=chunk.text[start:end],
+        is_verified=found is not None,
+    )
 
 
 def find_words(words: str, text: str) -> tuple[int, int] | None:

@@ -24,14 +24,12 @@ from fieldwise.records import (
     Searched,
     Timings,
 )
-from fieldwise.retrieve.citing import cite, find_words, sentence_around
+from fieldwise.retrieve.citing import cite
 from fieldwise.retrieve.decline import DeclineRule, similarity
 from fieldwise.retrieve.follow_up import Condense, joined
 from fieldwise.retrieve.index import passage_text
 from fieldwise.retrieve.screen import Seen, screen, shown
 from fieldwise.retrieve.settings import RetrieveSettings
-
-__all__ = ["ClosedAnswerer", "GroundedAnswerer", "Packed", "StreamedText", "cite", "find_words", "sentence_around"]
 
 _BATCH = 64
 _MOST_DROPPED = 48  # as far as a search goes on for passages that give no orders
@@ -221,11 +219,6 @@ class GroundedAnswerer:
             doubt=doubt,
         )
         yield self.told(packed, made)
-
-    def pack(self, conversation: Conversation) -> tuple[tuple[RetrievedPassage, ...], list[int]]:
-        """Return the passages that fit the context and the prompt that shows them, as `packed` does."""
-        packed = self.packed(conversation)
-        return packed.passages, packed.prompt
 
     def packed(
         self,

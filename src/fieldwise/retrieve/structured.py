@@ -31,7 +31,7 @@ from fieldwise.records import (
 )
 from fieldwise.retrieve.answer_schema import AnswerSchema, leaves
 from fieldwise.retrieve.by_field import MOST_TOKENS, can_fill, filled
-from fieldwise.retrieve.citing import find_words, sentence_around
+from fieldwise.retrieve.citing import find_words, quote
 from fieldwise.retrieve.grounded import GroundedAnswerer, Packed, StreamedText, held_back
 
 TRIES = 3
@@ -239,7 +239,7 @@ def _evidence(
     for path, words in said:
         number = next((n for n in order if find_words(words, passages[n].chunk.text) is not None), None)
         if number is not None:
-            citations.append(_citation(path, words, number + 1, passages[number]))
+            citations.append(quote(words, number + 1, passages[number].chunk, path))
         elif words not in schema.choices:
             missing.append(path)
             is_any_near = is_any_near or _is_claimed(words, passages)
@@ -262,23 +262,3 @@ def _is_claimed(words: str, passages: Sequence[RetrievedPassage]) -> bool:
         if found and not any(claim.problem for claim in found):
             return True
     return False
-
-
-def _citation(path: str, words: str, mark: int, passage: RetrievedPassage) -> Citation:
-    chunk, found = passage.chunk, find_words(words, passage.chunk.text)
-    assert found is not None
-    start, end = sentence_around(chunk.text, *found)
-    return Citation(
-        mark=mark,
-        path=path,
-        chunk_id=chunk.id,
-        document_id=chunk.document_id,
-        uri=chunk.uri,
-        title=chunk.title,
-        heading_path=chunk.heading_path,
-        page=chunk.page,
-        start=chunk.start + start,
-        end=chunk.start + end,
-        quote=chunk.text[start:end],
-        is_verified=True,
-    )

@@ -138,9 +138,11 @@ def schema_of(given: JsonValue, where: str) -> AnswerSchema:
     try:
         return AnswerSchema.read(given, where)
     except InputError as error:
-        raise RequestError(
-            400, "unsupported_schema", error.what, where=error.where, found=error.found, fix=error.fix
-        ) from error
+        raise _unsupported(error) from error
+
+
+def _unsupported(error: InputError) -> RequestError:
+    return RequestError(400, "unsupported_schema", error.what, where=error.where, found=error.found, fix=error.fix)
 
 
 def _told(stream: Iterator[T]) -> Iterator[T]:
@@ -152,9 +154,7 @@ def _told(stream: Iterator[T]) -> Iterator[T]:
             502, "schema_not_met", error.what, where=error.where, found=error.found, fix=error.fix
         ) from error
     except InputError as error:
-        raise RequestError(
-            400, "unsupported_schema", error.what, where=error.where, found=error.found, fix=error.fix
-        ) from error
+        raise _unsupported(error) from error
 
 
 def _prepared(make: Callable[[], list[int]], where: str) -> list[int]:
