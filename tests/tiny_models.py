@@ -9,6 +9,7 @@ Norms and biases are random as well, so that a conversion that forgets them is f
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,41 @@ def make_tiny_llama(
         **more,
     )
     return make_tiny(folder, config, seed=seed)
+
+
+def make_tiny_pair_classifier(folder: Path, words: str, labels: Sequence[str], *, seed: int = 3) -> Path:
+    """A BERT of one layer that gives two texts a logit for each label; it knows no other than these words."""
+    import torch
+    import transformers
+
+    known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words.split()]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(known))
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(
+        vocab_size=len(known),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=32,
+        id2label=dict(enumerate(labels)),
+        label2id={name: n for n, name in enumerate(labels)},
+        initializer_range=0.5,
+    )
+    _save_quietly(transformers.BertForSequenceClassification(config), folder)
+    return folder
+
+
+def pickled(folder: Path) -> Path:
+    """Keep the weights of a folder as a pickle alone, as old models come."""
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    return folder
 
 
 def make_adapter(

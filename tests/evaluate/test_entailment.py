@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tiny_models import make_tiny_pair_classifier, pickled
 
 from fieldwise.errors import ModelError
 from fieldwise.evaluate import entailment
@@ -14,38 +15,13 @@ from fieldwise.records import NOT_STATED, Answer, Chunk, Question, RetrievedPass
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] ward pump wall order paint closes at nine grey a the .".split()
+WORDS = "ward pump wall order paint closes at nine grey a the ."
 PAIRS = [("the ward closes at nine .", "the ward closes"), ("grey paint", "a pump"), ("wall " * 60, "a wall")]
-
-
-def save(place: Path, labels: dict[int, str], *, safe: bool = True) -> Path:
-    """A tiny BERT with a class for each label."""
-    place.mkdir()
-    (place / "vocab.txt").write_text("\n".join(WORDS))
-    transformers.BertTokenizerFast(str(place / "vocab.txt")).save_pretrained(place)
-    torch.manual_seed(5)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=32,
-        id2label=labels,
-        label2id={name: n for n, name in labels.items()},
-        initializer_range=0.5,
-    )
-    model = transformers.BertForSequenceClassification(config)
-    model.save_pretrained(place)
-    if not safe:
-        torch.save(model.state_dict(), place / "pytorch_model.bin")
-        (place / "model.safetensors").unlink()
-    return place
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("nli") / "model", {0: "contradiction", 1: "ENTAILMENT", 2: "neutral"})
+    return make_tiny_pair_classifier(tmp_path_factory.mktemp("nli"), WORDS, ("contradiction", "ENTAILMENT", "neutral"))
 
 
 def test_probabilities_are_those_of_the_label_whatever_its_place_and_case(folder: Path) -> None:
@@ -107,11 +83,13 @@ def test_it_is_measured_where_a_model_is_named(folder: Path) -> None:
 
 
 def test_other_models_and_pickles_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"not trained for NLI.*labels positive, negative, none of them entailment"):
-        EntailmentModel(save(tmp_path / "mood", {0: "positive", 1: "negative"}))
-    with pytest.raises(ModelError, match=r"cannot be read.*safetensors"):
-        EntailmentModel(save(tmp_path / "pickles", {0: "entailment", 1: "not_entailment"}, safe=False))
-    with pytest.raises(ModelError, match="cannot be read"):
+    mood = make_tiny_pair_classifier(tmp_path / "mood", WORDS, ("positive", "negative"))
+    with pytest.raises(ModelError, match=r"not trained for.*labels positive, negative, none of them entailment"):
+        EntailmentModel(mood)
+    pickles = pickled(make_tiny_pair_classifier(tmp_path / "pickles", WORDS, ("entailment", "not_entailment")))
+    with pytest.raises(ModelError, match=r"evaluate\.nli.*cannot be read.*safetensors"):
+        EntailmentModel(pickles)
+    with pytest.raises(ModelError, match="there is no model of natural language inference here"):
         EntailmentModel(tmp_path / "none")
 
 

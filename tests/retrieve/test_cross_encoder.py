@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_models import make_tiny_pair_classifier, pickled
 
 from fieldwise.errors import ModelError
 from fieldwise.retrieve.cross_encoder import CrossEncoderReranker
@@ -10,28 +11,13 @@ from fieldwise.retrieve.settings import RetrieveSettings
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] grey tag pump wall order paint what does mean a".split()
+WORDS = "grey tag pump wall order paint what does mean a"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT with one logit, saved as sentence-transformers saves its cross-encoders."""
-    place = tmp_path_factory.mktemp("cross-encoder")
-    (place / "vocab.txt").write_text("\n".join(WORDS))
-    transformers.BertTokenizerFast(str(place / "vocab.txt")).save_pretrained(place)
-    torch.manual_seed(3)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=32,
-        num_labels=1,
-        initializer_range=0.5,
-    )
-    transformers.BertForSequenceClassification(config).save_pretrained(place)
-    return place
+    return make_tiny_pair_classifier(tmp_path_factory.mktemp("cross-encoder"), WORDS, ("score",))
 
 
 PAIRS = [("grey tag", "a pump"), ("grey tag", "what does a grey tag mean"), ("pump", "wall " * 60)]
@@ -87,11 +73,7 @@ def test_a_place_without_a_model_is_refused(tmp_path: Path) -> None:
         CrossEncoderReranker(tmp_path)
 
 
-def test_weights_that_are_pickles_are_never_opened(folder: Path, tmp_path: Path) -> None:
-    for path in folder.iterdir():
-        if path.name != "model.safetensors":
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    model = transformers.BertForSequenceClassification.from_pretrained(folder)
-    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+def test_weights_that_are_pickles_are_never_opened(tmp_path: Path) -> None:
+    folder = pickled(make_tiny_pair_classifier(tmp_path, WORDS, ("score",)))
     with pytest.raises(ModelError, match=r"cannot be read.*safetensors"):
-        CrossEncoderReranker(tmp_path)
+        CrossEncoderReranker(folder)

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.retrieve.rerank import Reranker
@@ -35,6 +38,68 @@ def silent(transformers: Any) -> Iterator[None]:
             talk.enable_progress_bar()
 
 
+class PairClassifier:
+    """A sequence classifier that reads two texts together, from a folder as transformers saves it; safetensors alone.
+
+    Raises ModelError for a folder that is none, or a model without a trained head; `what` and `where` say which it was to be.
+    """
+
+    def __init__(self, folder: Path, what: str, where: str, max_tokens: int | None = None) -> None:
+        fix = f"Name a folder with config.json, model.safetensors and tokenizer of a {what}."
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"there is no {what} here", where=where, found=folder, fix=fix)
+        self._torch = require("torch", extra="train", to=f"use a {what}")
+        transformers = require("transformers", extra="train", to=f"use a {what}")
+        self._lock = threading.Lock()
+        try:
+            with silent(transformers):
+                self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                model, told = transformers.AutoModelForSequenceClassification.from_pretrained(
+                    folder,
+                    dtype=self._torch.float32,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    output_loading_info=True,
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            found = f"{folder}: {str(error).splitlines()[0][:160]}"
+            raise ModelError(f"the {what} cannot be read", where=where, found=found, fix=fix) from error
+        missing = sorted(told["missing_keys"])
+        if missing:  # a plain encoder would be given a head of chance and judge by it
+            raise ModelError(
+                "the model has no trained head to score with",
+                where=where,
+                found=f"{folder}: without {', '.join(missing[:3])}",
+                fix=f"Name a model that was trained as a {what}, not an embedding model.",
+            )
+        self._model = model.eval()
+        self.labels = tuple(str(model.config.id2label[n]) for n in range(model.config.num_labels))
+        longest = getattr(model.config, "max_position_embeddings", None) or _MAX_TOKENS
+        self._max_tokens = min(max_tokens or _MAX_TOKENS, longest, self._tokenizer.model_max_length)
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        """Return a row for each pair, a column for each label; of a pair beyond the model's length the longer side is cut."""
+        found = np.zeros((len(pairs), len(self.labels)), dtype=np.float32)
+        order = sorted(range(len(pairs)), key=lambda n: (len(pairs[n][0]) + len(pairs[n][1]), n))
+        for begin in range(0, len(order), _BATCH):
+            group = order[begin : begin + _BATCH]
+            found[group] = self._logits([pairs[n] for n in group])
+        return found
+
+    def _logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        batch = self._tokenizer(
+            [first for first, _ in pairs],
+            [second for _, second in pairs],
+            padding=True,
+            truncation="longest_first",
+            max_length=self._max_tokens,
+            return_tensors="pt",
+        )
+        with self._lock, self._torch.inference_mode():
+            logits: NDArray[np.float32] = self._model(**batch).logits.numpy()
+        return logits
+
+
 class CrossEncoderReranker(Reranker):
     """Scores pairs by a sequence classifier: its one logit, or with several classes that of the last.
 
@@ -42,66 +107,9 @@ class CrossEncoderReranker(Reranker):
     """
 
     def __init__(self, folder: Path, max_tokens: int | None = None) -> None:
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                "there is no cross-encoder here",
-                where="retrieve.rerank_model",
-                found=folder,
-                fix="Name a folder with config.json, weights and tokenizer, as sentence-transformers saves them.",
-            )
-        torch = require("torch", extra="train", to="rerank with a cross-encoder")
-        transformers = require("transformers", extra="train", to="rerank with a cross-encoder")
-        self.name, self.torch, self._lock = f"cross-encoder {folder.name}", torch, threading.Lock()
-        try:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            kind = transformers.AutoModelForSequenceClassification
-            with silent(transformers):
-                model, told = kind.from_pretrained(
-                    folder,
-                    config=config,
-                    dtype=torch.float32,
-                    use_safetensors=True,
-                    local_files_only=True,
-                    output_loading_info=True,
-                )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(
-                "the cross-encoder cannot be read", where=folder, found=str(error).splitlines()[0][:160]
-            ) from error
-        missing = sorted(told["missing_keys"])
-        if missing:  # a plain encoder would be given a head of chance and rank by it
-            raise ModelError(
-                "the model has no trained head to score with",
-                where=folder,
-                found=f"without {', '.join(missing[:3])}",
-                fix="Name a model that was trained as a cross-encoder, not an embedding model.",
-            )
-        self.model = model.eval()
-        longest = getattr(config, "max_position_embeddings", None) or _MAX_TOKENS
-        self.max_tokens = min(max_tokens or _MAX_TOKENS, longest, self.tokenizer.model_max_length)
+        self._model = PairClassifier(folder, "cross-encoder", "retrieve.rerank_model", max_tokens)
+        self.name = f"cross-encoder {folder.name}"
 
     def predict(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Return the logit of each pair; of a pair beyond the model's length the longer side is cut at its end."""
-        scores = [0.0] * len(pairs)
-        order = sorted(range(len(pairs)), key=lambda n: (len(pairs[n][0]) + len(pairs[n][1]), n))
-        for begin in range(0, len(order), _BATCH):
-            group = order[begin : begin + _BATCH]
-            for place, score in zip(group, self._logits([pairs[n] for n in group]), strict=True):
-                scores[place] = score
-        return scores
-
-    def _logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        with self._lock, self.torch.inference_mode():
-            logits = self.model(**self._encoded(pairs)).logits
-        return [float(score) for score in logits[:, -1]]
-
-    def _encoded(self, pairs: Sequence[tuple[str, str]]) -> Any:
-        return self.tokenizer(
-            [query for query, _ in pairs],
-            [text for _, text in pairs],
-            padding=True,
-            truncation="longest_first",
-            max_length=self.max_tokens,
-            return_tensors="pt",
-        )
+        return [float(score) for score in self._model.logits(pairs)[:, -1]]
