@@ -17,11 +17,8 @@ shown too: on a machine that others use, the clock of the others says how busy i
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from store_corpus import QUESTIONS, Corpus, Vectors, add_options, make
-from workers import Figure, Worker, opened, work
+from workers import Figure, in_turn, open_workers, run, short
 
 LEG, HITS = 50, 10
 REACH_MS = {(13_000, 1): 20, (100_000, 1): 30, (100_000, 4): 60}
@@ -201,18 +198,13 @@ ENGINES: dict[str, type[Engine]] = {"store": Store, "llamaindex": LlamaIndex, "h
 
 def measure(folder: Path, size: int, options: argparse.Namespace) -> dict[str, Any]:
     out: dict[str, Any] = {"text": make(folder, size, options).name}
-    workers: dict[str, Worker] = {}
-    for name in options.engines.split(","):
-        python = sys.executable if name == "store" else options.peers
-        worker = opened(python, __file__, name, folder, NEEDS[name])
-        if worker is not None:
-            workers[name] = worker
+    workers = open_workers(options, __file__, folder, NEEDS)
     clients = [int(n) for n in options.clients.split(",")]
     figures = {name: {c: Figure() for c in clients} for name in workers}
     shares: dict[str, list[list[float]]] = {name: [] for name in workers}
     for turn in range(options.rounds):
         for count in clients:
-            for name in list(workers)[turn % len(workers) :] + list(workers)[: turn % len(workers)]:
+            for name in in_turn(list(workers), turn):
                 asked = {"begin": turn * options.queries, "count": options.queries, "seconds": options.seconds}
                 workers[name].ask("embedded")
                 figures[name][count].add(workers[name].ask("hybrid", clients=count, **asked))
@@ -233,50 +225,20 @@ def measure(folder: Path, size: int, options: argparse.Namespace) -> dict[str, A
     return out
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--sizes", default="13000,100000")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--queries", type=int, default=60, help="in each round")
-    parser.add_argument("--seconds", type=float, default=8, help="most that an engine may take in a round")
-    parser.add_argument("--clients", default="1,4")
-    parser.add_argument("--engines", default=",".join(ENGINES))
-    parser.add_argument("--peers", default=sys.executable, metavar="PYTHON", help="where the peers are installed")
-    add_options(parser)
-    options = parser.parse_args()
-    report: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        for size in map(int, options.sizes.split(",")):
-            folder = (options.keep or Path(temporary)) / f"{size}"
-            report[str(size)] = measure(folder, size, options)
-            if not options.json:
-                show(size, report[str(size)])
-    report["load"] = os.getloadavg()
-    if options.json:
-        print(json.dumps(report, indent=2))
-    return 0
-
-
 def show(size: int, report: dict[str, Any]) -> None:
     print(f"{size:,} chunks, {report.pop('text')} text")
     for name, figures in report.items():
         for figure, value in figures.items():
-            text = "  ".join(f"{k} {_short(v)}" for k, v in value.items())
+            text = "  ".join(f"{k} {short(v)}" for k, v in value.items())
             count = int(figure.split()[0]) if figure.endswith("clients") else 0
             reach = REACH_MS.get((size, count)) if name == "store" else None
             print(f"  {name:10} {figure:16} {text}{f'  reach: p95 {reach} ms' if reach else ''}", flush=True)
 
 
-def _short(value: object) -> str:
-    if isinstance(value, dict):
-        return "/".join(_short(v) for v in value.values())
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+def _add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clients", default="1,4")
+    add_options(parser)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        work(ENGINES)
-    else:
-        sys.exit(main())
+    sys.exit(run(__doc__ or "", ENGINES, measure, show, _add, queries=60, seconds=8))

@@ -21,13 +21,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from store_corpus import QUESTIONS, Corpus, Vectors, add_options, make
-from workers import Figure, Worker, opened, work
+from workers import Figure, in_turn, open_workers, run, short
 
 FIGURES = ("words", "words_filtered", "meaning", "meaning_filtered", "hybrid")
 NEEDS = {"store": ["tantivy"], "bm25s": ["bm25s"], "lancedb": ["lancedb"], "chroma": ["chromadb"]}
@@ -241,18 +240,13 @@ def alone(code: str, *arguments: Path) -> dict[str, Any]:
 def measure(folder: Path, size: int, options: argparse.Namespace) -> dict[str, Any]:
     corpus = make(folder, size, options)
     true = dict(zip(("meaning", "meaning_filtered"), corpus.nearest(), strict=True))
-    workers: dict[str, Worker] = {}
-    for name in options.engines.split(","):
-        python = sys.executable if name == "store" else options.peers
-        worker = opened(python, __file__, name, folder, NEEDS[name])
-        if worker is not None:
-            workers[name] = worker
+    workers = open_workers(options, __file__, folder, NEEDS)
     figures = {name: {f: Figure() for f in FIGURES if hasattr(ENGINES[name], f)} for name in workers}
     hits: dict[tuple[str, str], list[int]] = {}
     for turn in range(options.rounds):
         for figure in FIGURES:
             names = [name for name in workers if figure in figures[name]]
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            for name in in_turn(names, turn):
                 begin = turn * options.queries
                 reply = workers[name].ask(figure, begin=begin, count=options.queries, seconds=options.seconds)
                 figures[name][figure].add(reply)
@@ -282,29 +276,6 @@ def measure(folder: Path, size: int, options: argparse.Namespace) -> dict[str, A
     return out
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--sizes", default="13000,100000")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--queries", type=int, default=100, help="of each figure in each round")
-    parser.add_argument("--seconds", type=float, default=5, help="most that an engine may take for a figure in a round")
-    parser.add_argument("--engines", default=",".join(ENGINES))
-    parser.add_argument("--peers", default=sys.executable, metavar="PYTHON", help="where the peers are installed")
-    add_options(parser)
-    options = parser.parse_args()
-    report: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        for size in map(int, options.sizes.split(",")):
-            folder = (options.keep or Path(temporary)) / str(size)
-            report[str(size)] = measure(folder, size, options)
-            if not options.json:
-                show(size, report[str(size)])
-    report["load"] = os.getloadavg()
-    if options.json:
-        print(json.dumps(report, indent=2))
-    return 0
-
-
 def show(size: int, engines: dict[str, dict[str, Any]]) -> None:
     for name, figures in engines.items():
         for figure, value in figures.items():
@@ -313,18 +284,9 @@ def show(size: int, engines: dict[str, dict[str, Any]]) -> None:
                     told = f"clock {ratio['wall']:.1f}  CPU {ratio['cpu']:.1f}"
                     print(f"{size:>9,} store is times {name:8} {of:22} {told}", flush=True)
             else:
-                text = "  ".join(f"{k} {_short(v)}" for k, v in value.items())
+                text = "  ".join(f"{k} {short(v)}" for k, v in value.items())
                 print(f"{size:>9,} {name:9} {figure:22} {text}", flush=True)
 
 
-def _short(value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        work(ENGINES)
-    else:
-        sys.exit(main())
+    sys.exit(run(__doc__ or "", ENGINES, measure, show, add_options, queries=100, seconds=5))

@@ -7,14 +7,16 @@ and a method for every figure, which takes the number of a query.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,69 @@ class Figure:
             of: statistics.median(a / b for a, b in zip(self.rate(of), other.rate(of), strict=True))
             for of in ("wall", "cpu")
         }
+
+
+def open_workers(
+    options: argparse.Namespace, script: str, folder: Path, needs: Mapping[str, Sequence[str]]
+) -> dict[str, Worker]:
+    """Return the engines that are asked for and installed, in their order."""
+    found: dict[str, Worker] = {}
+    for name in options.engines.split(","):
+        python = sys.executable if name == "store" else options.peers
+        worker = opened(python, script, name, folder, needs[name])
+        if worker is not None:
+            found[name] = worker
+    return found
+
+
+def in_turn(names: Sequence[str], turn: int) -> list[str]:
+    """Return the names, another one first in every round."""
+    first = turn % len(names) if names else 0
+    return [*names[first:], *names[:first]]
+
+
+def run(
+    doc: str,
+    engines: Mapping[str, Any],
+    measure: Callable[[Path, int, argparse.Namespace], dict[str, Any]],
+    show: Callable[[int, dict[str, Any]], None],
+    add: Callable[[argparse.ArgumentParser], None],
+    **defaults: float,
+) -> int:
+    """Be the worker that a command line names, or measure every size and show it; `defaults` are of queries and seconds."""
+    if sys.argv[1:2] == ["--worker"]:
+        work(engines)
+        return 0
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("--sizes", default="13000,100000")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--queries", type=int, default=int(defaults["queries"]), help="of each figure in each round")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=defaults["seconds"],
+        help="most that an engine may take for a figure in a round",
+    )
+    parser.add_argument("--engines", default=",".join(engines))
+    parser.add_argument("--peers", default=sys.executable, metavar="PYTHON", help="where the peers are installed")
+    add(parser)
+    options = parser.parse_args()
+    report: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for size in map(int, options.sizes.split(",")):
+            report[str(size)] = measure((options.keep or Path(temporary)) / str(size), size, options)
+            if not options.json:
+                show(size, report[str(size)])
+    report["load"] = os.getloadavg()
+    if options.json:
+        print(json.dumps(report, indent=2))
+    return 0
+
+
+def short(value: object) -> str:
+    """A figure for a line of text."""
+    if isinstance(value, dict):
+        return "/".join(short(v) for v in value.values())
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
