@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from fieldwise.evaluate.constant import METRIC, hold_against
 from fieldwise.evaluate.metrics import exact_match
+from fieldwise.evaluate.report import Scored
 from fieldwise.evaluate.stage import read_report
-from fieldwise.evaluate.statistics import Estimate, paired_difference, wilson
-from fieldwise.evaluate.table import plain
+from fieldwise.evaluate.table import cell, plain
 from fieldwise.files import read_jsonl, read_ledger, write_jsonl, write_text
 from fieldwise.records import Answer, Question
 from fieldwise.run import RunFolder
@@ -163,18 +164,17 @@ def make_recipe(name: str, folder: Path, place: Path, options: argparse.Namespac
 def beside_the_commonest(place: Path, run: Path) -> str:
     """What always saying the commonest answer of the rows would reach, and how the tuned system stands to it."""
     said = Counter(str(row["answer"]) for row in read_jsonl(place / "rows.jsonl")).most_common(1)[0][0]
-    always, tuned, documents = [], [], []
-    for row in read_ledger(run / "5_reports/predictions/rag_tuned.jsonl"):
-        question = Question(id=str(row["id"]), question=str(row["question"]), answer=str(row["expected"]))
-        always.append(exact_match(Answer(text=said, answer=said, model=""), question) or 0.0)
-        tuned.append(exact_match(Answer.model_validate(row["answer"]), question) or 0.0)
-        documents.append(str(row["document"]))
-    share, more = wilson(round(sum(always)), len(always)), paired_difference(tuned, always, documents, 2000, 0)
-    return f"Always {said!r}: exact match {_shown(share)}; RAG over the tuned less that: {_shown(more, '+.2f')}"
-
-
-def _shown(found: Estimate, style: str = ".2f") -> str:
-    return f"{found.value:{style}} [{found.low:{style}}, {found.high:{style}}]"
+    rows = list(read_ledger(run / "5_reports/predictions/rag_tuned.jsonl"))
+    questions = [
+        Question(id=str(r["id"]), question=str(r["question"]), answer=str(r["expected"]), document=str(r["document"]))
+        for r in rows
+    ]
+    answers = [Answer.model_validate(r["answer"]) for r in rows]
+    tuned = Scored("rag_tuned", METRIC, tuple(map(exact_match, answers, questions)))
+    found = hold_against(said, tuned, questions, 2000, 0)
+    more = found.difference
+    told = f"{more.value:+.2f} [{more.low:+.2f}, {more.high:+.2f}]"
+    return f"Always {said!r}: exact match {cell(found.exact_match)}; RAG over the tuned less that: {told}"
 
 
 def main() -> None:

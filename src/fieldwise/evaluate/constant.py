@@ -14,7 +14,7 @@ from fieldwise.evaluate.report import LEAST_ITEMS, ConstantAnswer, Scored, clust
 from fieldwise.records import Answer, Question
 
 _SHARE = 0.1  # of the questions with an answer: below it one answer is no rival
-_METRIC = "exact_match"
+METRIC = "exact_match"
 
 
 def find_constant(
@@ -32,12 +32,18 @@ def find_constant(
     if count < _SHARE * len(known):
         return None
     said = next(answer for answer in known if normalise(answer) == commonest)
+    system = "rag_tuned" if "rag_tuned" in scores else list(scores)[-1]
+    return hold_against(said, scores[system][METRIC], questions, samples, seed)
+
+
+def hold_against(said: str, scored: Scored, questions: Sequence[Question], samples: int, seed: int) -> ConstantAnswer:
+    """Return what always giving an answer reaches on the questions, and how a system's exact match stands to that."""
     always = Answer(text=said, answer=said, model="")
-    constant = Scored("constant", _METRIC, tuple(exact_match(always, q) for q in questions))
-    system, names = "rag_tuned" if "rag_tuned" in scores else list(scores)[-1], cluster_names(questions)
+    constant = Scored("constant", METRIC, tuple(exact_match(always, q) for q in questions))
+    names = cluster_names(questions)
     return ConstantAnswer(
         answer=said,
         exact_match=summarise(constant, names, samples, seed),
-        system=system,
-        difference=compare(scores[system][_METRIC], constant, names, samples, seed),
+        system=scored.system,
+        difference=compare(scored, constant, names, samples, seed),
     )
