@@ -46,13 +46,14 @@ from fieldwise.files import read_json, read_ledger, write_json, write_jsonl, wri
 from fieldwise.hashing import canonical_json, sha256_text
 from fieldwise.interfaces import Sampling
 from fieldwise.progress import say
-from fieldwise.records import Answer, BaseWeights, Example, Question
+from fieldwise.records import Answer, BaseWeights, Example, GateResult, Question
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import read_records
 
 BASELINES: tuple[System, ...] = ("base", "rag_base")
 PAGE = "5_reports/report.html"
+_REFERENCE: System = "rag_tuned"  # what the file to serve is made of
 
 
 def _measure(
@@ -277,37 +278,14 @@ def run_served(
         engine.close()
     _write_predictions(step, "served", answers, questions)
     _keep_times(step, {"served": _times(answers, questions)})
-    reference: System = "rag_tuned"
-    gates = [
-        GateSettings(metric=m, system=reference, baseline=reference, requires="not_worse", margin=max_score_loss)
-        for m in ("token_f1", "overall_f1")
-    ]
-    scores = {
-        "served": score_system("served", answers, questions, semantic=settings.semantic, nli=settings.nli),
-        reference: score_system(reference, _earlier_answers(step.run, reference, questions), questions),
-    }
-    names, left_out = cluster_names(questions), quarantine.left_out(QUESTIONS)
-    verdicts = with_left_out(
-        as_family(
-            [
-                judge_pair(
-                    gate,
-                    without(scores["served"][gate.metric], questions, left_out),
-                    without(scores[reference][gate.metric], questions, left_out),
-                    names,
-                    settings.bootstrap_samples,
-                    step.seed,
-                )
-                for gate in gates
-            ]
-        ),
-        questions,
-        left_out,
-    )
-    same = sum(a.text == b.text for a, b in zip(answers, _earlier_answers(step.run, reference, questions), strict=True))
+    earlier = _earlier_answers(step.run, _REFERENCE, questions)
+    scores = score_system("served", answers, questions, semantic=settings.semantic, nli=settings.nli)
+    verdicts = _not_worse(scores, earlier, questions, settings, step.seed, max_score_loss, quarantine)
+    same = sum(a.text == b.text for a, b in zip(answers, earlier, strict=True))
+    names = cluster_names(questions)
     figures: dict[str, JsonValue] = {
         m: summarise(s, names, settings.bootstrap_samples, step.seed).model_dump(mode="json")
-        for m, s in scores["served"].items()
+        for m, s in scores.items()
         if m not in TIMES
     }
     verdict = overall(verdicts)
@@ -328,6 +306,32 @@ def run_served(
         + "; ".join(f"{v.metric} {v.found}" for v in verdicts)
     )
     return {"verdict": verdict, "same_replies": same, "questions": len(questions), "figures": figures}
+
+
+def _not_worse(
+    served: dict[str, Scored],
+    earlier: Sequence[Answer],
+    questions: Sequence[Question],
+    settings: EvaluateSettings,
+    seed: int,
+    max_score_loss: float,
+    quarantine: Quarantine,
+) -> tuple[GateResult, ...]:
+    """Judge whether the file does as well as the weights did, by what they said earlier."""
+    names, left_out = cluster_names(questions), quarantine.left_out(QUESTIONS)
+    before = score_system(_REFERENCE, earlier, questions)
+    results = [
+        judge_pair(
+            GateSettings(metric=m, system=_REFERENCE, baseline=_REFERENCE, requires="not_worse", margin=max_score_loss),
+            without(served[m], questions, left_out),
+            without(before[m], questions, left_out),
+            names,
+            settings.bootstrap_samples,
+            seed,
+        )
+        for m in ("token_f1", "overall_f1")
+    ]
+    return with_left_out(as_family(results), questions, left_out)
 
 
 def _file_to_serve(run: RunFolder, serve: str) -> Path | None:
