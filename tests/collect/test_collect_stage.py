@@ -218,6 +218,24 @@ def test_a_file_that_grows_between_finding_and_copying_is_refused_and_leaves_not
     assert len(list((result.folder / "1_documents/originals").iterdir())) == 2
 
 
+def test_a_file_that_is_gone_or_something_else_when_its_turn_comes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = small(tmp_path / "docs")
+
+    def found_then_replaced(settings: CollectSettings, leave_out: set[Path]) -> Found:
+        found = find_files(settings, leave_out)
+        (source / "a.txt").unlink()
+        (source / "b.txt").unlink()
+        (source / "b.txt").mkdir()
+        return found
+
+    monkeypatch.setattr("fieldwise.collect.stage.find_files", found_then_replaced)
+    result = collect(tmp_path / "run", source)
+    assert result.reasons == {"a.txt": "unreadable", "b.txt": "unreadable", "d.pdf": "broken"}
+    assert list(result.documents) == ["c.txt"]
+
+
 def test_a_file_that_takes_too_long_is_refused_and_tried_again_next_time(tmp_path: Path, reads: Reads) -> None:
     source = small(tmp_path / "docs")
     (source / "slow.md").write_text("[x](y) *z* " * 1_000_000, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from collect_files import Collected, collect
 
 from fieldwise.cli import main
+from fieldwise.collect.row_files import find_row_files
 from fieldwise.collect.settings import CollectSettings
 from fieldwise.collect.stage import fingerprint, require_sources, run
 from fieldwise.errors import DatasetError, RecipeError
@@ -161,6 +163,36 @@ def test_folders_and_patterns_name_several_files_and_equal_names_are_told_apart(
     (tmp_path / "a/README.txt").write_text("Not rows.", encoding="utf-8")
     result = collect(tmp_path / "run", {"rows": str(tmp_path / "a")}, {"rows": str(tmp_path / "b/*.jsonl")})
     assert set(result.documents) == {"a/part.jsonl#gate", "a/deep/more.csv#door", "b/part.jsonl#lift"}
+
+
+def test_files_of_rows_that_cannot_be_read_are_refused_and_the_others_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "secret.jsonl", ROWS[:1])
+    folder = write(tmp_path / "rows/good.jsonl", ROWS[1:2]).parent
+    (folder / "empty.csv").touch()
+    (folder / "out.jsonl").symlink_to(tmp_path / "secret.jsonl")
+    (folder / "nowhere.jsonl").symlink_to(tmp_path / "nothing.jsonl")
+    os.mkfifo(folder / "pipe.jsonl")
+    expected = {"empty.csv": "empty", "out.jsonl": "symlink_outside", "nowhere.jsonl": "unreadable", "pipe.jsonl": "not_a_file"}  # fmt: skip
+    for name, source in (("one", folder), ("two", folder / "*")):
+        result = collect(tmp_path / name, {"rows": str(source)})
+        assert (list(result.documents), result.reasons) == (["good.jsonl#door"], expected)
+
+
+def test_a_source_of_which_no_file_of_rows_can_be_read_ends_the_stage(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to(write(tmp_path / "rules.jsonl"))
+    with pytest.raises(DatasetError, match=r"no file of the source can be read, found empty\.jsonl: the file is empty"):
+        collect(tmp_path / "run", {"rows": str(tmp_path / "empty.jsonl")})
+    assert len(collect(tmp_path / "run", {"rows": str(tmp_path / "link.jsonl")}).documents) == 3
+
+
+def test_a_file_of_rows_without_permission_is_refused(folder_of_nobody: Path) -> None:
+    write(folder_of_nobody / "open.jsonl")
+    write(folder_of_nobody / "closed.jsonl").chmod(0)
+    source = {"rows": str(folder_of_nobody)}
+    found = find_row_files(CollectSettings.model_validate({"sources": [source]}))
+    assert [file.name for file in found.files] == ["open.jsonl"]
+    assert [(entry.relative, entry.reason) for entry in found.refused] == [("closed.jsonl", "unreadable")]
 
 
 def test_two_runs_give_the_same_bytes_and_other_columns_other_keys(tmp_path: Path) -> None:

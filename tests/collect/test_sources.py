@@ -89,6 +89,14 @@ def test_links_that_lead_out_of_the_source_are_refused_and_those_within_are_read
     assert [f.uri for f in found.files] == ["in.txt", "real.txt", "sub/x.txt"]
 
 
+def test_a_pattern_does_not_lead_through_a_linked_folder(tmp_path: Path) -> None:
+    write(tmp_path, "outside/secret.txt", "docs/sub/x.txt")
+    (tmp_path / "docs/folder").symlink_to(tmp_path / "outside")
+    found = find(tmp_path / "docs/*/*.txt")
+    assert [f.uri for f in found.files] == ["sub/x.txt"]
+    assert reasons(found) == {"folder/secret.txt": "symlink_outside"}
+
+
 def test_links_in_a_circle_do_not_trap_the_walk(tmp_path: Path) -> None:
     write(tmp_path, "a.txt")
     (tmp_path / "loop").symlink_to(tmp_path)
@@ -116,15 +124,16 @@ def test_empty_large_and_odd_files_are_refused_without_being_opened(tmp_path: Pa
     assert "3.0 MB" in next(r.detail for r in found.rejected if r.reason == "too_large")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_files_without_permission_are_refused(tmp_path: Path) -> None:
-    write(tmp_path, "open.txt", "closed.txt", "shut/x.txt")
-    (tmp_path / "closed.txt").chmod(0)
-    (tmp_path / "shut").chmod(0)
+def test_files_without_permission_are_refused(folder_of_nobody: Path) -> None:
+    folder = write(folder_of_nobody, "open.txt", "closed.txt", "shut/x.txt")
+    (folder / "closed.txt").chmod(0)
+    (folder / "shut").chmod(0)
     try:
-        assert reasons(find(tmp_path)) == {"closed.txt": "unreadable", "shut": "unreadable"}
+        found = find(folder)
     finally:
-        (tmp_path / "shut").chmod(0o700)
+        (folder / "shut").chmod(0o700)
+    assert reasons(found) == {"closed.txt": "unreadable", "shut": "unreadable"}
+    assert [f.uri for f in found.files] == ["open.txt"]
 
 
 def test_control_characters_and_broken_bytes_in_names_are_shown(tmp_path: Path) -> None:

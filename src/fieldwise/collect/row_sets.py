@@ -95,7 +95,7 @@ def open_row_files(settings: CollectSettings) -> list[RowSet]:
     """Return the row sources that are files of this machine; nothing is fetched. Raises as `open_row_sets` does."""
     max_row_bytes = int(settings.max_file_mb * 1e6)
     opened: list[RowSet] = []
-    for file in find_row_files(settings):
+    for file in find_row_files(settings).files:
         read = _reader(file.path, max_row_bytes, settings)
         columns = _columns(read(), file.source, f"collect.sources: {file.source.label}: {file.name}")
         suffix = file.path.suffix.lower()
@@ -116,7 +116,7 @@ def open_row_files(settings: CollectSettings) -> list[RowSet]:
 def row_fingerprint(settings: CollectSettings) -> list[JsonValue]:
     """Return what row sources hold now: the hash of each file; of a data set of the hub, what would be asked for."""
     lines: list[JsonValue] = []
-    for file in find_row_files(settings):
+    for file in find_row_files(settings).files:
         try:
             content = sha256_file(file.path)
         except OSError:

@@ -70,6 +70,10 @@ class Entry:
     reason: str = ""
     detail: str = ""
 
+    def rejection(self) -> Rejection:
+        """Return the row of rejected.jsonl for what cannot be a file."""
+        return Rejection(stage="collect", item=shown(self.relative), reason=self.reason, detail=self.detail)
+
 
 def find_files(settings: CollectSettings, leave_out: Collection[Path] = ()) -> Found:
     """Return the files of all sources on this machine, ordered by uri, and what cannot be one; nothing is fetched.
@@ -91,11 +95,10 @@ def find_files(settings: CollectSettings, leave_out: Collection[Path] = ()) -> F
         seen.update(str(e.path) for e in found)
     result = Found()
     for entry in with_unique_names(entries):
-        uri = shown(entry.relative)
         if entry.reason:
-            result.rejected.append(Rejection(stage="collect", item=uri, reason=entry.reason, detail=entry.detail))
+            result.rejected.append(entry.rejection())
         else:
-            result.files.append(FoundFile(uri, entry.path, entry.bytes))
+            result.files.append(FoundFile(shown(entry.relative), entry.path, entry.bytes))
     result.files.sort(key=lambda f: f.uri)
     result.rejected.sort(key=lambda r: r.item)
     return result
@@ -281,27 +284,9 @@ class _Source:
         if named:
             self._seen[_ending(path.name)] += 1
         try:
-            if path.is_symlink() and not named and not path.resolve(strict=True).is_relative_to(root):
-                return self._rejected(
-                    root,
-                    path,
-                    "symlink_outside",
-                    f"The link leads out of the source, to {shown(str(path.readlink()))}. Copy the file, or name it as a source of its own.",
-                )
-            status = path.stat()
-        except (OSError, RuntimeError) as error:
-            return self._rejected(
-                root,
-                path,
-                "unreadable",
-                f"The file cannot be opened: {getattr(error, 'strerror', None) or 'the link leads nowhere'}. Repair the link or the permission.",
-            )
-        if not stat.S_ISREG(status.st_mode):
-            return self._rejected(root, path, "not_a_file", "It is a pipe, a socket or a device. Only files are read.")
-        if status.st_size == 0:
-            return self._rejected(
-                root, path, "empty", "The file is empty. Remove it, or save it again from the program that made it."
-            )
+            status = require_fit(root, path, named=named)
+        except DocumentError as error:
+            return self._rejected(root, path, error.reason, str(error))
         if status.st_size > self._settings.max_file_mb * 1e6:
             return self._rejected(
                 root,
@@ -309,14 +294,50 @@ class _Source:
                 "too_large",
                 f"The file has {status.st_size / 1e6:.1f} MB, at most {self._settings.max_file_mb:g} MB are read. Split it, or raise collect.max_file_mb.",
             )
-        if not os.access(path, os.R_OK):
-            return self._rejected(
-                root, path, "unreadable", "There is no permission to read the file. Give it and run again."
-            )
         return Entry(self._number, root.name, path.relative_to(root).as_posix(), path, status.st_size)
 
     def _rejected(self, root: Path, path: Path, reason: str, detail: str) -> Entry:
         return Entry(self._number, root.name, path.relative_to(root).as_posix(), path, reason=reason, detail=detail)
+
+
+def require_fit(root: Path, path: Path, *, named: bool) -> os.stat_result:
+    """Return what the file system says of a path, which is not opened; one that the recipe names itself may be a link.
+
+    Raises DocumentError: `symlink_outside` where a link on the way leads out of the source, also one of a folder;
+    `unreadable`, `not_a_file`, `empty`.
+    """
+    try:
+        real = path.resolve(strict=True)
+        status = real.stat()
+    except (OSError, RuntimeError) as error:
+        raise DocumentError(
+            "the file cannot be opened",
+            reason="unreadable",
+            found=getattr(error, "strerror", None) or "the link leads nowhere",
+            fix="Repair the link or the permission.",
+        ) from error
+    if not named and not real.is_relative_to(root):
+        raise DocumentError(
+            "the link leads out of the source",
+            reason="symlink_outside",
+            found=shown(str(real)),
+            fix="Copy the file, or name it as a source of its own.",
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise DocumentError(
+            "not a file", reason="not_a_file", found="a pipe, a socket or a device", fix="Only files are read."
+        )
+    if status.st_size == 0:
+        raise DocumentError(
+            "the file is empty",
+            reason="empty",
+            fix="Remove it, or save it again from the program that made it.",
+        )
+    if not os.access(path, os.R_OK):
+        raise DocumentError(
+            "there is no permission to read the file", reason="unreadable", fix="Give it and run again."
+        )
+    return status
 
 
 def place(name: str) -> Path | None:
@@ -331,7 +352,7 @@ def place(name: str) -> Path | None:
 
 def _is_run_folder(folder: Path) -> bool:
     """A run folder below a source would be collected into itself: what it holds came from the source."""
-    return (folder / "lock").is_file() and (folder / "recipe.yaml").is_file()
+    return all(os.path.isfile(folder / name) for name in ("lock", "recipe.yaml"))  # noqa: PTH113  False where a folder is closed
 
 
 def split_pattern(path: Path) -> tuple[Path, str]:

@@ -98,7 +98,9 @@ def find_local(settings: CollectSettings) -> Found:
 
     Raises DatasetError for a source that is not there or has nothing to read.
     """
-    return find_files(settings, leave_out={file.path for file in find_row_files(settings)})
+    rows = find_row_files(settings)
+    found = find_files(settings, leave_out=rows.paths)
+    return Found(found.files, [*found.rejected, *(entry.rejection() for entry in rows.refused)])
 
 
 def fingerprint(settings: CollectSettings) -> JsonValue:
