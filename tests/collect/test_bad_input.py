@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ LAUGHS = (
 WORDS = b"BT /F 12 Tf 72 700 Td (This page holds one line of text and a great many other things.) Tj ET\n"
 
 
-def write_pdf(path: Path, content: bytes, pages: bytes = b"/Kids[3 0 R]/Count 1") -> Path:
-    """A PDF of one page with a packed content stream."""
+def write_pdf(
+    path: Path, content: bytes, pages: bytes = b"/Kids[3 0 R]/Count 1", further: Sequence[bytes] = ()
+) -> Path:
+    """A PDF of one page with a packed content stream, and further objects."""
     packed = zlib.compress(content, 9)
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
@@ -27,17 +30,14 @@ def write_pdf(path: Path, content: bytes, pages: bytes = b"/Kids[3 0 R]/Count 1"
         b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>",
         b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(packed), packed),
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        *further,
     ]
-    out, offsets = b"%PDF-1.5\n", []
+    out, table = bytearray(b"%PDF-1.5\n"), bytearray(b"0000000000 65535 f \n")
     for number, body in enumerate(objects, 1):
-        offsets.append(len(out))
+        table += b"%010d 00000 n \n" % len(out)
         out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    out += b"xref\n0 6\n0000000000 65535 f \n%strailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (
-        table,
-        len(out),
-    )
-    path.write_bytes(out)
+    end = b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, len(out))
+    path.write_bytes(b"%sxref\n0 %d\n%s%s" % (out, len(objects) + 1, table, end))
     return path
 
 
@@ -70,6 +70,13 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Collected:
     write_pdf(folder / "objects.pdf", WORDS + b"0 0 1 1 re f\n" * 1_000_000)
     write_pdf(folder / "words.pdf", WORDS + b"BT /F 9 Tf " + b"1 0 Td (a) Tj " * 200_000 + b"ET\n")
     write_pdf(folder / "pages.pdf", WORDS, pages=b"/Kids[3 0 R]/Count 1000000")
+    write_pdf(folder / "million.pdf", WORDS, further=[b"0"] * 1_000_000)
+    write_pdf(
+        folder / "blank.pdf",
+        WORDS,
+        pages=b"/Kids[%s]/Count 5001" % b" ".join(b"%d 0 R" % n for n in (3, *range(6, 5006))),
+        further=[b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>"] * 5000,
+    )
     write_pdf(folder / "no_page.pdf", WORDS, pages=b"/Kids[9 0 R]/Count 5000")
     with (folder / "sparse.pdf").open("wb") as stream:
         stream.truncate(2 << 30)
@@ -113,7 +120,7 @@ def test_entities_of_a_page_are_not_multiplied(collected: Collected) -> None:
     assert len(text) < 2_000
 
 
-@pytest.mark.parametrize("name", ["objects.pdf", "words.pdf", "pages.pdf"])
+@pytest.mark.parametrize("name", ["million.pdf", "objects.pdf", "words.pdf", "pages.pdf"])
 def test_a_small_file_of_a_great_many_things_gives_its_words(collected: Collected, name: str) -> None:
     document = collected.documents[name]
     assert "one line of text" in document.text
@@ -122,3 +129,31 @@ def test_a_small_file_of_a_great_many_things_gives_its_words(collected: Collecte
 
 def test_pages_that_are_only_claimed_are_one_note(collected: Collected) -> None:
     assert collected.documents["pages.pdf"].notes == ("the pages 2 to 1000000 are damaged and left out",)
+
+
+def test_pages_with_nothing_on_them_cost_little_and_are_noted(collected: Collected) -> None:
+    document = collected.documents["blank.pdf"]
+    assert (len(document.pages), len(document.notes)) == (5001, 5001)
+    assert "one line of text" in document.text
+
+
+def test_a_page_that_unpacks_to_more_than_the_memory_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    write_pdf(folder / "unpacks.pdf", WORDS + bytes(900_000_000))
+    write_pdf(folder / "words.pdf", WORDS)
+    result = collect(tmp_path / "run", folder, memory_mb=700)
+    assert list(result.documents) == ["words.pdf"]
+    assert result.reasons["unpacks.pdf"] in {"out_of_memory", "crashed"}
+
+
+def test_a_text_larger_than_the_memory_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    with (folder / "large.txt").open("wb") as stream:
+        for _ in range(300):
+            stream.write(b"The gate is locked at nine.\n" * 37_000)
+    (folder / "small.txt").write_text("The gate is locked at nine.", encoding="utf-8")
+    result = collect(tmp_path / "run", folder, memory_mb=500, max_file_mb=4000)
+    assert list(result.documents) == ["small.txt"]
+    assert result.reasons == {"large.txt": "out_of_memory"}

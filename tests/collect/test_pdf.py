@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from collect_files import LEFT, TOP, lines_pdf, make_pdf, picture_pdf
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
-from fieldwise.collect.pdf import read_pdf
+from fieldwise.collect.ocr import Recognised
+from fieldwise.collect.pdf import Scans, read_pdf
 from fieldwise.errors import DocumentError
 from fieldwise.records import Document, Source
 
@@ -212,6 +214,28 @@ def test_a_scan_without_any_text_is_refused_with_the_extra_that_reads_it(tmp_pat
     assert refusal(picture_pdf(tmp_path / "a.pdf", pages=2)) == "no_text_layer"
     with pytest.raises(DocumentError, match=r"pip install 'fieldwise\[ocr\]'"):
         read(tmp_path / "a.pdf")
+
+
+def test_recognition_passes_over_empty_pages_and_is_given_up_where_it_finds_nothing(tmp_path: Path) -> None:
+    def draw(canvas: Canvas) -> None:
+        canvas.drawString(LEFT, TOP, "This page has a text layer of its own, long enough to count.")
+        for number in range(240):
+            canvas.showPage()
+            if number % 2:
+                canvas.rect(100, 100, 200, 200)
+
+    looked_at: list[float] = []
+
+    def nothing(page: Any) -> Recognised:
+        looked_at.append(page.get_width())
+        return Recognised([], 100, 0.0, False)
+
+    scans = Scans(nothing, lambda *_: None, lambda *_: None)
+    document = read_pdf(make_pdf(tmp_path / "a.pdf", draw), Source(uri="a.pdf"), scans)
+    assert (len(looked_at), len(document.pages)) == (100, 241)
+    assert "OCR finds no text on so many pages that those after 201 are left out of it" in document.notes
+    assert {"page 2 has no text layer", "page 241 has no text layer"} <= set(document.notes)
+    assert "OCR finds no text on page 2" not in document.notes
 
 
 def test_a_file_under_a_password_is_refused(tmp_path: Path) -> None:

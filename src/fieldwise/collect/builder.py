@@ -42,7 +42,7 @@ class TextBuilder:
         self._pages: list[PageSpan] = []
         self.headings: list[Heading] = []
         self._tables: list[TableSpan] = []
-        self._notes: list[str] = []
+        self._notes: dict[str, None] = {}
 
     @property
     def chars(self) -> int:
@@ -98,8 +98,7 @@ class TextBuilder:
 
     def note(self, text: str) -> None:
         """Keep something the reader of the document should know."""
-        if text not in self._notes:
-            self._notes.append(text)
+        self._notes[text] = None
 
     def document(self, source: Source, title: str = "") -> Document:
         """Return the document; without a title of its own it is named after its first heading, else left unnamed."""

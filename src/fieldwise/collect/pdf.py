@@ -22,6 +22,7 @@ _STAMP_CHARS = 200  # courts and scanners stamp a line on pages that are picture
 _PASSWORD_ERROR = 4
 _MAX_OBJECTS = 50_000  # a drawing, not a scan with a stamp; to look through a million takes seconds
 _MAX_DAMAGED = 1000  # in a row: a file of 600 bytes may claim a million pages
+_MAX_FRUITLESS = 100  # more pages without text than with: each may take a second, and a small file may hold a million
 _NO_FORM = 0
 _NO_TITLE = re.compile(
     r"(?:untitled|untitled document|document\d*|scan\w*|\(?unspecified\)?|title|.*\.(?:docx?|od[tsp]|rtf|indd|qxd|pdf|tmp|dvi|xlsx?|pptx?|wpd|ps|tif)|microsoft word - .*|powerpoint presentation|slide \d+|\W*)",
@@ -82,6 +83,7 @@ class _Page(NamedTuple):
     chars: int
     scan: RecognisedPage | None = None
     lacks_text: bool = False
+    is_fruitless: bool = False  # text recognition found nothing
 
 
 def read_pdf(path: Path, source: Source, scans: Scans | None = None) -> Document:
@@ -146,6 +148,7 @@ def _read_pages(file: Any, builder: TextBuilder, scans: Scans | None) -> list[_P
     pages: list[_Page] = []
     damaged: list[_Page] = []
     tools = _Tools(RuledTables(), {}, scans)
+    fruitless = 0
     for n in range(len(file)):
         page = _read_page(file, n, tools, builder)
         if page is None:
@@ -156,6 +159,10 @@ def _read_pages(file: Any, builder: TextBuilder, scans: Scans | None) -> list[_P
         else:
             pages += [*_noted(damaged, builder), page]
             damaged = []
+            fruitless += page.is_fruitless - (page.scan is not None)
+            if fruitless == _MAX_FRUITLESS and tools.scans is not None:
+                tools = tools._replace(scans=None)
+                builder.note(f"OCR finds no text on so many pages that those after {page.number} are left out of it")
     return [*pages, *_noted(damaged, builder)]
 
 
@@ -180,7 +187,8 @@ def _read_page(file: Any, n: int, tools: _Tools, builder: TextBuilder) -> _Page 
         problem, visible = NO_TEXT_LAYER, 0
     elif sum(len(_PRIVATE.findall(s.text)) for s in chars.segments) > 0.3 * visible:
         problem = "has a text layer that cannot be read"
-    if problem and tools.scans is not None:
+    is_recognised = bool(problem) and tools.scans is not None and not _is_blank(page)
+    if is_recognised and tools.scans is not None:
         scan = tools.scans.recognise(page)
         if scan.chars >= MIN_PAGE_CHARS:
             textpage.close()
@@ -199,7 +207,13 @@ def _read_page(file: Any, n: int, tools: _Tools, builder: TextBuilder) -> _Page 
         parts = _with_tables(chars.segments, page.get_width(), tables or [])
     textpage.close()
     page.close()
-    return _Page(n + 1, parts, visible, lacks_text=bool(problem))
+    return _Page(n + 1, parts, visible, lacks_text=bool(problem), is_fruitless=is_recognised)
+
+
+def _is_blank(page: Any) -> bool:
+    """Tell whether there is nothing on the page that could be seen."""
+    raw: Any = require("pypdfium2.raw", extra="documents", to="read PDF files")
+    return not (raw.FPDFPage_CountObjects(page.raw) or raw.FPDFPage_GetAnnotCount(page.raw))
 
 
 def _is_picture(page: Any) -> bool:
