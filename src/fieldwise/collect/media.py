@@ -16,6 +16,9 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 EPUB = "application/epub+zip"
+ODT = "application/vnd.oasis.opendocument.text"
+ODP = "application/vnd.oasis.opendocument.presentation"
+ODS = "application/vnd.oasis.opendocument.spreadsheet"
 HTML = "text/html"
 XML = "application/xml"
 MARKDOWN = "text/markdown"
@@ -37,6 +40,12 @@ BY_EXTENSION = {
     ".xlsx": XLSX,
     ".xlsm": XLSX,
     ".epub": EPUB,
+    ".odt": ODT,
+    ".ott": ODT,
+    ".odp": ODP,
+    ".otp": ODP,
+    ".ods": ODS,
+    ".ots": ODS,
     ".html": HTML,
     ".htm": HTML,
     ".xhtml": HTML,
@@ -56,6 +65,12 @@ BY_EXTENSION = {
 _TEXT_TYPES = {HTML, MARKDOWN, PLAIN, CSV, MAIL}
 _OOXML_MAIN = ((b"wordprocessingml.document.main", DOCX), (b"ms-word.document.macroenabled.main", DOCX), (b"presentationml.presentation.main", PPTX), (b"presentationml.slideshow.main", PPTX),
                (b"ms-powerpoint.presentation.macroenabled.main", PPTX), (b"spreadsheetml.sheet.main", XLSX), (b"ms-excel.sheet.macroenabled.main", XLSX))  # fmt: skip
+_BY_MIMETYPE = {
+    EPUB: "an EPUB book",
+    ODT: "an OpenDocument text",
+    ODP: "an OpenDocument presentation",
+    ODS: "an OpenDocument spreadsheet",
+}
 _PICTURES = (
     (b"\x89PNG", PNG, "a PNG picture"),
     (b"\xff\xd8\xff", JPEG, "a JPEG picture"),
@@ -150,9 +165,10 @@ def _detect_zip(path: Path, named: str | None) -> Detected:
                 )
             if "mimetype" in names and archive.getinfo("mimetype").file_size < 200:
                 inside = archive.read("mimetype").decode("ascii", "replace").strip()
+                kind = inside.removesuffix("-template")
                 return (
-                    Detected(EPUB, "an EPUB book")
-                    if inside == EPUB
+                    Detected(kind, _BY_MIMETYPE[kind])
+                    if kind in _BY_MIMETYPE
                     else Detected(None, f"a file of type {inside[:80]}")
                 )
     except ZIP_ERRORS as error:

@@ -82,6 +82,15 @@ READERS: dict[str, Reader] = {
     media.DOCX: Reader("docx", "fieldwise.collect.word", "read_word", ("lxml",), is_zip=True),
     media.PPTX: Reader("pptx", "fieldwise.collect.slides", "read_slides", ("lxml",), is_zip=True),
     media.XLSX: Reader("xlsx", "fieldwise.collect.sheets", "read_workbook", ("openpyxl",), is_zip=True),
+    media.ODT: Reader(
+        "odt", "fieldwise.collect.opendocument", "read_text_document", ("lxml",), is_zip=True, allows_doctype=True
+    ),
+    media.ODP: Reader(
+        "odp", "fieldwise.collect.opendocument", "read_presentation", ("lxml",), is_zip=True, allows_doctype=True
+    ),
+    media.ODS: Reader(
+        "ods", "fieldwise.collect.opendocument", "read_spreadsheet", ("lxml",), is_zip=True, allows_doctype=True
+    ),
     media.CSV: Reader("csv", "fieldwise.collect.sheets", "read_csv"),
     media.MARKDOWN: Reader("markdown", "fieldwise.collect.markdown", "read_markdown"),
     media.PLAIN: Reader("plain", "fieldwise.collect.plain", "read_plain"),

@@ -18,7 +18,7 @@ from fieldwise.extras import require
 from fieldwise.records import Document, Source
 
 MAX_ROWS = 5_000
-_MAX_COLUMNS = 100
+MAX_COLUMNS = 100
 _MAX_SKIPPED_ROWS = 100_000
 _DELIMITERS = ",;\t|"
 _SNIFF_CHARS = 20_000
@@ -36,7 +36,7 @@ def read_csv(path: Path, source: Source) -> Document:
     csv.field_size_limit(10_000_000)
     try:
         reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text[:_SNIFF_CHARS]), skipinitialspace=True)
-        rows = list(_bounded(reader, builder, "the file"))
+        rows = list(bounded_rows(reader, builder, "the file"))
     except csv.Error as error:
         raise DocumentError(
             "not a readable table",
@@ -67,11 +67,11 @@ def read_workbook(path: Path, source: Source) -> Document:
                 builder.note(f"sheet {sheet.title!r} is hidden and left out")
                 continue
             sheet.reset_dimensions()
-            tables = list(_tables(_bounded(_sheet_rows(sheet), builder, f"sheet {sheet.title!r}")))
-            if tables and not (len(book.worksheets) == 1 and _UNNAMED.fullmatch(sheet.title)):
+            tables = list(split_tables(bounded_rows(_sheet_rows(sheet), builder, f"sheet {sheet.title!r}")))
+            if tables and not (len(book.worksheets) == 1 and is_unnamed(sheet.title)):
                 builder.heading(sheet.title, 1)
             for table in tables:
-                _add_table(builder, table)
+                add_sheet_table(builder, table)
         title = str(book.properties.title or "") if book.properties else ""
     finally:
         book.close()
@@ -89,7 +89,12 @@ def _delimiter(sample: str) -> str:
         return max(_DELIMITERS, key=sample.partition("\n")[0].count)
 
 
-def _bounded(rows: Iterable[list[str]], builder: TextBuilder, what: str) -> Iterator[list[str]]:
+def is_unnamed(sheet: str) -> bool:
+    """Tell whether a sheet has the name that programs give the first one."""
+    return _UNNAMED.fullmatch(sheet) is not None
+
+
+def bounded_rows(rows: Iterable[list[str]], builder: TextBuilder, what: str) -> Iterator[list[str]]:
     """Yield the rows up to the limit; what is left out is noted."""
     kept = skipped = 0
     for row in rows:
@@ -99,9 +104,9 @@ def _bounded(rows: Iterable[list[str]], builder: TextBuilder, what: str) -> Iter
                 break
             continue
         kept += bool(any(row))
-        if len(row) > _MAX_COLUMNS:
-            builder.note(f"{what}: columns after the first {_MAX_COLUMNS} are left out")
-        yield row[:_MAX_COLUMNS]
+        if len(row) > MAX_COLUMNS:
+            builder.note(f"{what}: columns after the first {MAX_COLUMNS} are left out")
+        yield row[:MAX_COLUMNS]
     if skipped:
         builder.note(
             f"{what}: the first {MAX_ROWS} rows of {kept + skipped}{' or more' if skipped > _MAX_SKIPPED_ROWS else ''} are read"
@@ -131,7 +136,7 @@ def _shown(cell: Any) -> str:
     return str(value)
 
 
-def _tables(rows: Iterable[list[str]]) -> Iterator[list[list[str]]]:
+def split_tables(rows: Iterable[list[str]]) -> Iterator[list[list[str]]]:
     """Split the rows of a sheet where a row is empty."""
     table: list[list[str]] = []
     for row in rows:
@@ -144,7 +149,7 @@ def _tables(rows: Iterable[list[str]]) -> Iterator[list[list[str]]]:
         yield table
 
 
-def _add_table(builder: TextBuilder, rows: list[list[str]]) -> None:
+def add_sheet_table(builder: TextBuilder, rows: list[list[str]]) -> None:
     """Rows of one cell each are remarks, not a table."""
     filled = [[cell for cell in row if cell.strip()] for row in rows]
     if all(len(cells) == 1 for cells in filled):

@@ -79,7 +79,7 @@ class Numbering:
         def figure(match: re.Match[str]) -> str:
             n = int(match[1]) - 1
             other = levels.get(n, level)
-            return _in_form(counts.get(n, other.start), other.form)
+            return number_in_form(counts.get(n, other.start), other.form)
 
         mark = re.sub(r"%(\d)", figure, level.pattern).strip()
         return mark.replace(")", ".") if re.fullmatch(r"\d+\)", mark) else mark or "-"
@@ -93,10 +93,10 @@ def _read_level(element: Any) -> _Level:
     )
 
 
-def _in_form(n: int, form: str) -> str:
+def number_in_form(n: int, form: str) -> str:
     """A number in one of Word's forms.
 
-    >>> _in_form(4, "lowerRoman"), _in_form(28, "upperLetter"), _in_form(3, "decimalZero")
+    >>> number_in_form(4, "lowerRoman"), number_in_form(28, "upperLetter"), number_in_form(3, "decimalZero")
     ('iv', 'BB', '03')
     """
     if form in ("lowerLetter", "upperLetter") and n > 0:

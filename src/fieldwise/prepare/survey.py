@@ -33,6 +33,9 @@ _KINDS = {
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
     "application/epub+zip": "epub",
+    "application/vnd.oasis.opendocument.text": "odt",
+    "application/vnd.oasis.opendocument.presentation": "odp",
+    "application/vnd.oasis.opendocument.spreadsheet": "ods",
     "message/rfc822": "mail",
 }  # the part behind the / says it for the others: html, markdown, plain, csv
 _PAGE_NOTE = re.compile(r"page (\d+) (has no text layer|has a text layer that cannot be read|is damaged and left out)")
