@@ -36,8 +36,9 @@ from typing import Any
 
 import pypdfium2
 
-from fieldwise.collect.media import HTML, PDF, detect
+from fieldwise.collect.media import HTML, PDF, XML, detect
 from fieldwise.collect.readers import READERS
+from fieldwise.collect.xml_text import read_xml
 from fieldwise.errors import DocumentError
 from fieldwise.records import Document, Source
 
@@ -53,9 +54,15 @@ _ITEM = re.compile(r"item\s*(\d+[a-c]?)\b", re.IGNORECASE)
 _PART = re.compile(r"part\s+(i{1,3}v?)\b", re.IGNORECASE)
 
 
+JATS = {"article-title": "title", "sec": "section", "title": "heading", "label": "label", "p": "paragraph", "list-item": "item", "table": "table", "tr": "row", "th": "cell", "td": "cell", "journal-meta": "skip", "permissions": "skip"}  # fmt: skip
+"""What the elements of journal articles are, as a recipe would say; other XML files are read without a mapping."""
+
+
 def read(path: Path) -> Document | None:
     """The document of a file, None if files of its kind are not read."""
     kind = detect(path, path.name).media_type
+    if kind == XML:
+        return read_xml(path, Source(uri=path.name, media_type=XML), JATS if path.parent.name == "jats" else {})
     reader = READERS.get(kind or "")
     return None if reader is None else reader.load()(path, Source(uri=path.name, media_type=kind or ""))
 

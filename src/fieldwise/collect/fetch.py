@@ -39,6 +39,7 @@ _ENDINGS = {
     media.HTML: ".html",
     "application/xhtml+xml": ".html",
     media.MARKDOWN: ".md",
+    media.ASCIIDOC: ".adoc",
     media.DOCX: ".docx",
     media.PPTX: ".pptx",
     media.XLSX: ".xlsx",

@@ -22,6 +22,7 @@ ODS = "application/vnd.oasis.opendocument.spreadsheet"
 HTML = "text/html"
 XML = "application/xml"
 MARKDOWN = "text/markdown"
+ASCIIDOC = "text/asciidoc"
 PLAIN = "text/plain"
 CSV = "text/csv"
 MAIL = "message/rfc822"
@@ -51,6 +52,8 @@ BY_EXTENSION = {
     ".xhtml": HTML,
     ".md": MARKDOWN,
     ".markdown": MARKDOWN,
+    ".adoc": ASCIIDOC,
+    ".asciidoc": ASCIIDOC,
     ".txt": PLAIN,
     ".text": PLAIN,
     ".csv": CSV,
@@ -62,7 +65,7 @@ BY_EXTENSION = {
     ".tif": TIFF,
     ".tiff": TIFF,
 }
-_TEXT_TYPES = {HTML, MARKDOWN, PLAIN, CSV, MAIL}
+_TEXT_TYPES = {HTML, MARKDOWN, ASCIIDOC, PLAIN, CSV, MAIL}
 _OOXML_MAIN = ((b"wordprocessingml.document.main", DOCX), (b"ms-word.document.macroenabled.main", DOCX), (b"presentationml.presentation.main", PPTX), (b"presentationml.slideshow.main", PPTX),
                (b"ms-powerpoint.presentation.macroenabled.main", PPTX), (b"spreadsheetml.sheet.main", XLSX), (b"ms-excel.sheet.macroenabled.main", XLSX))  # fmt: skip
 _BY_MIMETYPE = {

@@ -93,6 +93,7 @@ READERS: dict[str, Reader] = {
     ),
     media.CSV: Reader("csv", "fieldwise.collect.sheets", "read_csv"),
     media.MARKDOWN: Reader("markdown", "fieldwise.collect.markdown", "read_markdown"),
+    media.ASCIIDOC: Reader("asciidoc", "fieldwise.collect.asciidoc", "read_asciidoc"),
     media.PLAIN: Reader("plain", "fieldwise.collect.plain", "read_plain"),
     media.MAIL: Reader("mail", "fieldwise.collect.mail", "read_mail", ("lxml", "trafilatura")),
     media.EPUB: Reader(
