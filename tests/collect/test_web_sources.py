@@ -266,11 +266,14 @@ def interrupted_at(url: str) -> Any:
     return fetch_until
 
 
-def test_the_time_of_fetching_stands_in_the_memo_alone(server: Server, tmp_path: Path) -> None:
+def test_when_each_page_was_fetched_stands_beside_the_outputs(server: Server, tmp_path: Path) -> None:
     server.pages["/a"] = html("A")
-    folder = collect(tmp_path / "run", server.url("/a")).folder
+    folder = collect(tmp_path / "run", server.url("/a"), server.url("/gone"), web={"max_age_hours": 0}).folder
+    times = json.loads((folder / "times/fetched.json").read_text(encoding="utf-8"))
+    assert list(times) == [server.url("/a")]
     (memo,) = (json.loads(p.read_text(encoding="utf-8")) for p in (folder / "memo/web").rglob("*.json"))
-    assert memo["url"] == server.url("/a") and memo["fetched_at"].startswith("20")
+    assert memo["url"] == server.url("/a") and memo["fetched_at"] == times[server.url("/a")]
+    assert memo["fetched_at"].startswith("20")
     year = memo["fetched_at"][:10].encode()
     assert all(year not in p.read_bytes() for p in (folder / "1_documents").rglob("*") if p.is_file())
 

@@ -26,7 +26,7 @@ from fieldwise.collect.sitemap import MAX_BYTES as MAX_SITEMAP_BYTES
 from fieldwise.collect.sitemap import read_sitemap
 from fieldwise.collect.sources import Found, FoundFile, Origin, listed_urls, shown, web_sources
 from fieldwise.errors import DocumentError
-from fieldwise.files import link_or_copy, sync
+from fieldwise.files import link_or_copy, sync, write_json
 from fieldwise.hashing import sha256_file
 from fieldwise.progress import say, track
 from fieldwise.records import Rejection
@@ -82,6 +82,7 @@ class _Fetcher:
         self._downloader = Downloader(settings.web, lookup=lookup, clock=clock)
         self._memo = step.run.memo("web")
         self._found = Found()
+        self._fetched_at: dict[str, JsonValue] = {}
         self._max_bytes = int(settings.max_file_mb * 1e6)
 
     def run(self) -> Found:
@@ -98,6 +99,8 @@ class _Fetcher:
                 self._found.files.append(self._file(wish))
             except DocumentError as error:
                 self._reject(wish.url, error, wish.query)
+        # beside the outputs, since no rerun repeats a time
+        write_json(self._step.run.path / "times" / "fetched.json", self._fetched_at)
         return self._found
 
     def _reject(self, item: str, error: DocumentError, query: str | None = None) -> None:
@@ -191,6 +194,7 @@ class _Fetcher:
             rank=wish.rank,
             licence=str(licence) if licence else None,
         )
+        self._fetched_at[wish.url] = known["fetched_at"]
         return FoundFile(wish.url, path, path.stat().st_size, origin)
 
     def _known(self, wish: Wanted) -> dict[str, JsonValue] | None:
