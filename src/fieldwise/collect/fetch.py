@@ -49,6 +49,7 @@ _ENDINGS = {
     media.ODS: ".ods",
     media.CSV: ".csv",
     media.MAIL: ".eml",
+    media.MSG: ".msg",
     media.PLAIN: ".txt",
     media.PNG: ".png",
     media.JPEG: ".jpg",

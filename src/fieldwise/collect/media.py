@@ -26,6 +26,7 @@ ASCIIDOC = "text/asciidoc"
 PLAIN = "text/plain"
 CSV = "text/csv"
 MAIL = "message/rfc822"
+MSG = "application/vnd.ms-outlook"
 PNG = "image/png"
 JPEG = "image/jpeg"
 TIFF = "image/tiff"
@@ -59,6 +60,7 @@ BY_EXTENSION = {
     ".csv": CSV,
     ".tsv": CSV,
     ".eml": MAIL,
+    ".msg": MSG,
     ".png": PNG,
     ".jpg": JPEG,
     ".jpeg": JPEG,
@@ -182,13 +184,20 @@ def _detect_zip(path: Path, named: str | None) -> Detected:
 
 
 def _detect_ole(path: Path) -> Detected:
+    """The names in its directory tell; it may lie anywhere in the file."""
+    names = {name: name.encode("utf-16-le") for name in ("EncryptedPackage", "__nameid_version1.0")}
+    tail = b""
     with path.open("rb") as stream:
-        content = stream.read(1 << 20)
-    if "EncryptedPackage".encode("utf-16-le") in content:
-        raise DocumentError(
-            "the file is protected by a password", reason="encrypted", fix="Save a copy without a password."
-        )
-    return Detected(None, "an Office file in the format before 2007 (doc, xls, ppt, msg)")
+        while block := stream.read(1 << 20):
+            window = tail + block
+            if names["EncryptedPackage"] in window:
+                raise DocumentError(
+                    "the file is protected by a password", reason="encrypted", fix="Save a copy without a password."
+                )
+            if names["__nameid_version1.0"] in window:
+                return Detected(MSG, "an Outlook message")
+            tail = window[-64:]
+    return Detected(None, "an Office file in the format before 2007 (doc, xls, ppt)")
 
 
 def _is_binary(head: bytes) -> bool:

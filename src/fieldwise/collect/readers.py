@@ -96,6 +96,7 @@ READERS: dict[str, Reader] = {
     media.ASCIIDOC: Reader("asciidoc", "fieldwise.collect.asciidoc", "read_asciidoc"),
     media.PLAIN: Reader("plain", "fieldwise.collect.plain", "read_plain"),
     media.MAIL: Reader("mail", "fieldwise.collect.mail", "read_mail", ("lxml", "trafilatura")),
+    media.MSG: Reader("msg", "fieldwise.collect.outlook", "read_outlook", ("lxml", "trafilatura")),
     media.EPUB: Reader(
         "epub", "fieldwise.collect.epub", "read_epub", ("lxml", "trafilatura"), is_zip=True, allows_doctype=True
     ),

@@ -21,7 +21,7 @@ from fieldwise.records import Rejection
 MAGIC = re.compile(r"[*?\[]")
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _SHOWN_EXTENSIONS = 8
-READABLE = "pdf, docx, pptx, xlsx, odt, odp, ods, html, md, adoc, txt, csv, eml and epub"
+READABLE = "pdf, docx, pptx, xlsx, odt, odp, ods, html, md, adoc, txt, csv, eml, msg and epub"
 
 
 @dataclass(frozen=True)

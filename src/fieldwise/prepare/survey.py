@@ -37,6 +37,7 @@ _KINDS = {
     "application/vnd.oasis.opendocument.presentation": "odp",
     "application/vnd.oasis.opendocument.spreadsheet": "ods",
     "message/rfc822": "mail",
+    "application/vnd.ms-outlook": "mail",
 }  # the part behind the / says it for the others: html, markdown, plain, csv
 _PAGE_NOTE = re.compile(r"page (\d+) (has no text layer|has a text layer that cannot be read|is damaged and left out)")
 _PAGE_REASONS = {
