@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sessions import session_in
 
 from fieldwise import train_step
 from fieldwise.errors import DatasetError, ModelError
@@ -68,12 +69,7 @@ def run_pretrain(base: Path, chunks, sides, device, folder: Path, settings=SETTI
         sides,
         settings,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-        fitter=fitter,
+        session=session_in(folder, tracker, fitter=fitter),
     )
 
 

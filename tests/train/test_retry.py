@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
@@ -30,11 +31,7 @@ def sft(base: Path, train, device, folder: Path, settings=PADDED, held=(), track
         held,
         settings,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=save_steps,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+        session=session_in(folder, tracker, save_steps=save_steps),
     )
 
 

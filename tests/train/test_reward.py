@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
@@ -40,11 +41,7 @@ def fit(base: Path, device, folder: Path, tracker=None, settings=SETTINGS, pairs
         pairs,
         settings,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=5,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+        session=session_in(folder, tracker, save_steps=5),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
@@ -62,11 +63,7 @@ def train(base: Path, examples, device, folder: Path, settings=SETTINGS, tracker
         settings,
         device,
         reward_model=reward_model,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+        session=session_in(folder, tracker),
     )
 
 
@@ -167,8 +164,7 @@ def test_what_is_in_memory_at_once_changes_no_step_of_ppo(base, examples, device
         return Fitted(replace(plan, micro_batch=2, accumulation=4, activation_checkpointing=True), None, None, ())
 
     parts = rl.train_rl(
-        base, examples, settings, device, reward_model=None, work=tmp_path / "work", out=tmp_path / "done", seed=7,
-        save_steps=2, tracker=JsonlTracker(tmp_path / "curve.jsonl"), fitter=fitter,
+        base, examples, settings, device, reward_model=None, session=session_in(tmp_path, fitter=fitter),
     ).curve[0]  # fmt: skip
     assert whole["grad_norm"] > 0.01
     for name in ("reward", "loss", "value_loss", "grad_norm"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sessions import session_in
 
 from fieldwise.errors import ModelError
 from fieldwise.tracking import JsonlTracker
@@ -25,11 +26,7 @@ def sft(base: Path, examples, device, folder: Path, settings=SETTINGS, tracker=N
         examples[:2],
         settings,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+        session=session_in(folder, tracker),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from sessions import session_in
 
 from fieldwise.adapters.factors import AdapterFiles, read_updates
 from fieldwise.engine.base_weights import resolve
@@ -34,11 +35,7 @@ def sft(base: Path, examples, device, folder: Path, settings: SftSettings, track
         examples[:2],
         settings,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+        session=session_in(folder, tracker),
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import jobs_of_several as jobs
 import pytest
 from safetensors.torch import load_file
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.evaluate.selection import comparable, of_replies
@@ -61,20 +62,11 @@ def workers_find_their_jobs(monkeypatch) -> None:
 
 def options(folder: Path, **further):
     folder.mkdir(parents=True, exist_ok=True)
-    return {
-        "work": folder / "work",
-        "out": folder / "done",
-        "seed": 7,
-        "save_steps": 2,
-        "tracker": JsonlTracker(folder / "curve.jsonl"),
-        **further,
-    }
+    return {"session": session_in(folder), **further}
 
 
-def cheap(function, tmp_path: Path, **further):
-    return spread(function, "sft", TORCHRUN, TWO)(
-        work=tmp_path / "work", tracker=JsonlTracker(tmp_path / "curve.jsonl"), **further
-    )
+def cheap(function, tmp_path: Path, fitter=None):
+    return spread(function, "sft", TORCHRUN, TWO)(session=session_in(tmp_path, fitter=fitter))
 
 
 def weights(adapter: Path):

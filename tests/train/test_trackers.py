@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sessions import session_in
 
 from fieldwise.errors import MissingExtra
 from fieldwise.extras import installed_version
@@ -26,11 +27,7 @@ def train(base: Path, examples, device, folder: Path, tracker, settings=SETTINGS
         examples[:2],
         settings,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=1,
-        tracker=tracker,
+        session=session_in(folder, tracker, save_steps=1),
     )
 
 

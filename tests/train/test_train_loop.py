@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
@@ -29,11 +30,7 @@ def sft(base: Path, examples, device, folder: Path, settings=SFT, tracker=None):
         examples[:2],
         settings,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+        session=session_in(folder, tracker),
     )
 
 
@@ -43,11 +40,7 @@ def dpo(base: Path, pairs, device, folder: Path, settings=DPO):
         pairs,
         settings,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=JsonlTracker(folder / "curve.jsonl"),
+        session=session_in(folder),
     )
 
 
