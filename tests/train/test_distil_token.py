@@ -267,9 +267,7 @@ def test_rows_one_by_one_and_padded_together_have_the_same_loss(base, teacher, e
 
 
 def test_without_weight_for_the_teacher_it_is_sft(base, teacher, examples, device, tmp_path) -> None:
-    plain = train_sft(
-        base, examples, examples[:2], SFT, device, session=session_in(tmp_path),
-    )  # fmt: skip
+    plain = train_sft(base, examples, examples[:2], SFT, device, session=session_in(tmp_path))  # fmt: skip
     own = train(base, examples, device, tmp_path / "distilled", settings(teacher, alpha=0.0))
     expected = [row["loss"] for row in plain.curve if "loss" in row]
     assert [row["loss"] for row in own.curve if "loss" in row] == pytest.approx(expected, rel=1e-4)

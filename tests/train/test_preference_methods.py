@@ -40,15 +40,8 @@ def settings(method: str, **more) -> PreferenceSettings:
     return PreferenceSettings(method=method, **{"max_steps": 4, **SMALL, **more})
 
 
-def train(base: Path, pairs, device, folder: Path, own: PreferenceSettings, tracker=None, **more):
-    return train_preference(
-        base,
-        pairs,
-        own,
-        device,
-        session=session_in(folder, tracker),
-        **more,
-    )
+def train(base: Path, pairs, device, folder: Path, own: PreferenceSettings, tracker=None, fitter=None, **more):
+    return train_preference(base, pairs, own, device, session_in(folder, tracker, fitter=fitter), **more)
 
 
 def digest(folder: Path) -> str:

@@ -64,12 +64,7 @@ def sides_of(chunks, *sides: str) -> dict[str, str]:
 def run_pretrain(base: Path, chunks, sides, device, folder: Path, settings=SETTINGS, tracker=None):
     fitter = preset_alone("pretrain", TrainSettings(pretrain=settings), device)
     return room.pretrain(
-        base,
-        room.texts_of(chunks),
-        sides,
-        settings,
-        device,
-        session=session_in(folder, tracker, fitter=fitter),
+        base, room.texts_of(chunks), sides, settings, device, session=session_in(folder, tracker, fitter=fitter)
     )
 
 

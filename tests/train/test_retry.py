@@ -25,14 +25,7 @@ PADDED = SftSettings(
 
 
 def sft(base: Path, train, device, folder: Path, settings=PADDED, held=(), tracker=None, save_steps=1):
-    return train_sft(
-        base,
-        train,
-        held,
-        settings,
-        device,
-        session=session_in(folder, tracker, save_steps=save_steps),
-    )
+    return train_sft(base, train, held, settings, device, session=session_in(folder, tracker, save_steps=save_steps))
 
 
 def digest(folder: Path) -> str:

@@ -36,13 +36,7 @@ PAIRS = [pair(n) for n in range(40)]
 
 
 def fit(base: Path, device, folder: Path, tracker=None, settings=SETTINGS, pairs=PAIRS):
-    return train_reward(
-        base,
-        pairs,
-        settings,
-        device,
-        session=session_in(folder, tracker, save_steps=5),
-    )
+    return train_reward(base, pairs, settings, device, session=session_in(folder, tracker, save_steps=5))
 
 
 def digest(folder: Path) -> str:

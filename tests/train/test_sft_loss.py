@@ -20,14 +20,7 @@ NOISY = SETTINGS.model_copy(update={"neftune": 5.0})
 
 
 def sft(base: Path, examples, device, folder: Path, settings=SETTINGS, tracker=None):
-    return train_sft(
-        base,
-        examples,
-        examples[:2],
-        settings,
-        device,
-        session=session_in(folder, tracker),
-    )
+    return train_sft(base, examples, examples[:2], settings, device, session=session_in(folder, tracker))
 
 
 def losses(outcome, name: str = "loss") -> list[float]:

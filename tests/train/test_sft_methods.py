@@ -29,14 +29,7 @@ FULL = SMALL.model_copy(update={"method": "full", "learning_rate": 1e-3})
 
 
 def sft(base: Path, examples, device, folder: Path, settings: SftSettings, tracker=None):
-    return train_sft(
-        base,
-        examples,
-        examples[:2],
-        settings,
-        device,
-        session=session_in(folder, tracker),
-    )
+    return train_sft(base, examples, examples[:2], settings, device, session=session_in(folder, tracker))
 
 
 def lora(**own) -> SftSettings:

@@ -37,13 +37,7 @@ TASK = TaskScore(lambda texts, examples: of_replies(texts, examples, None), comp
 
 def sft(base: Path, examples, device, folder: Path, settings=SETTINGS, task=TASK, tracker=None):
     return train_sft(
-        base,
-        examples,
-        examples[:3],
-        settings,
-        device,
-        session=session_in(folder, tracker),
-        course=Course(task=task),
+        base, examples, examples[:3], settings, device, session=session_in(folder, tracker), course=Course(task=task)
     )
 
 

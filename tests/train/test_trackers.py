@@ -21,14 +21,7 @@ SETTINGS = SftSettings(max_steps=3, batch_size=2, max_length=256, lora=LoraSetti
 
 
 def train(base: Path, examples, device, folder: Path, tracker, settings=SETTINGS):
-    return train_sft(
-        base,
-        examples,
-        examples[:2],
-        settings,
-        device,
-        session=session_in(folder, tracker, save_steps=1),
-    )
+    return train_sft(base, examples, examples[:2], settings, device, session=session_in(folder, tracker, save_steps=1))
 
 
 def curve(path: Path) -> dict[int, float]:

@@ -24,24 +24,11 @@ DPO = PreferenceSettings(
 
 
 def sft(base: Path, examples, device, folder: Path, settings=SFT, tracker=None):
-    return train_sft(
-        base,
-        examples,
-        examples[:2],
-        settings,
-        device,
-        session=session_in(folder, tracker),
-    )
+    return train_sft(base, examples, examples[:2], settings, device, session=session_in(folder, tracker))
 
 
 def dpo(base: Path, pairs, device, folder: Path, settings=DPO):
-    return train_preference(
-        base,
-        pairs,
-        settings,
-        device,
-        session=session_in(folder),
-    )
+    return train_preference(base, pairs, settings, device, session=session_in(folder))
 
 
 def digest(folder: Path) -> str:
