@@ -17,6 +17,8 @@ from fieldwise.records import Record
 
 R = TypeVar("R", bound=Record)
 _BATCH_ROWS = 2048
+_BATCH_CHARS = 1 << 25
+"""A batch is held several times over while it is written; of long documents fewer make one."""
 
 
 def write_records(path: Path, records: Iterable[R], kind: type[R], *, without: Collection[str] = ()) -> int:
@@ -29,8 +31,7 @@ def write_records(path: Path, records: Iterable[R], kind: type[R], *, without: C
     schema = pa.schema([(name, _column_type(pa, field.annotation)) for name, field in fields.items()])
     count = 0
     with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for batch in _batches(records):
-            rows = [_to_row(record, schema) for record in batch]
+        for rows in _batches(_to_row(record, schema) for record in records):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             count += len(rows)
     return count
@@ -58,11 +59,12 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
         if _column_type(pa, field.annotation) == pa.string() and not _is_text(field.annotation)
     }
     with file:
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-            for row in batch.to_pylist():
-                yield kind.model_validate(
-                    {k: json.loads(v) if k in nested and v is not None else v for k, v in row.items()}
-                )
+        for group in range(file.num_row_groups):  # one by one: batches over several would undo their limit
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
+                for row in batch.to_pylist():
+                    yield kind.model_validate(
+                        {k: json.loads(v) if k in nested and v is not None else v for k, v in row.items()}
+                    )
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -71,13 +73,15 @@ def _pyarrow() -> tuple[Any, Any]:
     )
 
 
-def _batches(records: Iterable[R]) -> Iterator[list[R]]:
-    batch: list[R] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == _BATCH_ROWS:
+def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    chars = 0
+    for row in rows:
+        batch.append(row)
+        chars += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(batch) == _BATCH_ROWS or chars >= _BATCH_CHARS:
             yield batch
-            batch = []
+            batch, chars = [], 0
     if batch:
         yield batch
 

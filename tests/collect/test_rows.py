@@ -20,6 +20,7 @@ from fieldwise.errors import DatasetError, RecipeError
 from fieldwise.hashing import sha256_file
 from fieldwise.recipe import load_recipe, missing_places
 from fieldwise.records import Document
+from fieldwise.rows.reading import Row, read_rows
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import read_records
 
@@ -250,6 +251,22 @@ def _peak(folder: Path, rows: int) -> int:
 
 
 # ---------------------------------------------------------------- recipe and command line
+
+
+def test_a_file_that_says_one_long_text_very_often_is_cut_and_takes_little_memory(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), pa.array(["The gate is locked. " * 50_000]))
+    path = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"text": text.cast(pa.string())}), path, compression="zstd")
+    before = pa.total_allocated_bytes()
+    rows = read_rows(path)
+    first = next(rows)
+    assert isinstance(first, Row) and len(first.values["text"]) == 1_000_000
+    assert pa.total_allocated_bytes() - before < 400_000_000
+    result = collect(tmp_path / "run", {"rows": str(path)}, max_unpacked_mb=20)
+    assert (len(result.documents), result.reasons) == (21, {"bomb.parquet": "zip_bomb"})
 
 
 @pytest.mark.parametrize(

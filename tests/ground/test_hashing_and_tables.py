@@ -41,6 +41,16 @@ def _document() -> Document:
     )
 
 
+def test_long_records_are_written_few_at_a_time_and_come_back(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    long = _document().model_copy(update={"text": "words " * 2_000_000})
+    documents = [long.model_copy(update={"id": f"doc_{n}"}) for n in range(8)]
+    assert write_records(tmp_path / "d.parquet", iter(documents), Document) == 8
+    assert pq.ParquetFile(tmp_path / "d.parquet").num_row_groups == 3
+    assert [d.id for d in read_records(tmp_path / "d.parquet", Document)] == [d.id for d in documents]
+
+
 def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
     document = _document()
     assert write_records(tmp_path / "d.parquet", [document], Document) == 1

@@ -16,7 +16,8 @@ from fieldwise.errors import DocumentError
 from fieldwise.extras import require
 
 _MAX_MEMBERS = 20_000
-_MAX_RATIO = 200
+MAX_RATIO = 200
+"""Times its size that a file may unpack to."""
 _RATIO_FROM_BYTES = 8_000_000  # a small file that packs well is no bomb
 _BLOCK_BYTES = 1 << 18
 _XML_ENDINGS = (".xml", ".rels", ".vml", ".opf", ".ncx", ".xhtml")
@@ -90,7 +91,7 @@ def _check_sizes(members: list[zipfile.ZipInfo], packed_bytes: int, max_unpacked
             found=f"{unpacked / 1e6:.0f} MB, at most {max_unpacked_mb:.0f} MB are read",
             fix="If you trust it, raise collect.max_unpacked_mb.",
         )
-    if unpacked > _RATIO_FROM_BYTES and unpacked > _MAX_RATIO * packed_bytes:
+    if unpacked > _RATIO_FROM_BYTES and unpacked > MAX_RATIO * packed_bytes:
         raise DocumentError(
             "the file is packed like a zip bomb",
             reason="zip_bomb",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from fieldwise.collect import media
+from fieldwise.collect.archive import MAX_RATIO
 from fieldwise.collect.builder import TextBuilder, one_line
 from fieldwise.collect.names import title_from_name
 from fieldwise.collect.plain import add_plain
@@ -47,9 +49,16 @@ class RowCollector:
     """Turns row sets into documents; `counts` says how many of each set, `reasons` why others were refused."""
 
     def __init__(
-        self, licence: str | None, max_text_bytes: int, read_text: ReadText, taken: Path, refused: Path
+        self,
+        licence: str | None,
+        max_text_bytes: int,
+        max_unpacked_bytes: int,
+        read_text: ReadText,
+        taken: Path,
+        refused: Path,
     ) -> None:
         self._licence, self._max_text_bytes, self._read_text = licence, max_text_bytes, read_text
+        self._max_unpacked_bytes = max_unpacked_bytes
         self._taken_path, self._refused_path = taken, refused
         self._names: dict[bytes, int] = {}
         self.counts: Counter[str] = Counter()
@@ -92,6 +101,7 @@ class RowCollector:
         """Yield each row as a document or as what was refused, until the limit of the source is reached."""
         notes: list[str] = []
         left = rows.source.limit
+        room = self._most_bytes(rows)
         for item in track(rows.read(), "rows"):
             if isinstance(item, Note):
                 notes.append(item.text)
@@ -110,9 +120,27 @@ class RowCollector:
             else:
                 yield found
                 left = left and left - 1
+                room -= found.document.source.bytes or 0
                 if left == 0:
                     return
+                if room < 0:
+                    yield self._unpacks_too_much(rows, item.number)
+                    return
             notes = []
+
+    def _most_bytes(self, rows: RowSet) -> float:
+        """How much text may come out of a file: a few kilobytes of Parquet can hold one text ten thousand times."""
+        packed = rows.path.stat().st_size if rows.path is not None else math.inf
+        return max(self._max_unpacked_bytes, MAX_RATIO * packed)
+
+    def _unpacks_too_much(self, rows: RowSet, number: int) -> Rejection:
+        error = DocumentError(
+            f"the rows after {rows.unit} {number} are left out: the file unpacks to too much",
+            reason="zip_bomb",
+            found=f"more than {MAX_RATIO} times its size",
+            fix="If you trust it, raise collect.max_unpacked_mb.",
+        )
+        return Rejection(stage="collect", item=rows.name, reason=error.reason, detail=str(error))
 
     # ------------------------------------------------------------ one row
 

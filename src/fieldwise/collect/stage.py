@@ -62,7 +62,9 @@ def run(settings: CollectSettings, step: StepRun) -> dict[str, JsonValue]:
         collector = _Collector(settings, step, worker, record, readers)
         if docling is not None:
             collector.read_pdf_with(by_layout, layout_reader(docling.version))
-        rows = RowCollector(settings.licence, max_bytes, collector.read_text, taken, refused)
+        rows = RowCollector(
+            settings.licence, max_bytes, int(settings.max_unpacked_mb * 1e6), collector.read_text, taken, refused
+        )
         documents = chain(collector.documents(found), record.counted(rows.documents(sets)))
         write_records(step.out(f"{FOLDER}/documents.parquet"), documents, Document)
     if not record.documents:

@@ -21,6 +21,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 MAX_RECORD_LINES = 500
 """A quoted CSV field may hold line breaks; one that is still open after so many lines was never closed."""
 _BATCH_ROWS = 1024
+_BATCH_BYTES = 1 << 28
 _BLOCK_BYTES = 1 << 20
 _SHOWN_OF_CUT = 200
 _DELIMITERS = ",;\t|"
@@ -285,15 +286,27 @@ def _read_parquet(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
     pq: Any = require("pyarrow.parquet", extra="documents", to="read Parquet files")
     try:
         with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(number, values)
+            for number, values in enumerate(_parquet_rows(file), 1):
+                yield Row(number, values)
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(
             "not a readable Parquet file", where=path, found=str(error)[:120], fix="Write or download the file again."
         ) from error
+
+
+def _parquet_rows(file: Any) -> Iterator[dict[str, Any]]:
+    """The rows, so many at a time as have room even if each holds the largest value there can be.
+
+    A column that says one long text a thousand times takes a few kilobytes in the file and ten gigabytes in memory.
+    """
+    for group in range(file.num_row_groups):
+        facts = file.metadata.row_group(group)
+        columns = (facts.column(n) for n in range(facts.num_columns))
+        largest = sum(c.total_uncompressed_size for c in columns if c.physical_type == "BYTE_ARRAY")
+        most = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
+        for batch in file.iter_batches(batch_size=most, row_groups=[group]):
+            for n in range(batch.num_rows):
+                yield {name: batch.column(name)[n].as_py() for name in batch.schema.names}
 
 
 def _read_arrow(path: Path, max_line_bytes: int | None) -> Iterator[Read]:
