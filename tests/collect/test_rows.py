@@ -123,6 +123,15 @@ def test_bad_rows_are_listed_with_their_line_and_the_others_are_read(tmp_path: P
     assert result.facts["rejected"] == {"bad_row": 3, "duplicate_id": 1, "no_text": 1, "not_text": 1}
 
 
+def test_a_line_that_is_too_long_is_cut_in_wide_encodings_too(tmp_path: Path) -> None:
+    file = tmp_path / "faq.jsonl"
+    lines = ['{"text": "The gate is locked."}', json.dumps({"text": "long " * 4000}), '{"text": "Ring twice."}']
+    file.write_text("\n".join(lines), encoding="utf-16")
+    result = collect(tmp_path / "run", {"rows": str(file)}, max_file_mb=0.01)
+    assert list(result.documents) == ["faq.jsonl#1", "faq.jsonl#3"]
+    assert result.reasons == {"faq.jsonl#2": "bad_row"}
+
+
 def test_a_file_of_which_no_row_can_be_used_ends_the_stage(tmp_path: Path) -> None:
     file = write(tmp_path / "faq.jsonl", [{"text": "", "note": "x"}, {"text": " ", "note": "y"}])
     with pytest.raises(DatasetError, match=r"no row could be used, found Line 1: there is no text in it"):

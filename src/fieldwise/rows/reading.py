@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, AnyStr, NamedTuple
 
 from fieldwise.decode import decode
 from fieldwise.errors import DatasetError
@@ -90,7 +90,8 @@ def _lines(path: Path, max_bytes: int | None) -> Iterator[_Line]:
         if head.startswith(_WIDE_MARKS):
             encoding = "utf-32" if head.startswith(_WIDE_MARKS[:2]) else "utf-16"
             wide = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="")
-            yield from (_Line(number, line, None) for number, line in enumerate(wide, 1))
+            for number, (line, is_cut) in enumerate(_raw_lines(wide, max_bytes, "\n"), 1):
+                yield _Line(number, line[:_SHOWN_OF_CUT] if is_cut else line, None, is_cut)
             return
         if b"\0" in head:
             raise DatasetError(
@@ -99,7 +100,7 @@ def _lines(path: Path, max_bytes: int | None) -> Iterator[_Line]:
                 found="a zero byte at its beginning",
                 fix="If it is UTF-16 without a byte order mark, save it as UTF-8.",
             )
-        for number, (raw, is_cut) in enumerate(_raw_lines(stream, max_bytes), 1):
+        for number, (raw, is_cut) in enumerate(_raw_lines(stream, max_bytes, b"\n"), 1):
             if is_cut:
                 yield _Line(number, raw[:_SHOWN_OF_CUT].decode("utf-8", "replace"), None, is_cut=True)
                 continue
@@ -111,12 +112,13 @@ def _lines(path: Path, max_bytes: int | None) -> Iterator[_Line]:
                 yield _Line(number, *decode(raw))
 
 
-def _raw_lines(stream: IO[bytes], max_bytes: int | None) -> Iterator[tuple[bytes, bool]]:
-    limit = -1 if max_bytes is None else max_bytes
+def _raw_lines(stream: IO[AnyStr], longest: int | None, end: AnyStr) -> Iterator[tuple[AnyStr, bool]]:
+    """Lines with their ends, and whether one is longer than may be: of that its beginning alone."""
+    limit = -1 if longest is None else longest
     while raw := stream.readline(limit):
-        is_cut = len(raw) == limit and not raw.endswith(b"\n")
+        is_cut = len(raw) == limit and not raw.endswith(end)
         if is_cut:
-            while (rest := stream.readline(_BLOCK_BYTES)) and not rest.endswith(b"\n"):
+            while (rest := stream.readline(_BLOCK_BYTES)) and not rest.endswith(end):
                 pass
         yield raw, is_cut
 
