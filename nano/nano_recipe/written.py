@@ -45,7 +45,7 @@ def read(folder: Path, files: str = "*.txt") -> list[Template]:
     for path in sorted(folder.glob(files)):
         for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             line = raw.strip()
-            if not line or line.startswith("#"):
+            if not line or (line.startswith("#") and not line.startswith("## ")):
                 continue
             if line.startswith("passage "):
                 templates.append(Template(line[8:].strip()))
