@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fieldwise.collect.builder import TextBuilder, one_line
-from fieldwise.collect.compound_file import CompoundFile
 from fieldwise.collect.plain import add_plain
 from fieldwise.collect.web import add_html
 from fieldwise.decode import decode
 from fieldwise.errors import DocumentError
+from fieldwise.extras import require
 from fieldwise.records import Document, Source
 
 # properties by their numbers in MS-OXPROPS
@@ -28,8 +29,8 @@ _EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 
 def read_outlook(path: Path, source: Source) -> Document:
     """Return an Outlook message as a document titled with its subject; raises DocumentError with reason `broken`."""
-    file = CompoundFile(path.read_bytes())
-    message = _Message.of(file.streams())
+    storages = _storages(path.read_bytes())
+    message = _Message.of(storages.pop("", {}))
     if not message.streams.get(_PROPERTIES):
         raise DocumentError(
             "the file holds no message", reason="broken", fix="Save the message again from the mail program."
@@ -40,12 +41,37 @@ def read_outlook(path: Path, source: Source) -> Document:
     builder.heading(subject, 1)
     builder.paragraph("\n".join(f"{name}: {one_line(value)}" for name, value in fields.items() if value))
     _add_body(builder, message)
-    for name, storage in file.storages().items():
-        if name.startswith("__attach"):
-            attached = _Message(file.streams(storage), message.fixed)
+    for name, streams in storages.items():
+        if name.startswith("__attach") and "/" not in name:
+            attached = _Message(streams, message.fixed)
             told = attached.text(_LONG_NAME) or attached.text(_NAME) or "without a name"
             builder.note(f"attachment left out: {one_line(told)}")
     return builder.document(source, subject)
+
+
+def _storages(content: bytes) -> dict[str, dict[str, bytes]]:
+    """The streams of a compound file by the storage they lie in; that of the file itself has no name."""
+    olefile = require("olefile", extra="documents", to="read Outlook messages")
+    found: dict[str, dict[str, bytes]] = {}
+    try:
+        with olefile.OleFileIO(io.BytesIO(content), raise_defects=olefile.DEFECT_INCORRECT) as file:
+            for *storage, name in file.listdir():
+                found.setdefault("/".join(storage), {})[name] = file.openstream([*storage, name]).read()
+    except (
+        OSError,
+        ValueError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        struct.error,
+    ) as error:  # damage, as olefile meets it
+        raise DocumentError(
+            "the file is damaged",
+            reason="broken",
+            found=str(error),
+            fix="Save the message again from the mail program.",
+        ) from error
+    return found
 
 
 def _add_body(builder: TextBuilder, message: _Message) -> None:
