@@ -169,6 +169,10 @@ class GenerateSettings(Settings):
         False,
         description="the rules also ask what something includes, causes or is used for, why and how it is done, how things compare, and for amounts, changes and dates",
     )
+    named_subjects: bool = Field(
+        False,
+        description="the rules put the title of the document before a question that does not speak of it; for collections in which each document is about another thing",
+    )
     max_per_chunk: int = Field(10, ge=1, description="most question-answer pairs from one chunk")
     grounded_share: float = Field(
         0.6, ge=0, le=1, description="share of examples that show passages, as retrieval will"

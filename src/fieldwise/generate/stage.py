@@ -281,7 +281,8 @@ def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: Genera
         rejected.append(Rejection(stage="generate", item=chunk.id, reason=reason, detail=detail))
 
     for chunk in track(chunks, "questions"):
-        read = read_chunk(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)
+        rng = random.Random(f"{seed}/{chunk.id}")
+        read = read_chunk(chunk, rng, wide=settings.wide_questions, named=settings.named_subjects)
         for pair, fault in read.left_out:
             reject(chunk, fault, f"{pair.question} | {pair.answer}")
         if not read.kept:
