@@ -168,7 +168,9 @@ def main() -> None:
             continue
         documents = list(read(options.corpora / name))
         drawn = random.Random(options.seed).sample(documents, min(options.documents, len(documents)))
-        found, accepted = measure(chunks_of(drawn), options.seed, options.repeats, wide=options.wide, named=options.named)
+        found, accepted = measure(
+            chunks_of(drawn), options.seed, options.repeats, wide=options.wide, named=options.named
+        )
         figures[name] = {"documents": len(drawn)} | found
         if options.read:
             options.read.mkdir(parents=True, exist_ok=True)

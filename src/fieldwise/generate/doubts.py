@@ -16,7 +16,8 @@ from fieldwise.support import content_stems, loses_negation
 _INLINE_LIST = re.compile(r"(?:[:.;]|\w\)) [-*•–] |: [-*•–]|\w [-*•] [A-Z]|(?: - \w[^-]*){2}")
 _OPEN_END = re.compile(r"\b(?:including|includes?|such as|following|like|the|an?|and|or)$", re.I)
 _CUT = re.compile(
-    r"\b(?:including|includes?|such as|like|as|the|an?|of|to|with|and|or|by|for|than|until|that|which|who|should|must|may|can|will|(?:can|may|will|could) cause)$", re.I
+    r"\b(?:including|includes?|such as|like|as|the|an?|of|to|with|and|or|by|for|than|until|that|which|who|should|must|may|can|will|(?:can|may|will|could) cause)$",
+    re.I,
 )
 _REPEATED = re.compile(r"\b((?:[\w-]+ ){0,4}[\w-]{4,}),? \1\b", re.I)
 _ELSEWHERE = re.compile(
@@ -91,8 +92,12 @@ _GARBLED = re.compile(
     r"(?i:\b(\w{4,})\w*\b.*) (?:An?|The) (?i:\1)|(?i:\b(\w{4,6})\w*\b.*)(?<=[a-z]) (?=[A-Z])(?i:\2)"
 )
 """A dangling word, an adverb taken for a name, or a heading that the source has joined to its sentence."""
-_ENDS_BACK = re.compile(r"\bthe (?:underlying )?(?:infection|problem|disease|condition|disorder|cause|test|procedure|medicine|drug)s?$")
-_AN_ORDER = re.compile(r"(?:Make|Be|Ask|Talk|Call|See|Keep|Try|Take|Visit|Check|Schedule|Go|Get|Let|Use|Do|Dont|Don't|Never|Always|So|Nor|Neither|Thus)\b(?! of\b)")
+_ENDS_BACK = re.compile(
+    r"\bthe (?:underlying )?(?:infection|problem|disease|condition|disorder|cause|test|procedure|medicine|drug)s?$"
+)
+_AN_ORDER = re.compile(
+    r"(?:Make|Be|Ask|Talk|Call|See|Keep|Try|Take|Visit|Check|Schedule|Go|Get|Let|Use|Do|Dont|Don't|Never|Always|So|Nor|Neither|Thus)\b(?! of\b)"
+)
 _DANGLING = re.compile(r"\b(?:for|to|of|in|at|with|from|on|and|or|least|most|until|by|before|after)\?$")
 _SUBJECT_ASKED = re.compile(r"^What (?:must|should|shall|may|can|will|is|are|does|do) (.+?)(?: do)?\?$")
 _MODAL_ASKED = re.compile(r"^(?:Who|What) (?:must|should|shall|may|can|will) (\w+)")
@@ -117,12 +122,12 @@ def doubt(pair: Pair) -> str | None:
             return "question_unclear"
         if loses_negation(pair.question, pair.answer, pair.quote):
             return "negation_lost"
-    if pair.kind not in LINES and pair.kind != "gap" and re.search(r"[:;] ", pair.question):
-        return "question_garbled"
     if _two_verbs(pair.question) or _GARBLED.search(pair.question):
         return "question_garbled"
     judge = _JUDGES.get(pair.kind)
-    return judge(pair) if judge else None
+    found = judge(pair) if judge else None
+    is_two = pair.kind not in LINES and pair.kind != "gap" and re.search(r"[:;] ", pair.question)
+    return found or ("question_garbled" if is_two else None)
 
 
 _POINTS_OUT = re.compile(r"^(?:you|your \w+|someone|anyone|one) (?:[\w']+ ){1,4}(?:it|them)$|^(?:its|theirs?|his|her) |^(?:the )?(?:treatment|therapy|symptom|problem|complication|sign|side effect)s? (?!of\b|for\b|to\b|with\b|from\b|in\b)(?:\w+)|^(?:the|this|receiving the|receiving this) (?:\w+ )?(?:tests?|exams?|procedure|surgery|operation|appointment|treatment|biopsy|scan|study|vaccine)$", re.I)  # fmt: skip
@@ -142,7 +147,11 @@ def _of_condition(pair: Pair) -> str | None:
         return "question_unclear"
     if asked.re is _FORM and pair.answer.startswith(('"', "most often ", "usually ", "who ", "which ")):
         return "condition_broken"
-    if re.match(r"(?:an?|the) (?:(?!\w+(?:s|ed) )[\w-]+ ){0,3}[\w-]+$", clause) and word in ("if", "when", "once") and not has_verb(clause):
+    if (
+        re.match(r"(?:an?|the) (?:(?!\w+(?:s|ed) )[\w-]+ ){0,3}[\w-]+$", clause)
+        and word in ("if", "when", "once")
+        and not has_verb(clause)
+    ):
         return "condition_without_clause"
     if asked.re is _ANSWERED and _NOT_SO.match(pair.question):
         return "condition_broken"
@@ -183,7 +192,9 @@ def _of_deed(pair: Pair) -> str | None:
         )
     ):
         return "question_open"
-    if subject is None and re.search(r"^\w+ (?:\w+ )?then\b|\b(?:with|by|from|of|as|on|upon|for|to|at|after|before)\?$", pair.question):
+    if subject is None and re.search(
+        r"^\w+ (?:\w+ )?then\b|\b(?:with|by|from|of|as|on|upon|for|to|at|after|before)\?$", pair.question
+    ):
         return "question_garbled"
     verb = pair.answer.split()[0] if pair.kind == "duty" else _verb_asked(pair.question)
     if verb in _NO_DEED:
@@ -192,9 +203,13 @@ def _of_deed(pair: Pair) -> str | None:
         return "subject_vague"
     if pair.kind == "subject" and _AN_ORDER.match(pair.answer):
         return "question_garbled"
-    if pair.kind == "subject" and (_ENDS_BACK.search(pair.answer) or re.search(r"\b(?:this|these|those)\b", pair.answer)):
+    if pair.kind == "subject" and (
+        _ENDS_BACK.search(pair.answer) or re.search(r"\b(?:this|these|those)\b", pair.answer)
+    ):
         return "answer_unclear"
-    if pair.kind == "subject" and (_ANYONE.match(name) or is_vague(name, person_counts=False) or _POSSESSIVE_FIRST.match(name)):
+    if pair.kind == "subject" and (
+        _ANYONE.match(name) or is_vague(name, person_counts=False) or _POSSESSIVE_FIRST.match(name)
+    ):
         return "subject_vague"
     if subject and re.search(r"\b(?:this|these|those)\b", pair.answer):
         return "answer_unclear"
@@ -270,13 +285,21 @@ def _of_definition(pair: Pair) -> str | None:
         return "says_nothing"
     if pair.question.startswith(("What is ", "What are ")) and _SECOND_PREDICATE.search(pair.answer):
         return "two_statements"
-    if re.search(r"\band \w+ (?:means|refers|stands)\b|\band (?:represents?|occurs?|means|produces?|accounts?|begins?|usually|often|can|may)\b|, while\b", pair.answer):
+    if re.search(
+        r"\band \w+ (?:means|refers|stands)\b|\band (?:represents?|occurs?|means|produces?|accounts?|begins?|usually|often|can|may)\b|, while\b",
+        pair.answer,
+    ):
         return "two_statements"
     if _EMPTY_MEANING.match(pair.answer) or content_stems(pair.answer) <= content_stems(pair.question):
         return "says_nothing"
     if re.search(r"\b(?:rather than|because)\b", pair.answer) and pair.question.endswith(" called?"):
         return "question_garbled"
-    if pair.question.endswith(" stand for?") and len(pair.answer) > 30 and has_verb(pair.answer) and "," not in pair.answer[:40]:
+    if (
+        pair.question.endswith(" stand for?")
+        and len(pair.answer) > 30
+        and has_verb(pair.answer)
+        and "," not in pair.answer[:40]
+    ):
         return "question_garbled"
     return "answer_unclear" if re.search(r"\b(?:this|these|those)\b", pair.answer) else None
 
@@ -288,9 +311,13 @@ def _of_part(pair: Pair) -> str | None:
         return "answer_cut"
     if re.search(r"\b(?:this|these|those)\b", pair.answer):
         return "answer_unclear"
-    if pair.kind == "place" and re.match(r"to (?!the\b|an?\b|your\b|our\b|their\b|its\b|each\b|every\b|[A-Z\d])[a-z]+|in place$", pair.answer):
+    if pair.kind == "place" and re.match(
+        r"to (?!the\b|an?\b|your\b|our\b|their\b|its\b|each\b|every\b|[A-Z\d])[a-z]+|in place$", pair.answer
+    ):
         return "answer_cut"
-    if pair.kind == "place" and re.search(r"\band (?!the\b|an?\b|in\b|on\b|at\b|near\b|under\b|behind\b|to\b)[a-z]+ [a-z]+", pair.answer):
+    if pair.kind == "place" and re.search(
+        r"\band (?!the\b|an?\b|in\b|on\b|at\b|near\b|under\b|behind\b|to\b)[a-z]+ [a-z]+", pair.answer
+    ):
         return "two_statements"
     if re.match(r",.*\b(?:and|or)\b", behind):
         return "answer_incomplete"
@@ -326,7 +353,10 @@ def _of_effect(pair: Pair) -> str | None:
     """A second verb that the helper carries answers another question."""
     if re.search(r"\b(?:this|these|those)\b", pair.answer) or " resulting " in pair.question:
         return "answer_unclear"
-    if re.match(r"(?:the|this) (?:disease|disorder|condition|syndrome|problem|infection|symptoms?|signs?)\b(?! (?:of|in|that)\b)", pair.answer):
+    if re.match(
+        r"(?:the|this) (?:disease|disorder|condition|syndrome|problem|infection|symptoms?|signs?)\b(?! (?:of|in|that)\b)",
+        pair.answer,
+    ):
         return "answer_unclear"
     if _MORE_IS.search(pair.answer):
         return "two_statements"
@@ -335,7 +365,11 @@ def _of_effect(pair: Pair) -> str | None:
 
 
 def _of_contents(pair: Pair) -> str | None:
-    return "subject_vague" if re.match(r"What (?:may|can|does|do|should|will|must) the \w+ \w+(?: of)?\?$", pair.question) else _of_effect(pair)
+    return (
+        "subject_vague"
+        if re.match(r"What (?:may|can|does|do|should|will|must) the \w+ \w+(?: of)?\?$", pair.question)
+        else _of_effect(pair)
+    )
 
 
 _MORE_IS = re.compile(r"\b(?:and|but) (?:is|are|was|were|has|have|does|do|can|may|will)\b")
