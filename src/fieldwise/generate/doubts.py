@@ -22,7 +22,7 @@ _CUT = re.compile(
 _REPEATED = re.compile(r"\b((?:[\w-]+ ){0,4}[\w-]{4,}),? \1\b", re.I)
 _ELSEWHERE = re.compile(
     r"\b(?:(?:the|this|see|in) (?:\w+ )?(?:table|list|figure|chart|note|section|page|chapter)s? (?:below|above)|as follows|the following\b(?! (?:day|week|month|year|morning|working|shift|night|\d))|"
-    r"(?:described|listed|shown|discussed|mentioned|given|noted|set out|reported) (?:above|below|earlier|later|here)|see (?:note|section|page))\b",
+    r"(?:described|listed|shown|discussed|mentioned|given|noted|set out|reported) (?:above|below|earlier|later|here)|see (?:note|section|page)|(?-i:Figure [A-Z0-9]))\b",
     re.I,
 )
 _ANAPHOR = re.compile(
@@ -31,15 +31,15 @@ _ANAPHOR = re.compile(
 )
 _GAP_ANAPHOR = re.compile(
     r"\b(?:this|these|those(?! (?:who|with|of|in|aged|over|under))|such(?! as)|remaining|the rest|the other|affected (?:individuals|people|children|patients|infants)|the (?:disease|disorder|condition|syndrome)(?! of\b)|the (?:[\w-]+ )?forms?\b(?! of)|the first (?:\w+ )?(?:usually|often|typically)\b|the patient\b|(?:after|before|during|in|for|to) the (?:test|procedure|exam|surgery|operation|treatment|scan|study|trial|biopsy))\b|"
-    r"\b(?:of|in|all|most) (?:all |the |most )?(?:cases|patients|individuals|children|infants|women|men|babies)(?! (?:of|with|who|in|under|over|aged|younger|older|born|from|living|diagnosed|caused)\b)",
+    r"\b(?:of|in|all|most) (?:all |the |most )?(?:cases|patients|people|individuals|children|infants|women|men|babies)(?! (?:\d|of|with|who|whose|affected|in|from|at|on|under|over|aged|younger|older|born|from|living|diagnosed|caused)\b)",
     re.I,
 )
 _SUCH = re.compile(r"\bsuch (?!as\b|an?\b)[a-z]+s\b")
 _POSSESSIVE_FIRST = re.compile(r"^(?:its|their|his|her|our|these|those|this|such|other|both|another)\b", re.I)
 _VAGUE = re.compile(
-    r"^(?:(?:some|many|most|several|one|all) of the |(?:the|a|an|some|many|most|several|certain|various|other|all|your|our|any|each) )?(?:health ?care |\w+ health ?care )?(?:(?:most|least|more|less|very) )?(?:\w+(?:al|ed|ing|ive|ry|care|able|ible|ic|ous|er) |(?:major|main|mild|moderate|severe|early|common|typical|initial|first|key|characteristic|additional|other|similar) ){0,2}"
+    r"^(?:(?:some|many|most|several|one|all) of the |(?:the|a|an|some|many|most|several|certain|various|other|all|your|our|any|each) )?(?:health ?care |\w+ health ?care )?(?:(?:most|least|more|less|very) )?(?:\w+(?:al|ed|ing|ive|ry|care|able|ible|ic|ous|er) |(?:major|main|mild|moderate|severe|early|common|typical|initial|first|worst|best|key|characteristic|additional|other|similar) ){0,2}"
     r"(?:patient|person|people|individual|other|fourth|third|doctor|physician|provider|clinician|scientist|researcher|expert|man|men|woman|women|"
-    r"child|children|adult|parent|member|holder|treatment|therapy|therapie|medicine|medication|drug|test|result|symptom|sign|complication|effect|problem|"
+    r"child|children|adult|parent|member|holder|treatment|therapy|therapie|injurie|medicine|medication|drug|test|result|symptom|sign|complication|effect|problem|"
     r"factor|thing|condition|disorder|disease|cause|change|study|case|approach|step|method|amount|company|group|board|management|business|actual|"
     r"others|syndrome|type|form|goal|aim|procedure|exam|examination|surgery|risk|outlook|program|report|information|number|rate|value|gene|protein|cell|cost|asset|liability|amount|estimate|side effect|example|feature|finding|option|benefit|abnormalitie|difficultie|control|management|use|loss|growth|damage|improper control)s?$",
     re.I,
@@ -51,7 +51,7 @@ _VAGUE_MANY = re.compile(
 _NO_DEED = frozenset(
     "include be depend vary differ occur happen appear remain become have range exist result consist seem represent persist "
     "recur present develop arise begin last need mean involve also only either still continue exhibit experience want wish "
-    "therefore thus then however naturally".split()
+    "therefore thus then however naturally often usually sometimes generally".split()
 )
 ENDS_OPEN = re.compile(
     r"\b(?:find out|see|know|knows|check|ask|asks|determine|decide|tell|tells|say|says|show|shows|learn|test|assess|evaluate|wonder|sure|clear|unknown|known|"
@@ -61,7 +61,7 @@ ENDS_OPEN = re.compile(
 )
 _NO_SUBJECT = re.compile(
     r"^(?:not |still |already |first |properly |inside |outside |under |upon |near |after |before |well |complete |possible|necessary|needed|appropriate|available|applicable|required|untreated|left |given |taken |used |done |"
-    r"seen |found |made |held |kept |present|in |on |at |for |to |of |and |or |than |so |as |by |with |any$|\w+ed (?:\w+ly )?(?:early|in|on|at|by|with|to|for|as|from|enough|before|after)\b|\w+ed$)",
+    r"seen |found |made |held |kept |present|in |on |at |for |to |of |and |or |than |so |as |by |with |any$|\w+ed (?:\w+ly )?(?:early|in|on|at|by|with|to|for|as|from|enough|before|after)\b|\w+ed$|\w+ed (?:or|and) \w+ed\b)",
     re.I,
 )
 _NO_CLAUSE = re.compile(r"^(?:an?|per) (?:day|week|month|quarter|year|hour)\b|^(?:you|we|one) (?:can|cannot|could|do|did|must|have|are)$|\btoo (?:much|many)$|\bto$|\w: ", re.I)  # fmt: skip
@@ -69,8 +69,8 @@ _BROKEN_MAIN = re.compile(
     r"^(?:though|however|therefore|nevertheless|otherwise|for example|for instance),|^(?:even|also|than|because|although|but|with|from|of|such|including|especially|rather|not|not only)\b|^[\w' -]{1,40}, (?:and|or)\b|^[\w' -]{1,30}, [\w' -]{1,30}, (?:and|or)\b"
 )
 _EMPTY_MEANING = re.compile(
-    r"^one of the (?:most|many|best) (?:common|important|frequent|useful|serious|effective)\b|^an? (?:\w+ly |very |more |less )?(?:rare|common|serious|chronic|complex|important|frequent|uncommon|severe|good|normal|major|key|leading|significant|new|possible|medical|first|important first|common and effective|safe and effective)"
-    r"(?:,? (?:rare|common|serious|chronic|complex|genetic|inherited))? (?:condition|disorder|disease|problem|cause|syndrome|complication|factor|part|matter|issue|feature|symptom|finding|concern|type|step|area|sign|effect|emergency|treatment)s?\b"
+    r"^one of the (?:most|many|best) (?:common|important|frequent|useful|serious|effective)\b|^an? (?:\w+ly |very |more |less )?(?:rare|common|serious|chronic|complex|important|frequent|uncommon|severe|good|normal|major|key|leading|significant|new|possible|medical|first|important first|life-?long|long-term|common and effective|safe and effective)"
+    r"(?:,? (?:rare|common|serious|chronic|complex|genetic|inherited))? (?:condition|disorder|disease|problem|cause|syndrome|complication|factor|part|matter|issue|feature|symptom|finding|concern|type|step|area|sign|effect|emergency|treatment|illness|event)s?\b"
     r"(?! (?:that|in which|characteri[sz]ed|caused|marked|where|of|affecting|causing))",
     re.I,
 )
@@ -85,7 +85,9 @@ _ANSWERED = re.compile(r"^(?:only )?(if|when|once) (.+)$")
 _SECOND_STATEMENT = re.compile(
     r", (?:and|or|but) (?:(?!what|who|which|that)[\w'-]+ ){1,5}?(?:may|can|will|is|are|was|were|must|should|has|have)\b|, (?:and|but) (?:an?|the|your|it|they|he|she) [\w-]+ (?:\w+ )?\w+s\b|^(?:themselves|itself|even|possibly)\b"
 )
-_AND_IS = re.compile(r"\band (?:[\w'-]+ ){1,3}?(?:is|are|was|were|has|have)\b")
+_AND_IS = re.compile(
+    r"\b(?:and|or) (?:[\w'-]+ ){1,3}?(?:is|are|was|were|has|have)\b|, and (?:[\w'-]+ ){1,6}?may\b|\bor \w+ may\b"
+)
 _GARBLED = re.compile(
     r"(?:\b(?:but|and|or|that|which|so|because|than|if|when|where|while|who)|,)\?$|^What (?:\w+ )?[Ee]ven\b|"
     r"^\w+ (?:else )?(?:is|are|was|were|does|do|may|can|will|should|must) (?:Very )?(?:[Nn]o one\b|[Nn]obody\b|Rarely|Usually|Occasionally|Typically|Generally|Commonly|Frequently|Sometimes|Often|Additionally|Currently|Recently|Finally|Initially|Normally)\b|"
@@ -93,12 +95,14 @@ _GARBLED = re.compile(
 )
 """A dangling word, an adverb taken for a name, or a heading that the source has joined to its sentence."""
 _ENDS_BACK = re.compile(
-    r"\bthe (?:underlying )?(?:infection|problem|disease|condition|disorder|cause|test|procedure|medicine|drug)s?$"
+    r"^Having (?:certain|some) \w+$|\bthe (?:underlying )?(?:infection|problem|disease|condition|disorder|cause|test|procedure|medicine|drug)s?$"
 )
 _AN_ORDER = re.compile(
     r"(?:Make|Be|Ask|Talk|Call|See|Keep|Try|Take|Visit|Check|Schedule|Go|Get|Let|Use|Do|Dont|Don't|Never|Always|So|Nor|Neither|Thus)\b(?! of\b)"
 )
-_DANGLING = re.compile(r"\b(?:for|to|of|in|at|with|from|on|and|or|least|most|until|by|before|after)\?$")
+_DANGLING = re.compile(
+    r"\b(?:for|to|of|in|at|with|from|on|and|or|least|most|until|by|before|after|within|as|take|itself)\?$"
+)
 _SUBJECT_ASKED = re.compile(r"^What (?:must|should|shall|may|can|will|is|are|does|do) (.+?)(?: do)?\?$")
 _MODAL_ASKED = re.compile(r"^(?:Who|What) (?:must|should|shall|may|can|will) (\w+)")
 
@@ -130,7 +134,7 @@ def doubt(pair: Pair) -> str | None:
     return found or ("question_garbled" if is_two else None)
 
 
-_POINTS_OUT = re.compile(r"^(?:you|your \w+|someone|anyone|one) (?:[\w']+ ){1,4}(?:it|them)$|^(?:its|theirs?|his|her) |^(?:the )?(?:treatment|therapy|symptom|problem|complication|sign|side effect)s? (?!of\b|for\b|to\b|with\b|from\b|in\b)(?:\w+)|^(?:the|this|receiving the|receiving this) (?:\w+ )?(?:tests?|exams?|procedure|surgery|operation|appointment|treatment|biopsy|scan|study|vaccine)$", re.I)  # fmt: skip
+_POINTS_OUT = re.compile(r"^(?:you|your \w+|someone|anyone|one) (?:[\w']+ ){1,4}(?:it|them)$|\b(?:makes?|made|keeps?|gives?|takes?|causes?) (?:it|them)\b|^(?:its|theirs?|his|her) |^(?:the )?(?:treatment|therapy|symptom|problem|complication|sign|side effect)s? (?!of\b|for\b|to\b|with\b|from\b|in\b)(?:\w+)|^(?:the|this|receiving the|receiving this) (?:\w+ )?(?:tests?|exams?|procedure|surgery|operation|appointment|treatment|biopsy|scan|study|vaccine)$|^the (?:test|exam|scan|biopsy|result)s? (?:is|are|was|were|shows?|comes?)\b", re.I)  # fmt: skip
 """A clause that points to what stands before its sentence."""
 _NOT_SO = re.compile(r"In which case (?:do|does|is|are|will|may|can|should) .+ not (?:seem|appear|be|matter|mean)\b")
 """It may hold even if the clause does."""
@@ -182,7 +186,11 @@ def _of_deed(pair: Pair) -> str | None:
     subject = _SUBJECT_ASKED.match(pair.question) if pair.kind == "duty" else None
     name = subject.group(1) if subject else pair.answer
     told = pair.answer if subject else pair.question
-    if _SECOND_STATEMENT.search(told) or _AND_IS.search(told) or re.search(r", (?:so|but)\b", told):
+    if (
+        _SECOND_STATEMENT.search(told)
+        or _AND_IS.search(told)
+        or re.search(r", (?:so|but)\b|\band (?:is|are|was|were)\b", told)
+    ):
         return "two_statements"
     if subject and (
         pair.question.startswith("What will ")
@@ -196,12 +204,12 @@ def _of_deed(pair: Pair) -> str | None:
         r"^\w+ (?:\w+ )?then\b|\b(?:with|by|from|of|as|on|upon|for|to|at|after|before)\?$", pair.question
     ):
         return "question_garbled"
-    verb = pair.answer.split()[0] if pair.kind == "duty" else _verb_asked(pair.question)
+    verb = pair.answer.split()[0].strip(",;:") if pair.kind == "duty" else _verb_asked(pair.question)
     if verb in _NO_DEED:
         return "no_deed"
     if pair.kind == "duty" and is_vague(name):
         return "subject_vague"
-    if pair.kind == "subject" and _AN_ORDER.match(pair.answer):
+    if _AN_ORDER.match(name[:1].upper() + name[1:]):
         return "question_garbled"
     if pair.kind == "subject" and (
         _ENDS_BACK.search(pair.answer) or re.search(r"\b(?:this|these|those)\b", pair.answer)
@@ -286,7 +294,7 @@ def _of_definition(pair: Pair) -> str | None:
     if pair.question.startswith(("What is ", "What are ")) and _SECOND_PREDICATE.search(pair.answer):
         return "two_statements"
     if re.search(
-        r"\band \w+ (?:means|refers|stands)\b|\band (?:represents?|occurs?|means|produces?|accounts?|begins?|usually|often|can|may)\b|, while\b",
+        r"\band \w+ (?:means|refers|stands)\b|\band (?:represents?|occurs?|means|produces?|accounts?|begins?|usually|often|can|may)\b|,? while (?!\w+ing\b)|, and the \w+ (?:is|are)\b",
         pair.answer,
     ):
         return "two_statements"
@@ -346,7 +354,7 @@ def _of_gap(pair: Pair) -> str | None:
 
 
 def _of_adjunct(pair: Pair) -> str | None:
-    return "question_garbled" if _DANGLING.search(pair.question) else None
+    return "question_garbled" if _DANGLING.search(pair.question) or _AND_IS.search(pair.question) else None
 
 
 def _of_effect(pair: Pair) -> str | None:
@@ -358,7 +366,7 @@ def _of_effect(pair: Pair) -> str | None:
         pair.answer,
     ):
         return "answer_unclear"
-    if _MORE_IS.search(pair.answer):
+    if _MORE_IS.search(pair.answer) or _AND_IS.search(pair.answer):
         return "two_statements"
     second = re.search(r"\b(?:and|or) (\w+) (?:the|an?|its|their|your|his|her)\b", pair.answer)
     return "two_statements" if second and (is_verb(second.group(1)) or second.group(1) in _LESSENS) else None
@@ -402,6 +410,7 @@ _JUDGES: dict[str, Callable[[Pair], str | None]] = {
     "gap": _of_gap,
     "time": _of_adjunct,
     "deadline": _of_adjunct,
+    "reason": _of_adjunct,
     "duration": _of_adjunct,
     "frequency": _of_adjunct,
 }

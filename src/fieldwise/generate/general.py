@@ -18,6 +18,7 @@ _GENERAL = content_stems(
     "drug plan human information severe serious mild consider considering consult recommend effect side part mainstay important sickness illness feature finding risk factor you're you've you'll"
 )
 _TELLS = ("definition", "duty", "effect", "contents", "object")
+_ANSWERED_BY_NAME = ("subject", "cause", "superlative", "name", "gap", "person")
 _MOST_TITLE_WORDS = 12
 
 
@@ -36,7 +37,9 @@ def with_subject(pair: Pair, title: str) -> Pair:
     'Cohen syndrome: What should follow-up include?'
     """
     subject = content_stems(title) - _GENERAL
-    is_told = subject & content_stems(pair.question) or subject <= content_stems(pair.answer)
+    is_told = subject & content_stems(pair.question) or (
+        pair.kind in _ANSWERED_BY_NAME and subject <= content_stems(pair.answer)
+    )
     if not subject or is_told or len(title.split()) > _MOST_TITLE_WORDS:
         return pair
     return pair._replace(question=f"{title.rstrip(' .:?!')}: {pair.question}")

@@ -16,6 +16,7 @@ from fieldwise.generate.english import Clause, lower_first, parse, question, sen
 from fieldwise.generate.figure_tables import from_figures, is_figure_table
 from fieldwise.generate.general import generality, with_subject
 from fieldwise.generate.pairs import Pair
+from fieldwise.generate.people import is_person
 from fieldwise.generate.wider import wide_pairs
 from fieldwise.records import Chunk
 
@@ -245,27 +246,6 @@ def _superlative(text: str, clause: Clause) -> Iterator[Pair]:
     if found and not re.search(r"\b(?:and|or|that|which|who|because|can|may)\b", clause.rest) and not is_vague(lower_first(clause.subject)):  # fmt: skip
         are = "are" if re.search(r"[^s]s$", found.group(1)) and clause.helper == "are" else "is"
         yield Pair(f"What {are} {clause.rest}?", clause.subject, "superlative", text)
-
-
-_PERSON = re.compile(
-    r"\b(?:nurse|doctor|officer|manager|pharmacist|coordinator|lead|registrar|consultant|porter|clerk|secretary|director|technician|team|midwife|sister|matron|physician|surgeon|staff|supervisor|assistant|head|chair|attorney|counsel|judge|employee|customer|tenant|landlord|supplier|client|auditor|trustee|committee|board|patient|visitor|relative|parent|volunteer|user|member|people|person|applicant|witness|contractor|driver|cashier|teller|trader|"
-    r"\w+ologist|\w+iatrist|\w+etrician|\w*nutritionist|dieti[ct]ian|geneticist|counsell?or|worker|caretaker|travell?er|caregiver|carer|provider|professional|specialist|therapist|dentist|individual|woman|women|man|men|child|children|adult|student|interpreter|"
-    r"famil(?:y|ie)|infant|bab(?:y|ie)|newborn|girl|boy|teen|teenager|male|female|scientist|researcher|expert|investor|shareholder|holder|lender|borrower|someone|anyone|everyone)s?$",
-    re.I,
-)
-_BEHIND_A_NOUN = re.compile(r" (?:of|in|with|without|among|for|from|at|on) ")
-
-
-def is_person(subject: str) -> bool:
-    """Whether a subject names people, by the noun that all else hangs on: asked for with "who".
-
-    >>> is_person("The staff at the sleep centre"), is_person("The outlook for people with gout")
-    (True, False)
-    """
-    name = _BEHIND_A_NOUN.split(subject, maxsplit=1)[0]
-    if name.casefold() == "lead" or re.match(r"\w+ing ", name) or re.search(r"\w an? ", name):
-        return False
-    return _PERSON.search(name) is not None
 
 
 _PARENTHESIS = re.compile(
