@@ -30,7 +30,7 @@ _ANAPHOR = re.compile(
     re.I,
 )
 _GAP_ANAPHOR = re.compile(
-    r"\b(?:this|these|those(?! (?:who|with|of|in|aged|over|under))|such(?! as)|remaining|the rest|the other|affected (?:individuals|people|children|patients|infants)|the (?:disease|disorder|condition|syndrome)(?! of\b)|the (?:[\w-]+ )?forms?\b(?! of)|the first (?:\w+ )?(?:usually|often|typically)\b|the patient\b|(?:after|before|during|in|for|to) the (?:test|procedure|exam|surgery|operation|treatment|scan|study|trial|biopsy))\b|"
+    r"\b(?:this|these|those(?! (?:who|with|of|in|aged|over|under))|such(?! as)|remaining|the rest|the other|affected (?:individuals|people|children|patients|infants)|the (?:disease|disorder|condition|syndrome)(?! of\b)|the (?:[\w-]+ )?forms?\b(?! of)|the first (?:\w+ )?(?:usually|often|typically)\b|(?:after|before|during|in|for|to) the (?:test|procedure|exam|surgery|operation|treatment|scan|study|trial|biopsy))\b|"
     r"\b(?:of|in|all|most) (?:all |the |most )?(?:cases|patients|people|individuals|children|infants|women|men|babies)(?! (?:\d|of|with|who|whose|affected|in|from|at|on|under|over|aged|younger|older|born|from|living|diagnosed|caused)\b)",
     re.I,
 )
