@@ -42,7 +42,7 @@ def add(commands: Any, parents: Parents) -> None:
         metavar="NAME_OR_FILE",
         help="questions that must not be trained on: a shipped suite, or a file of rows; may be given again",
     )
-    doctor.add_argument("--embed", action="store_true", help="compare with --against in meaning too")
+    doctor.add_argument("--embed", action="store_true", help="compare splits, and --against, in meaning too")
     doctor.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page")
     _add_map(doctor)
     doctor.set_defaults(command=_data_doctor)
