@@ -113,3 +113,18 @@ def test_a_judge_ranks_beside_the_rules_is_paid_once_and_refused_without_an_addr
         assert generate(run, model, *named, "--force").returncode == 0 and judge.count == asked
     finally:
         judge.close()
+
+
+def test_a_dry_run_tells_what_replies_and_their_judge_cost(run: Path, model: ChatServer) -> None:  # noqa: F811
+    endpoint, ranks = "generate.candidates.endpoint", "generate.candidates.judge.endpoint"
+    named = [*ASKED, f"{endpoint}.base_url={model.url}", f"{endpoint}.price.output=2"]
+
+    def told(*more: str) -> str:
+        done = fieldwise("run", "--dry-run", "--stage", "3", "--run", str(run), *named, *more)
+        return done.stdout.partition("candidates: ")[2].splitlines()[0]
+
+    alone = told()
+    assert alone.startswith("at most about 36 replies, ") and "in the currency of the prices" in alone
+    judged = told(f"{ranks}.base_url={model.url}", f"{ranks}.model=m")
+    assert int(judged.split()[5].replace(",", "")) > int(alone.split()[5].replace(",", ""))
+    assert model.count == 0

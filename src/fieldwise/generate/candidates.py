@@ -16,20 +16,24 @@ from pydantic import JsonValue
 
 from fieldwise.errors import ServiceError
 from fieldwise.generate.reply_rules import IN_WORDS, Fault, Known, faults, judged, known_of, weight
-from fieldwise.generate.settings import CandidateSettings
+from fieldwise.generate.settings import CandidateSettings, GenerateSettings
 from fieldwise.interfaces import LlmClient, LlmRequest
 from fieldwise.judge.asking import announce, replies, require_use
 from fieldwise.judge.rubric import Case, Verdict, judgements, rubric_request
 from fieldwise.judge.settings import JudgeSettings
+from fieldwise.llm.budget import cost, usual_tokens
 from fieldwise.llm.client import BUDGET_SPENT, EndpointClient
 from fieldwise.progress import say, track
-from fieldwise.prompts import without_marks
-from fieldwise.records import NOT_STATED, Example, PreferencePair
+from fieldwise.prompts import grounded_prompt, without_marks
+from fieldwise.records import NOT_STATED, Chunk, Example, PreferencePair
+from fieldwise.retrieve.index import passage_text
 
 WHERE = "generate.candidates.endpoint"
 JOURNAL = "memo/candidates/journal.jsonl"
 JUDGE_WHERE = "generate.candidates.judge.endpoint"
 JUDGE_JOURNAL = "memo/candidates/judge.jsonl"
+_USUAL_QUESTION = "?" * 80
+_USUAL_VERDICT_TOKENS = 120
 
 Verdicts = Mapping[str, Verdict | None]
 """What the judge says of the replies to one question; a reply it was not asked about is absent."""
@@ -139,6 +143,24 @@ def best_against_worst(
         document_ids=example.document_ids,
         split=example.split,
     )
+
+
+def most_cost(chunks: Sequence[Chunk], settings: GenerateSettings) -> str | None:
+    """Say about what replies and their judge cost at most; None where nobody is asked. Passages count as long as the median chunk."""
+    wish = settings.candidates
+    if not wish.prompts or not chunks:
+        return None
+    text = passage_text(sorted(chunks, key=lambda c: c.tokens)[len(chunks) // 2])
+    prompt = grounded_prompt(_USUAL_QUESTION, [text] * (1 + settings.distractors))
+    total = cost(usual_tokens(prompt), wish.endpoint.max_tokens, wish.endpoint.price)
+    if wish.judge is not None:
+        shown = Case("", _USUAL_QUESTION, "", (text,) * (1 + settings.distractors))
+        judged_prompt = rubric_request(shown, wish.judge.rule).conversation
+        total += cost(usual_tokens(judged_prompt), _USUAL_VERDICT_TOKENS, wish.judge.endpoint.price)
+    replies_wanted = wish.prompts * wish.samples
+    told = f"candidates: at most about {replies_wanted} replies, {total.tokens * replies_wanted:,} tokens"
+    money = total.money * replies_wanted
+    return told + (f", {money:.4f} in the currency of the prices" if money else "")
 
 
 def _distinct(said: Sequence[str]) -> list[str]:
