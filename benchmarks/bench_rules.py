@@ -1,16 +1,17 @@
 """The teacher without a model over real texts: what passes the checks, what is covered, how fast, and pairs to read.
 
-    python benchmarks/bench_rules.py [--corpora ../shared/corpora] [--documents 600] [--seed 1] [--read FOLDER] [--json]
+    python benchmarks/bench_rules.py [--corpora ../shared/corpora] [--documents 600] [--seed 1] [--wide] [--named] [--read FOLDER] [--json]
 
 Documents of MedQuAD (a condition with its questions as headings) and of TAT-QA (a table of a report with the text
 around it) are cleaned and cut as `prepare` does, and the rules read questions off every chunk. By corpus:
 
 passed       share of the pairs made that pass all checks, and how many each check stopped
-covered      share of the chunks with at least one pair
-distinct     different questions among the pairs that passed
+asked_elsewhere  pairs left out, as a run does, since their question is asked twice, with another answer or the same
+covered      share of the chunks with at least one pair that is accepted
+distinct     different questions among the accepted pairs
 speed        pairs that passed per second of the processor (aim: 200), the best of the repeats
 
-With --read, 100 pairs that passed, drawn by the seed, go into a file each, with the words that prove them, to be
+With --read, 100 accepted pairs, drawn by the seed, go into a file each, with the words that prove them, to be
 judged by hand; `docs/decisions.md` says how the last reading went. The texts are no part of the project; without
 them the script says so and measures nothing.
 """
@@ -30,6 +31,7 @@ from typing import Any
 
 from fieldwise.collect.builder import TextBuilder
 from fieldwise.collect.plain import add_plain
+from fieldwise.generate.examples import Asked, drop_ambiguous
 from fieldwise.generate.pairs import Pair
 from fieldwise.generate.rules import judged_pairs, pairs_of_chunk
 from fieldwise.prepare.chunk import chunk_document
@@ -92,7 +94,7 @@ def chunks_of(documents: Sequence[Document]) -> list[Chunk]:
 
 
 def measure(
-    chunks: Sequence[Chunk], seed: int, repeats: int, *, wide: bool
+    chunks: Sequence[Chunk], seed: int, repeats: int, *, wide: bool, named: bool
 ) -> tuple[dict[str, Any], list[tuple[Chunk, Pair]]]:
     """Return the figures, and every pair that passes all checks with its chunk."""
     stopped: Counter[str] = Counter()
@@ -101,12 +103,14 @@ def measure(
         for _, fault in judged_pairs(chunk, _rng(chunk, seed), wide=wide):
             total += 1
             stopped.update([fault] if fault else [])
-    accepted: list[tuple[Chunk, Pair]] = []
+    made: list[Asked] = []
     seconds = float("inf")
     for _ in range(repeats):
         began = time.process_time()
-        accepted = [(c, p) for c in chunks for p in pairs_of_chunk(c, _rng(c, seed), wide=wide)]
+        made = [Asked(p, c, "train") for c in chunks for p in pairs_of_chunk(c, _rng(c, seed), wide=wide, named=named)]
         seconds = min(seconds, time.process_time() - began)
+    kept, repeated = drop_ambiguous(made)
+    accepted = [(item.chunk, item.pair) for item in kept]
     covered = {chunk.id for chunk, _ in accepted}
     figures = {
         "chunks": len(chunks),
@@ -114,10 +118,11 @@ def measure(
         "passed": round(1 - stopped.total() / max(1, total), 4),
         "stopped": dict(stopped.most_common()),
         "covered": round(len(covered) / max(1, len(chunks)), 4),
+        "asked_elsewhere": len(repeated),
         "accepted": len(accepted),
         "distinct": len({pair.question.casefold() for _, pair in accepted}),
         "kinds": dict(Counter(pair.kind for _, pair in accepted).most_common()),
-        "pairs_per_cpu_second": round(len(accepted) / max(seconds, 1e-9)),
+        "pairs_per_cpu_second": round(len(made) / max(seconds, 1e-9)),
     }
     return figures, accepted
 
@@ -149,6 +154,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--wide", action="store_true", help="with the further kinds of generate.wide_questions")
+    parser.add_argument("--named", action="store_true", help="with generate.named_subjects")
     parser.add_argument("--read", type=Path, help="folder for the pairs to judge by hand")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -162,7 +168,9 @@ def main() -> None:
             continue
         documents = list(read(options.corpora / name))
         drawn = random.Random(options.seed).sample(documents, min(options.documents, len(documents)))
-        found, accepted = measure(chunks_of(drawn), options.seed, options.repeats, wide=options.wide)
+        found, accepted = measure(
+            chunks_of(drawn), options.seed, options.repeats, wide=options.wide, named=options.named
+        )
         figures[name] = {"documents": len(drawn)} | found
         if options.read:
             options.read.mkdir(parents=True, exist_ok=True)

@@ -31,11 +31,12 @@ def require(recipe: Recipe) -> None:
 
 
 def estimate(recipe: Recipe, run: RunFolder) -> str | None:
-    """Return what teacher and judge would cost, None where none is paid."""
+    """Return what teacher, judge and candidates would cost, None where none is paid."""
     has_teacher, has_judge = recipe.generate.teacher == "openai", recipe.generate.judge is not None
-    if not (has_teacher or has_judge or recipe.generate.asks_endpoint) or not recipe.generate.from_documents:
+    is_asked = has_teacher or has_judge or recipe.generate.asks_endpoint or recipe.generate.candidates.prompts
+    if not is_asked or not recipe.generate.from_documents:
         return None
-    from fieldwise.generate import evolve, judged, teacher
+    from fieldwise.generate import candidates, evolve, judged, teacher
     from fieldwise.records import Chunk
     from fieldwise.tables import read_records
 
@@ -45,7 +46,9 @@ def estimate(recipe: Recipe, run: RunFolder) -> str | None:
     chunks = list(read_records(path, Chunk))
     taught = f"teacher: {teacher.told(teacher.estimate(chunks, recipe.generate, run.path))}" if has_teacher else None
     evolved = evolve.most_cost(chunks, recipe.generate, recipe.seed)
-    return "; ".join(t for t in (taught, evolved, judged.most_cost(chunks, recipe.generate, recipe.seed)) if t)
+    judging = judged.most_cost(chunks, recipe.generate, recipe.seed)
+    own = candidates.most_cost(chunks, recipe.generate)
+    return "; ".join(t for t in (taught, evolved, judging, own) if t)
 
 
 def outside(recipe: Recipe) -> dict[str, JsonValue]:

@@ -573,6 +573,8 @@ def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -
         asked.append(("generate.endpoint", "the teacher openai", generate.endpoint))
     if generate.judge is not None and generate.from_documents:
         asked.append(("generate.judge.endpoint", "the judge", generate.judge.endpoint))
+    if generate.candidates.prompts and (ranks := generate.candidates.judge) is not None:
+        asked.append(("generate.candidates.judge.endpoint", "the judge of candidates", ranks.endpoint))
     if recipe.train.distillation is not None and (teacher := recipe.train.distillation.teacher.endpoint) is not None:
         asked.append(("train.distillation.teacher.endpoint", "the teacher", teacher))
     if recipe.serve.follow_up == "endpoint" or recipe.serve.search.rewrite == "endpoint":

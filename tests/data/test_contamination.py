@@ -78,6 +78,25 @@ def test_the_doctor_stops_a_run_that_would_train_on_a_benchmark(
     assert len(report["samples"]) == 5 and any(t["carries_loss"] for t in report["samples"][0]["tokens"])
 
 
+def test_splits_are_compared_in_meaning_where_no_context_changes_the_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows(tmp_path / "train.jsonl", "What time does the kitchen close?", "How many beds does the ward have?")
+    rows(tmp_path / "test.jsonl", "At what time does the kitchen close?", "Who signs the drugs book?")
+
+    def found(*flags: str) -> list[list[str]]:
+        main(["data", "doctor", str(tmp_path), "--json", "--quiet", *flags])
+        told = json.loads(capsys.readouterr().out)["findings"]
+        return [f["places"] for f in told if f["code"] == "meaning_leakage"]
+
+    assert found("--embed") == [["test:1"]] and found() == []
+    for name in ("train", "test"):
+        lines = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        over = "\n".join(json.dumps({**row, "context": f"{name} says so."}) for row in lines)
+        (tmp_path / f"{name}.jsonl").write_text(over)
+    assert found("--embed") == []
+
+
 def test_words_of_rows_cannot_become_markup_of_the_page(tmp_path: Path) -> None:
     train = rows(tmp_path / "<b>train.jsonl", *(f"<script>alert({n})</script> what is it?" for n in range(30)))
     page = tmp_path / "report.html"

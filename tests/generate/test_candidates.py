@@ -1,3 +1,4 @@
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,46 @@ def test_some_failed_replies_are_counted_and_left_out() -> None:
     client = Failing(lambda r: "prompt_too_long" if r.sample else "")
     found = candidates([ANSWERED], client, settings(samples=2), random.Random(0))
     assert found.facts["failed"] == {"prompt_too_long": 1} and found.facts["replies"] == 1 and found.pairs == []
+
+
+# ---------------------------------------------------------------- a judge
+
+
+def judging(**verdicts: str) -> FakeLlm:
+    """A judge that says of an answer what stands here, by its first word; of others that it cannot tell."""
+
+    def respond(request: LlmRequest) -> str:
+        answer = request.conversation[-1].content.rpartition("<answer>")[2].split()[0]
+        return json.dumps({"explanation": "So it is.", "verdict": verdicts.get(answer, "cannot tell")})
+
+    return FakeLlm(respond, "a-judge")
+
+
+def judged_pairs(said: list[str], judge: FakeLlm, **more: Any) -> Ranked:
+    client = FakeLlm(lambda request: said[request.sample], "own-model")
+    wish = settings(samples=len(said), judge={"endpoint": {"base_url": "http://127.0.0.1:2/v1", "model": "j"}}, **more)
+    return candidates([ANSWERED], client, wish, random.Random(0), judge)
+
+
+def test_a_judge_finds_what_the_rules_cannot_and_lets_other_words_pass() -> None:
+    right, wrong = "It is kept for 14 days [1]", "14 days [1]"
+    found = judged_pairs([right, wrong], judging(It="right", **{"14": "wrong"}))
+    assert [(p.chosen, p.rejected, p.judge) for p in found.pairs] == [(right, wrong, "a-judge")]
+    assert found.pairs[0].reason == "of the model's own replies: is wrong by the judge"
+    assert found.facts["judge"] == {"model": "a-judge", "right": 1, "wrong": 1}
+
+
+def test_what_a_judge_cannot_tell_is_counted_and_left_to_the_rules() -> None:
+    judge = judging(**{"15": "right"})  # which the passage contradicts
+    found = judged_pairs(["14 days [1]", "15 days [1]", "14 days [1]"], judge)
+    assert [(p.chosen, p.rejected) for p in found.pairs] == [("14 days [1]", "15 days [1]")]
+    assert found.facts["judge"] == {"model": "a-judge", "cannot tell": 1, "right": 1}
+    assert len(judge.asked) == 2 and all(LOG in r.conversation[-1].content for r in judge.asked)
+
+
+def test_a_judge_whose_replies_are_no_verdicts_ends_it() -> None:
+    with pytest.raises(ServiceError, match=r"^generate\.candidates\.judge\.endpoint: no reply of the judge"):
+        judged_pairs(["14 days [1]", "15 days [1]"], FakeLlm(lambda _: "I think so.", "a-judge"))
 
 
 # ---------------------------------------------------------------- an engine

@@ -3,6 +3,7 @@ import random
 import pytest
 
 from fieldwise.generate.doubts import doubt
+from fieldwise.generate.general import with_subject
 from fieldwise.generate.pairs import Pair
 from fieldwise.generate.rules import judged_pairs, pairs_of_chunk
 from fieldwise.records import Chunk, Document, Source
@@ -41,10 +42,31 @@ def asked(text: str) -> dict[str, str]:
         ("If you have weak bones, though, ask the doctor for these tablets.", "answer_unclear"),
         ("Odd cells are found in the blood of people with this fever.", "answer_unclear"),
         ("Cream will protect the skin, and powder can hide the marks.", "two_statements"),
+        ("If you think you may have it, ring the nurse in charge.", "question_unclear"),
+        ("If you have any symptoms, ring the nurse in charge.", "question_general"),
+        ("Ward fever does not seem to spread if the windows are open.", "condition_broken"),
+        ("After a brief delay, the doors of the ward close again.", "question_open"),
+        ("If a broken lift door, the porter comes at once.", "condition_without_clause"),
+        ("Some of the symptoms may spread into the skin around the cut.", "subject_vague"),
+        ("The most common forms must be stored in the lodge.", "subject_vague"),
+        ("The blood test can show how much iron the patient has.", "subject_vague"),
+        ("People may lose their way in the long corridor.", "subject_vague"),
+        ("Visitors may want to think about the stairs.", "no_deed"),
+        ("In this test, the porter waits for 20 minutes.", "question_unclear"),
+        ("The remaining 25 percent of the beds are kept free for the night.", "question_unclear"),
+        ("About 30 percent of cases are seen by the night nurse.", "question_unclear"),
+        ("The ward kettle is one of the most common things in the ward.", "says_nothing"),
+        ("Ward fever is a type of fever.", "says_nothing"),
+        ("Nurses may suspect ward fever if.", "question_garbled"),
+        ("Hearing loops A hearing loop is a wire under the carpet.", "question_garbled"),
+        ("Rarely does the lift stop between two floors.", "question_garbled"),
+        ("Figure A shows the lift between two floors.", "points_elsewhere"),
+        ("A vest may prevent cold nights or lessen its effects.", "two_statements"),
+        ("The warm vest of the ward can prevent colds and is not sold.", "two_statements"),
     ],
 )
 def test_each_doubt_has_its_name(sentence: str, reason: str) -> None:
-    assert reason in {fault for _, fault in judged_pairs(chunk(sentence), random.Random(0))}
+    assert reason in {fault for _, fault in judged_pairs(chunk(sentence), random.Random(0), wide=True)}
 
 
 @pytest.mark.parametrize(
@@ -70,6 +92,10 @@ def test_nothing_speaks_against_a_plain_pair(pair: Pair) -> None:
         ("Care does not change because somebody complained.", "Why does Care not change?", "somebody complained"),
         ("Ward fever is caused by a small mite.", "What is Ward fever caused by?", "a small mite"),
         ("Students may write in the record of the day.", "Who may write in the record of the day?", "Students"),
+        ("Burst pipes are the most common cause of wet files.", "What is the most common cause of wet files?", "Burst pipes"),
+        ("If you hold a yellow pass, you must show it at the lodge.", "What should be done if you hold a yellow pass?", "you must show it at the lodge"),
+        ("The staff at the lodge can open the barrier.", "Who can open the barrier?", "The staff at the lodge"),
+        ("Broken chairs are repaired by the sun.", "What are Broken chairs repaired by?", "the sun"),
     ],
 )  # fmt: skip
 def test_shapes_that_were_asked_wrongly_are_asked_rightly(sentence: str, question: str, answer: str) -> None:
@@ -100,3 +126,27 @@ def test_one_item_of_a_list_is_not_given_as_the_whole() -> None:
 def test_a_year_before_a_quarter_is_no_span_of_seconds() -> None:
     pairs = pairs_of_chunk(chunk("The loss of the fiscal 2019 second quarter was small."), random.Random(0))
     assert [p for p in pairs if p.kind == "gap"] == []
+
+
+def test_a_question_that_does_not_speak_of_its_document_begins_with_its_title() -> None:
+    text = "Follow-up includes a yearly look at the eyes. Cohen fever causes cold hands. Cohen fever can raise the number of calls."
+    made = Chunk.make(Document.make(title="Cohen fever", text=text, source=Source(uri="m")), 0, len(text))
+
+    def questions(named: bool) -> set[str]:
+        return {p.question for p in pairs_of_chunk(made, random.Random(0), wide=True, named=named)}
+
+    begin = "What does Follow-up include?"
+    assert begin in questions(named=False) and f"Cohen fever: {begin}" in questions(named=True)
+    assert questions(named=False) - {begin} == questions(named=True) - {f"Cohen fever: {begin}"}
+
+
+@pytest.mark.parametrize(
+    ("pair", "title"),
+    [
+        (Pair("What raises calls?", "Cohen fever", "subject", ""), "Cohen fever"),  # would give the answer away
+        (Pair("How long does it last?", "a week", "duration", ""), "Treatment of the disease"),  # names nothing
+        (Pair("How long does it last?", "a week", "duration", ""), "All " + "very " * 12 + "long titles"),
+    ],
+)
+def test_a_title_that_would_not_help_is_left_away(pair: Pair, title: str) -> None:
+    assert with_subject(pair, title) == pair

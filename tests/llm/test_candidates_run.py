@@ -93,3 +93,38 @@ def test_a_missing_key_is_told_before_anything_else(run: Path, model: ChatServer
     assert done.returncode == 2
     assert "generate.candidates.endpoint.key_variable" in done.stderr and "OUR_KEY" in done.stderr
     assert model.count == 0
+
+
+def test_a_judge_ranks_beside_the_rules_is_paid_once_and_refused_without_an_address(
+    run: Path,  # noqa: F811
+    model: ChatServer,
+) -> None:
+    ranks = "generate.candidates.judge.endpoint"
+    done = generate(run, model, f"{ranks}.model=m")
+    assert done.returncode == 2 and f"{ranks}.base_url" in done.stderr and model.count == 0
+
+    judge = ChatServer(lambda _: said(json.dumps({"explanation": "It is not.", "verdict": "wrong"})))
+    try:
+        named = [f"{ranks}.model=m", f"{ranks}.base_url={judge.url}"]
+        assert generate(run, model, *named).returncode == 0
+        card, asked = json.loads((run / "3_examples/card.json").read_text())["candidates"], judge.count
+        assert card["judge"] == {"model": "m", "wrong": asked} and card["pairs"] == 0
+        assert card["faults"]["judged_wrong"] > 0
+        assert generate(run, model, *named, "--force").returncode == 0 and judge.count == asked
+    finally:
+        judge.close()
+
+
+def test_a_dry_run_tells_what_replies_and_their_judge_cost(run: Path, model: ChatServer) -> None:  # noqa: F811
+    endpoint, ranks = "generate.candidates.endpoint", "generate.candidates.judge.endpoint"
+    named = [*ASKED, f"{endpoint}.base_url={model.url}", f"{endpoint}.price.output=2"]
+
+    def told(*more: str) -> str:
+        done = fieldwise("run", "--dry-run", "--stage", "3", "--run", str(run), *named, *more)
+        return done.stdout.partition("candidates: ")[2].splitlines()[0]
+
+    alone = told()
+    assert alone.startswith("at most about 36 replies, ") and "in the currency of the prices" in alone
+    judged = told(f"{ranks}.base_url={model.url}", f"{ranks}.model=m")
+    assert int(judged.split()[5].replace(",", "")) > int(alone.split()[5].replace(",", ""))
+    assert model.count == 0

@@ -42,7 +42,7 @@ def add(commands: Any, parents: Parents) -> None:
         metavar="NAME_OR_FILE",
         help="questions that must not be trained on: a shipped suite, or a file of rows; may be given again",
     )
-    doctor.add_argument("--embed", action="store_true", help="compare with --against in meaning too")
+    doctor.add_argument("--embed", action="store_true", help="compare splits, and --against, in meaning too")
     doctor.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page")
     _add_map(doctor)
     doctor.set_defaults(command=_data_doctor)
@@ -76,6 +76,21 @@ def add(commands: Any, parents: Parents) -> None:
     sample.add_argument("--seed", type=int, default=42, help="the same seed gives the same rows (default 42)")
     sample.add_argument("--force", action="store_true", help="replace what stands there")
     sample.set_defaults(command=_data_sample)
+
+    about = (
+        "Write what a data set is as Markdown: version, splits, kinds, terms, how it was made, what was found in it."
+    )
+    card = kinds.add_parser("card", help="write the card of a data set", description=about, parents=[parents.common])
+    card.add_argument("path", type=Path, metavar="PATH", help="file or folder of rows, or a run folder")
+    card.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="Markdown file to write, such as README.md"
+    )
+    card.add_argument("--name", help="title of the card (default: the name of the file or folder)")
+    card.add_argument("--licence", metavar="TEXT", help="terms under which the rows stand")
+    card.add_argument("--base", default="fieldwise-nano", metavar="MODEL", help="base model (default fieldwise-nano)")
+    card.add_argument("--force", action="store_true", help="replace what stands there")
+    _add_map(card)
+    card.set_defaults(command=_data_card)
 
     about = "Compare two data sets: their versions, and the rows added, removed, moved and changed, by kind."
     diff = kinds.add_parser(
@@ -115,6 +130,29 @@ def _data_doctor(options: argparse.Namespace) -> int:
     else:
         print(plain(report, colour=sys.stdout.isatty()))
     return 0 if report.is_fit else 2
+
+
+def _data_card(options: argparse.Namespace) -> int:
+    from fieldwise.data.card import data_card, origin_of
+    from fieldwise.data.doctor import examine
+    from fieldwise.data.rendering import Base
+    from fieldwise.errors import DatasetError
+    from fieldwise.files import write_text
+    from fieldwise.rows.schema import parse_map
+
+    if options.out.exists() and not options.force:
+        raise DatasetError(
+            "something stands there already", where=options.out, fix="Name another file, or add --force."
+        )
+    report = examine(options.path, Base.named(options.base), parse_map(options.map))
+    name = options.name or options.path.resolve().name
+    text = data_card(report, name, licence=options.licence, origin=origin_of(options.path))
+    write_text(options.out, text)
+    if options.json:
+        print_json({"file": str(options.out), "version": report.version, "fit": report.is_fit})
+    else:
+        print(f"wrote      {options.out}: card of {report.version}")
+    return 0
 
 
 def _benchmark(named: str) -> Benchmark:

@@ -80,7 +80,8 @@ class Contamination:
 
     def __init__(self, benchmarks: Sequence[Benchmark], *, embed: bool = False) -> None:
         self.benchmarks = benchmarks
-        self._embed = embed
+        self.embed = embed
+        self._vectors: NDArray[np.float32] | None = None
         self._questions = {_plain(i.question) for b in benchmarks for i in b.items}
         self._searched = {g for b in benchmarks for i in b.items for g in ngrams(f"{i.question}\n{i.answer}")}
         self._found: set[int] = set()
@@ -93,15 +94,20 @@ class Contamination:
         if plain in self._questions:
             self._same.add(plain)
         self._found.update(self._searched.intersection(ngrams(text)))
-        if self._embed and plain:
+        if self.embed and plain:
             self._asked[plain] = None
 
     def results(self) -> dict[str, Contaminated]:
         """Return what was found of each benchmark."""
-        rows = _embedded(self._asked, "embedding the rows") if self._embed else None
-        return {b.name: self._result(b, rows) for b in self.benchmarks}
+        return {b.name: self._result(b) for b in self.benchmarks}
 
-    def _result(self, benchmark: Benchmark, rows: NDArray[np.float32] | None) -> Contaminated:
+    def asked_in_other_words(self, items: Sequence[BenchmarkItem]) -> list[str]:
+        """Return the places of the questions that a row asks too, told by their meaning."""
+        if self._vectors is None:
+            self._vectors = _embedded(self._asked, "embedding the rows")
+        return [item.place for item in _near(items, self._vectors)]
+
+    def _result(self, benchmark: Benchmark) -> Contaminated:
         same, held = [], []
         for item in benchmark.items:
             if _plain(item.question) in self._same:
@@ -109,14 +115,14 @@ class Contamination:
             grams = set(ngrams(f"{item.question}\n{item.answer}"))
             if grams and len(grams & self._found) >= HELD_SHARE * len(grams):
                 held.append(item.place)
-        near = None if rows is None else [i.place for i in _near(benchmark.items, rows)]
+        near = self.asked_in_other_words(benchmark.items) if self.embed else None
         return Contaminated(len(benchmark.items), same, held, near)
 
 
 def _near(items: Sequence[BenchmarkItem], rows: NDArray[np.float32]) -> Iterable[BenchmarkItem]:
-    if not len(rows):
+    if not len(rows) or not items:
         return
-    wanted = _embedded([_plain(i.question) for i in items], "embedding the benchmark")
+    wanted = _embedded([_plain(i.question) for i in items], "embedding the questions held against them")
     for begin in range(0, len(items), _BATCH):
         nearest = (wanted[begin : begin + _BATCH] @ rows.T).max(1)
         yield from (i for i, c in zip(items[begin : begin + _BATCH], nearest, strict=True) if c >= NEAR_COSINE)

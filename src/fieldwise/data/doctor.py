@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fieldwise.data.contamination import Benchmark, Contaminated, Contamination
+from fieldwise.data.contamination import NEAR_COSINE, Benchmark, BenchmarkItem, Contaminated, Contamination
 from fieldwise.data.findings import Finding, Places, Severity, by_share, rows
 from fieldwise.data.overlap import NGRAM_WORDS, SAME_SHARE, Overlap
 from fieldwise.data.rendering import Base, Piece, Rendered
@@ -98,7 +98,7 @@ def examine(
 ) -> Report:
     """Return the report on a file or folder of rows; raises DatasetError when its format cannot be told.
 
-    Training rows are held against the questions of the benchmarks, with `embed` in meaning too.
+    Training rows are held against the questions of the benchmarks, with `embed` in meaning too, and so are held-out rows.
     """
     return _Doctor(path, base, mapped, settings or TrainSettings(), Contamination(against, embed=embed)).report()
 
@@ -137,6 +137,8 @@ class _Doctor:
         self.unknown_tools, self.undeclared = Places(), Places()
         self.personal_rows, self.unsafe_rows, self.declined_rows = Places(), Places(), Places()
         self.overlap = Overlap()
+        self.held_out: list[BenchmarkItem] = []
+        """Questions of the held-out splits to compare in meaning; over a context the same question asks something else."""
         self.contents: list[tuple[str, str]] = []
         self.samples: list[tuple[str, Rendered]] = []
         self._waiting: list[tuple[str, list[str]]] = []
@@ -229,8 +231,11 @@ class _Doctor:
         prompt = f"{item.context}\n{item.asked}" if item.context else item.asked
         answer = f"{item.said}\n{item.rejected or ''}" if item.label is None else f"{item.said}\n{item.label}"
         self.overlap.add(split, place, prompt, answer, item.text)
-        if self.contamination.benchmarks and split in ("train", "all"):
-            self.contamination.add(item.question or item.asked, item.text)
+        if split in ("train", "all"):
+            if self.contamination.benchmarks or (self.contamination.embed and not item.context):
+                self.contamination.add(item.question or item.asked, item.text)
+        elif self.contamination.embed and not item.context:
+            self.held_out.append(BenchmarkItem(place, item.question or item.asked))
 
     def _look_at_text(self, place: str, item: Item) -> bool:
         """Count what stands in a row; tells whether it holds personal data."""
@@ -410,6 +415,10 @@ class _Doctor:
             yield _at("warning", "near_leakage", f"{rows(len(found.near_across))} the same or nearly the same as a row of another split", fix, found.near_across)  # fmt: skip
         if "train" not in self.counts:
             return
+        if near := self.contamination.asked_in_other_words(self.held_out):
+            what = f"{rows(len(near))} of the held-out splits whose question train asks in the same or other words (cosine {NEAR_COSINE:g} or more)"
+            fix = "Read some of them, and put what asks the same on one side of the split."
+            yield _at("warning", "meaning_leakage", what, fix, near)
         for split, overlap in found.ngram_overlap().items():
             if overlap.same_rows:
                 what = f"{rows(len(overlap.same_rows))} of {split} with {SAME_SHARE:.0%} or more of the {NGRAM_WORDS}-word runs in train"

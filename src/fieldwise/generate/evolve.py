@@ -300,7 +300,9 @@ def most_cost(chunks: Sequence[Chunk], settings: GenerateSettings, seed: int) ->
     requests, total = 0, Cost()
     for chunk in chunks:
         if settings.teacher == "rules":
-            count = min(settings.max_per_chunk, len(pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)))  # fmt: skip
+            rng = random.Random(f"{seed}/{chunk.id}")
+            made = pairs_of_chunk(chunk, rng, wide=settings.wide_questions, named=settings.named_subjects)
+            count = min(settings.max_per_chunk, len(made))
         else:
             count = min(settings.max_per_chunk, max(1, len(chunk.text.split()) // _WORDS_A_PAIR))
         pair = Pair("?" * _USUAL_QUESTION_CHARS, "", "fact", "")

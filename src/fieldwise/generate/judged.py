@@ -106,7 +106,8 @@ def most_cost(chunks: Sequence[Chunk], settings: GenerateSettings, seed: int) ->
     total, pairs = Cost(), 0
     for chunk in chunks:
         if settings.teacher == "rules":
-            wanted = min(settings.max_per_chunk, len(pairs_of_chunk(chunk, random.Random(f"{seed}/{chunk.id}"))))
+            rng = random.Random(f"{seed}/{chunk.id}")
+            wanted = min(settings.max_per_chunk, len(pairs_of_chunk(chunk, rng, wide=settings.wide_questions)))
         else:
             wanted = wanted_pairs(chunk, settings) + _UNANSWERABLE * (settings.unanswerable_share > 0)
         prompt = rubric_request(Case(chunk.id, "", "", (passage_text(chunk),)), settings.judge.rule).conversation

@@ -15,12 +15,12 @@ from fieldwise.support import content_stems, loses_negation, unsupported, words_
 
 Fault = Literal[
     "declines", "answers_unstated", "no_citation", "wrong_citation", "number", "date", "unit", "name", "negation",
-    "other_words", "other_answer",
+    "other_words", "other_answer", "judged_wrong",
 ]  # fmt: skip
 
 WEIGHTS: dict[Fault, float] = {
     "declines": 4, "answers_unstated": 4, "other_answer": 3, "number": 3, "date": 3, "unit": 3, "negation": 3, "name": 2,
-    "wrong_citation": 2, "no_citation": 2, "other_words": 1,
+    "wrong_citation": 2, "no_citation": 2, "other_words": 1, "judged_wrong": 3,
 }  # fmt: skip
 """How bad a fault is: nothing or a wrong fact, a wrong source, other words for what may be right."""
 IN_WORDS: dict[Fault, str] = {
@@ -35,7 +35,10 @@ IN_WORDS: dict[Fault, str] = {
     "negation": "turns a negation round",
     "other_words": "is not in the words of its passage",
     "other_answer": "gives another answer",
+    "judged_wrong": "is wrong by the judge",
 }
+_OF_WORDS: frozenset[Fault] = frozenset({"other_words", "other_answer"})
+"""Faults that the rules tell from the words alone, so that a judge who has read the passages overrules them."""
 _FACTS: dict[str, Fault] = {
     "number_not_in_evidence": "number",
     "date_not_in_evidence": "date",
@@ -96,6 +99,20 @@ def faults(reply: str, known: Known) -> tuple[Fault, ...]:
     cited = [known.passages[n - 1] for n in marks if n in holding]
     fact = _wrong_fact(said, cited[0] if cited else known.evidence, known)
     return (*found, *([fact] if fact else []))
+
+
+def judged(found: tuple[Fault, ...], verdict: str | None) -> tuple[Fault, ...]:
+    """Return the faults of a reply once a judge has seen it; "cannot tell" and no verdict leave the rules' word.
+
+    A wrong fact stays wrong whatever the judge says.
+
+    >>> judged(("other_words",), "right"), judged((), "wrong"), judged(("number",), "right")
+    ((), ('judged_wrong',), ('number',))
+    """
+    if verdict == "right":
+        return tuple(fault for fault in found if fault not in _OF_WORDS)
+    known_wrong = any(WEIGHTS[fault] >= WEIGHTS["judged_wrong"] for fault in found)
+    return (*found, "judged_wrong") if verdict == "wrong" and not known_wrong else found
 
 
 def weight(found: tuple[Fault, ...]) -> float:

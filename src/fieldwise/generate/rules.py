@@ -11,10 +11,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from fieldwise.generate.doubts import ENDS_OPEN, doubt, is_vague
+from fieldwise.generate.doubts import ENDS_OPEN, LINES, doubt, is_vague
 from fieldwise.generate.english import Clause, lower_first, parse, question, sentences, upper_first
 from fieldwise.generate.figure_tables import from_figures, is_figure_table
+from fieldwise.generate.general import generality, with_subject
 from fieldwise.generate.pairs import Pair
+from fieldwise.generate.people import is_person
 from fieldwise.generate.wider import wide_pairs
 from fieldwise.records import Chunk
 
@@ -77,20 +79,25 @@ def _condition(text: str, rng: random.Random) -> Iterator[Pair]:
         or main.startswith(("who ", "which "))
     ):
         return
-    acts = re.match(
-        r"^(?:do not |never |always )?(?:ring|call|tell|ask|send|close|move|mark|fill|use|take|put|wait|go|leave|press|write|report|stop|keep|lock|check|return|give|bring|stay|hand|follow|start|open|record|look|dial|phone|inform|remove|wear|sign|place|turn|pull|push)\b",
-        main,
-        re.I,
-    )
-    form = (
-        rng.choice((f"What should be done {word} {clause}?", f"What do you do {word} {clause}?"))
-        if acts
-        else rng.choice((f"What happens {word} {clause}?", f"What applies {word} {clause}?"))
-    )
+    acts = _ACTS.match(main)
+    if acts:
+        form = rng.choice((f"What should be done {word} {clause}?", f"What do you do {word} {clause}?"))
+    elif _IS_TOLD.match(main):
+        form = f"What should be done {word} {clause}?"
+    else:
+        form = rng.choice((f"What happens {word} {clause}?", f"What applies {word} {clause}?"))
     if not is_behind or acts or word == "unless":
         yield Pair(form, main, "condition", text)
     elif not match.group(1).endswith(","):
         yield from _converse(text, main, word, clause)
+
+
+_ACTS = re.compile(
+    r"^(?:do not |never |always |try to )?(?:ring|call|tell|ask|send|close|move|mark|fill|use|take|put|wait|go|leave|press|write|report|stop|keep|lock|check|return|give|bring|stay|hand|follow|start|open|record|look|dial|phone|inform|remove|wear|sign|place|turn|pull|push|"
+    r"see|contact|talk|seek|avoid|consider|discuss|get|let|(?:try|work) to|make sure|be sure)\b(?!-)",
+    re.I,
+)
+_IS_TOLD = re.compile(r"^(?!this|these|it\b)(?:(?!may|might|can|could|will|which|who)[\w'-]+ ){1,5}?(?:should|must|need to|needs to) (?!be able|be careful|also|not|see|feel|have|notice|then|find|help|work|improve|do things|beware|always)[a-z]", re.I)  # fmt: skip
 
 
 def _converse(text: str, main: str, word: str, clause: str) -> Iterator[Pair]:
@@ -122,6 +129,10 @@ def _reason(text: str, rng: random.Random) -> Iterator[Pair]:
     )
 
 
+_WITHIN = re.compile(r"\b(?:who|which|that|if|when|because)\b")
+"""An adjunct behind these belongs to their clause."""
+
+
 def _adjuncts(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
     """How long, how soon, how often, when, where: the adjunct is taken out and asked for."""
     rest = clause.rest
@@ -136,11 +147,11 @@ def _adjuncts(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
         ),
         (rf"\bat ({_CLOCK})(?=[,.;]| and\b| on\b|$)", "time", ("At what time", "When"), 1),
         (rf"\bfrom ({_CLOCK})(?=[,.;]|$)", "time", ("From when", "During which hours"), 1),
-        (rf"\b({_SPAN} (?:before|after|ahead of) [^,.;]{{4,50}})$", "time", ("When", "How long before or after"), 1),
+        (rf"\b({_SPAN} (?:before|after|ahead of) [^,.;]{{4,50}})$", "time", ("When",), 1),
     )
     for pattern, kind, words, group in shapes:
         found = re.search(pattern, rest)
-        if not found or re.search(pattern, rest[found.end() :]):
+        if not found or re.search(pattern, rest[found.end() :]) or _WITHIN.search(rest[: found.start()]):
             continue
         after = (
             re.match(r" (?:of|from|after) ((?:the |a |an )?[\w -]{3,40})(?=[,.;]|$)", rest[found.end() :])
@@ -170,9 +181,10 @@ def _agent(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
     )
     if match and clause.helper in ("is", "are", "must", "should", "may", "can", "was", "were"):
         agent = match.group(2)
-        if not re.search(r"\d|\b(?:hand|post|phone|lift|stairs|e-mail|then)\b", agent):
+        if not re.search(r"\d|\b(?:hand|post|phone|lift|stairs|e-mail|then|(?:next|following) \w+)\b", agent):
             done = ("be " if clause.rest.startswith("be ") else "") + match.group(1)
-            is_cause = match.group(1) in _CAUSED
+            named = re.split(r" (?:to|who|which|that|called) ", agent)[0]
+            is_cause = match.group(1) in _CAUSED or not (is_person(named) or re.match(r"(?:the )?[A-Z]", agent))
             yield Pair(
                 f"{question('What', clause, done)[:-1]} by?" if is_cause else question("By whom", clause, done),
                 agent,
@@ -182,7 +194,7 @@ def _agent(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
 
 
 _CAUSED = frozenset(
-    "caused triggered followed characterized characterised marked affected determined influenced driven offset measured "
+    "caused triggered followed characterized characterised marked affected determined influenced driven offset destroyed measured "
     "produced replaced covered controlled explained defined reduced increased diagnosed treated prevented".split()
 )
 
@@ -211,7 +223,10 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
         and re.match(r"(?:an?|the|one|two|three)\b", rest)
         and 2 <= len(rest.split()) <= 18
     ):
-        yield Pair(f"What {clause.helper} {lower_first(subject)}?", rest, "definition", text)
+        if _SUPERLATIVE.match(rest):
+            yield from _superlative(text, clause)
+        else:
+            yield Pair(f"What {clause.helper} {lower_first(subject)}?", rest, "definition", text)
     found = re.fullmatch(
         rf"((?:between )?{_NUMBER}(?: (?:to|and|per cent|percent|%|degrees|metres|kg|ml|mg|litres|°C|euros|pounds) ?(?:{_NUMBER})?[\w° ]{{0,12}}| [\w°%]+)?)",
         rest,
@@ -220,19 +235,17 @@ def _predicate(text: str, clause: Clause, rng: random.Random) -> Iterator[Pair]:
         yield Pair(f"What {clause.helper} {lower_first(subject)}?", rest, "figure", text)
 
 
-def is_person(subject: str) -> bool:
-    """Whether a subject names people, by its last noun: asked for with "who"."""
-    if re.search(r"\b(?:of|for|to|in) .*\b(?:with|without)\b", subject):
-        return False  # "the outlook for people with gout" is no person
-    return bool(re.match(r"(?:People|Persons|Someone|Anyone|Everyone)\b", subject, re.I)) or bool(
-        re.search(
-            r"\b(?:nurse|doctor|officer|manager|pharmacist|coordinator|lead|registrar|consultant|porter|clerk|secretary|director|technician|team|midwife|sister|matron|physician|surgeon|staff|supervisor|assistant|head|chair|attorney|counsel|judge|clerk|employee|customer|tenant|landlord|supplier|client|auditor|trustee|committee|board|patient|visitor|relative|parent|volunteer|user|member|people|person|applicant|witness|contractor|driver|cashier|teller|trader|"
-            r"\w+ologist|\w+iatrist|\w+etrician|dietitian|worker|travell?er|caregiver|carer|provider|professional|specialist|therapist|dentist|individual|woman|women|man|men|child|children|adult|student|interpreter|"
-            r"famil(?:y|ie)|infant|bab(?:y|ie)|newborn|girl|boy|teen|teenager|male|female|relative|scientist|researcher|expert|investor|shareholder|holder|lender|borrower)s?(?: in charge| on duty| on call| on take| without .+| with .+)?$",
-            subject,
-            re.I,
-        )
-    )
+_SUPERLATIVE = re.compile(
+    r"the (?:(?:second|third|single) )?(?:(?:most|least) [\w-]+|leading|main|major|primary|principal|best|worst|\w+est|only) (?!(?:form|type|kind|sort|part|number|level|amount)s?\b)"
+)
+
+
+def _superlative(text: str, clause: Clause) -> Iterator[Pair]:
+    """What comes first in its kind is no definition, but what it is first in can be asked for."""
+    found = re.match(r"(the [\w'-]+(?: [\w'-]+)*?) (?:of|in|for|among|to|used|known) [\w' -]{3,60}$", clause.rest)
+    if found and not re.search(r"\b(?:and|or|that|which|who|because|can|may)\b", clause.rest) and not is_vague(lower_first(clause.subject)):  # fmt: skip
+        are = "are" if re.search(r"[^s]s$", found.group(1)) and clause.helper == "are" else "is"
+        yield Pair(f"What {are} {clause.rest}?", clause.subject, "superlative", text)
 
 
 _PARENTHESIS = re.compile(
@@ -411,13 +424,17 @@ class Read(NamedTuple):
     left_out: list[tuple[Pair, str]]
 
 
-def read_chunk(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> Read:
-    """Return what the rules make of a chunk. Gaps are easy to make and narrow: they must not crowd out questions."""
+def read_chunk(chunk: Chunk, rng: random.Random, *, wide: bool = False, named: bool = False) -> Read:
+    """Return what the rules make of a chunk. Gaps are easy to make and narrow: they must not crowd out questions.
+
+    `wide` asks further kinds; `named` puts the title before questions that do not speak of it.
+    """
     kept: dict[str, Pair] = {}
     left_out: list[tuple[Pair, str]] = []
     for pair, fault in judged_pairs(chunk, rng, wide=wide):
         if fault is None:
-            kept.setdefault(pair.question.casefold(), pair)
+            asked = with_subject(pair, chunk.title) if named else pair
+            kept.setdefault(asked.question.casefold(), asked)
         else:
             left_out.append((pair, fault))
     gaps = [p for p in kept.values() if p.kind == "gap"]
@@ -425,15 +442,15 @@ def read_chunk(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> Read:
     return Read(others + gaps[: max(2, len(others) // 2)], left_out)
 
 
-def pairs_of_chunk(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> list[Pair]:
+def pairs_of_chunk(chunk: Chunk, rng: random.Random, *, wide: bool = False, named: bool = False) -> list[Pair]:
     """Return the pairs of one chunk that pass the checks, without repeats."""
-    return read_chunk(chunk, rng, wide=wide).kept
+    return read_chunk(chunk, rng, wide=wide, named=named).kept
 
 
 def judged_pairs(chunk: Chunk, rng: random.Random, *, wide: bool = False) -> Iterator[tuple[Pair, str | None]]:
     """Yield every pair that the rules make of a chunk, with the check that it fails, or None."""
     for pair in _written(chunk, rng, wide=wide):
-        yield pair, problem(pair, chunk.text) or doubt(pair)
+        yield pair, problem(pair, chunk.text) or doubt(pair) or (None if pair.kind in LINES else generality(pair))
 
 
 def _written(chunk: Chunk, rng: random.Random, *, wide: bool) -> list[Pair]:

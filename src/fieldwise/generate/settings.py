@@ -119,6 +119,10 @@ class CandidateSettings(Settings):
         2, ge=1, description="how much worse the rejected reply must be; docs/train.md says what each fault weighs"
     )
     endpoint: SampledEndpointSettings = SampledEndpointSettings()
+    judge: JudgeSettings | None = Field(
+        None,
+        description="a model that judges every reply against its passages beside the rules: it finds what they cannot, and decides where other words are no fault",
+    )
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
@@ -168,6 +172,10 @@ class GenerateSettings(Settings):
     wide_questions: bool = Field(
         False,
         description="the rules also ask what something includes, causes or is used for, why and how it is done, how things compare, and for amounts, changes and dates",
+    )
+    named_subjects: bool = Field(
+        False,
+        description="the rules put the title of the document before a question that does not speak of it; for collections in which each document is about another thing",
     )
     max_per_chunk: int = Field(10, ge=1, description="most question-answer pairs from one chunk")
     grounded_share: float = Field(
@@ -341,13 +349,18 @@ class GenerateSettings(Settings):
             "judge",
             "evolutions",
             "review",
+            "named_subjects",
         }  # enter the key where they are used
         keyed = self.model_dump(mode="json", exclude={"data", "endpoint", "tools", *new})
+        if self.named_subjects:
+            keyed["named_subjects"] = True
         if self.preferences is not None:
             keyed["preferences"] = self.model_dump(mode="json", include={"preferences"})["preferences"]
         if self.candidates.prompts:
-            asked = self.candidates.model_dump(mode="json", exclude={"endpoint"})
+            asked = self.candidates.model_dump(mode="json", exclude={"endpoint", "judge"})
             keyed["candidates"] = {**asked, "endpoint": self.candidates.endpoint.keyed()}
+            if self.candidates.judge is not None:
+                keyed["candidates"]["judge"] = self.candidates.judge.keyed()
         if self.evolutions is not None:
             keyed["evolutions"] = self.evolutions.model_dump(mode="json")
         if self.asks_endpoint:

@@ -13,8 +13,7 @@ from pydantic import JsonValue
 
 from fieldwise.errors import DatasetError
 from fieldwise.files import atomic, read_json, write_json, write_jsonl
-from fieldwise.generate import evolve, kind_teacher, review
-from fieldwise.generate.candidates import WHERE, candidates, open_client
+from fieldwise.generate import candidates, evolve, kind_teacher, review
 from fieldwise.generate.drafts import Material
 from fieldwise.generate.examples import Asked, ExampleMaker, drop_ambiguous
 from fieldwise.generate.judged import judge_pairs, open_judge
@@ -51,7 +50,9 @@ def run(settings: GenerateSettings, retrieve: RetrieveSettings, step: StepRun) -
     """
     settings = settings.for_questions
     if settings.candidates.prompts:
-        require_key(settings.candidates.endpoint, WHERE)
+        require_key(settings.candidates.endpoint, candidates.WHERE)
+        if settings.candidates.judge is not None:
+            require_key(settings.candidates.judge.endpoint, candidates.JUDGE_WHERE)
     own = read_own(settings.data_sets)
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     groups = {str(k): str(v) for k, v in read_json(step.run.require("2_chunks/groups.json", "prepare")).items()}
@@ -147,8 +148,9 @@ def _preferred(
         pairs, rejected = [*pairs, *voted.pairs], voted.rejected
         facts["votes"] = voted.facts
     if settings.candidates.prompts:
-        client = open_client(settings.candidates, step.run.path)
-        ranked = candidates(every, client, settings.candidates, random.Random(f"{step.seed}/candidates"))
+        wish, folder = settings.candidates, step.run.path
+        client, judge = candidates.open_client(wish, folder), candidates.open_judge(wish, folder)
+        ranked = candidates.candidates(every, client, wish, random.Random(f"{step.seed}/candidates"), judge)
         pairs = [*pairs, *ranked.pairs]
         facts["candidates"] = ranked.facts
     pairs = list({p.id: p for p in pairs}.values())
@@ -281,7 +283,8 @@ def _read_off(chunks: Sequence[Chunk], sides: dict[str, Split], settings: Genera
         rejected.append(Rejection(stage="generate", item=chunk.id, reason=reason, detail=detail))
 
     for chunk in track(chunks, "questions"):
-        read = read_chunk(chunk, random.Random(f"{seed}/{chunk.id}"), wide=settings.wide_questions)
+        rng = random.Random(f"{seed}/{chunk.id}")
+        read = read_chunk(chunk, rng, wide=settings.wide_questions, named=settings.named_subjects)
         for pair, fault in read.left_out:
             reject(chunk, fault, f"{pair.question} | {pair.answer}")
         if not read.kept:

@@ -12,7 +12,7 @@ from fieldwise.generate.drafts import Draft, Material, Quote, about, is_safe, ma
 from fieldwise.generate.english import lower_first, parse
 from fieldwise.generate.examples import Asked
 from fieldwise.generate.pairs import Pair
-from fieldwise.generate.rules import is_person
+from fieldwise.generate.people import is_person
 from fieldwise.prompts import grounded_prompt
 from fieldwise.records import NOT_STATED, Chunk, Message
 from fieldwise.support import content_stems, may_answer
