@@ -8,7 +8,7 @@ served endpoint are all measured through it. `Engine`: runs our weights. `Retrie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -63,6 +63,8 @@ class Generation:
     finish_reason: FinishReason
     prompt_tokens: int
     ratings: tuple[float, ...] = ()  # log-probabilities (natural) of the rated replies; empty if one does not fit
+    # since its prompt began to be read, beside those of its batch; what is rated behind it is not in it
+    first_token_seconds: float | None = field(default=None, compare=False)
 
 
 class Engine(Protocol):

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_models import SENTENCES, edit_json, make_adapter
 
+from fieldwise.engine import reply as reply_module
+from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import ModelError
 from fieldwise.interfaces import Sampling
@@ -164,3 +168,17 @@ def test_a_closed_engine_says_so(weights: Path) -> None:
     engine.close()
     with pytest.raises(ModelError, match="closed"):
         engine.generate([[5]], Sampling())
+
+
+def test_a_reply_says_when_its_first_token_was_there(
+    torch_engine: TransformersEngine, exact: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [torch_engine.tokenize(text) for text in SENTENCES[:3]]
+    rated = [[prompt[:4]] for prompt in prompts]
+    clock = itertools.count()
+    monkeypatch.setattr(reply_module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    for engine in (torch_engine, exact):
+        replies = engine.generate(prompts, Sampling(max_tokens=4), rated=rated)
+        assert all(reply.first_token_seconds is not None and reply.first_token_seconds > 0 for reply in replies)
+    (alone,) = torch_engine.generate(prompts[:1], Sampling(max_tokens=4))
+    assert alone.first_token_seconds == 1.0  # one look at the clock before the prompt, one behind it

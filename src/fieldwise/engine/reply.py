@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -52,6 +53,17 @@ class Reply:
         fits = all(0 < len(r) <= context_tokens - len(self.prompt) for r in rated)
         self.rated = [list(r) for r in rated] if fits else []
         self.ratings: tuple[float, ...] = ()
+        self.first_token_seconds: float | None = None
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """Note that the prompt is read from now on."""
+        self._began = time.monotonic()
+
+    def is_read(self) -> None:
+        """Note that the prompt has been read, so that the first token can be chosen; later calls change nothing."""
+        if self._began is not None and self.first_token_seconds is None:
+            self.first_token_seconds = time.monotonic() - self._began
 
     def take(self, logits: NDArray[np.float32]) -> Piece:
         """Choose the next token and return its text; the reply goes on unless the piece has a finish reason."""
@@ -92,6 +104,7 @@ class Reply:
             self.finish_reason or "error",
             len(self.prompt),
             self.ratings,
+            self.first_token_seconds,
         )
 
 

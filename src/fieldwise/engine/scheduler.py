@@ -171,6 +171,7 @@ class Scheduler:
         job.outcome.put(outcome)
 
     def _start(self, request: Request, free: list[_Slot]) -> None:
+        request.reply.begin()
         prompt = request.reply.prompt
         # the last token is always computed again: its logits choose the first token of the reply
         shared = {slot.sequence: _common(slot.computed, prompt[:-1]) if self._reuses_prefix else 0 for slot in free}
@@ -205,6 +206,9 @@ class Scheduler:
             self._count(batches=1, generated_tokens=len(answering), largest_batch=len(answering))
 
     def _answer(self, slots: list[_Slot], logits: NDArray[np.float32]) -> None:
+        for slot in slots:
+            if slot.request is not None:
+                slot.request.reply.is_read()
         if any(slot.request is not None and self._is_unrated(slot.request) for slot in slots):
             logits = logits.copy()  # rating computes more, and the rows are a view of the library's memory
         for slot, row in zip(slots, logits, strict=True):

@@ -219,6 +219,8 @@ class TransformersEngine:
     def _steps(self, replies: list[Reply]) -> Iterator[list[Piece]]:
         """Yield the pieces of the replies still running after each step, and leave those that ended out of the next."""
         torch = self._torch
+        for reply in replies:
+            reply.begin()
         ids, mask = self._padded([reply.prompt for reply in replies])
         cache = require("transformers", extra="train", to="run weights").DynamicCache(config=self._config())
         has_rated = any(reply.rated for reply in replies)
@@ -234,6 +236,8 @@ class TransformersEngine:
                 use_cache=True,
                 logits_to_keep=1,
             )
+            for reply in replies:
+                reply.is_read()
             if has_rated:
                 self._rate(replies, rows[:, -1], mask, cache)
             pieces = [

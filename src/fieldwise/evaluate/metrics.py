@@ -237,6 +237,12 @@ def seconds(answer: Answer, question: Question) -> float | None:
     return answer.timings.total_seconds
 
 
+def first_token_seconds(answer: Answer, question: Question) -> float | None:
+    """Seconds until the first token can be said, retrieval included; in a batch, while the others of it are read too."""
+    del question
+    return answer.timings.first_token_seconds
+
+
 def tokens_per_second(answer: Answer, question: Question) -> float | None:
     """Tokens said in a second of generating, the reading of the prompt included; in a batch, by its share of the time.
 
@@ -245,6 +251,18 @@ def tokens_per_second(answer: Answer, question: Question) -> float | None:
     del question
     taken = answer.timings.generate_seconds
     return answer.completion_tokens / taken if taken > 0 else None
+
+
+def prompt_tokens(answer: Answer, question: Question) -> float | None:
+    """Tokens read for this answer, passages included; not scored where nobody counted."""
+    del question
+    return float(answer.prompt_tokens) if answer.prompt_tokens > 0 else None
+
+
+def completion_tokens(answer: Answer, question: Question) -> float | None:
+    """Tokens said, by the model's own tokenizer; not scored where nobody counted, which shows in the prompt."""
+    del question
+    return float(answer.completion_tokens) if answer.prompt_tokens > 0 else None
 
 
 @dataclass(frozen=True)
@@ -284,9 +302,21 @@ METRICS: dict[str, Metric] = {
         Metric("abstention", abstention, title="Declines unanswerable"),
         Metric("false_decline", false_decline, better="lower", title="Declines answerable"),
         Metric("brier", brier, better="lower", is_binary=False, title="Brier score of the doubt"),
+        Metric("prompt_tokens", prompt_tokens, "lower", False, "Tokens read", is_bounded=False),
+        Metric("completion_tokens", completion_tokens, "lower", False, "Tokens said", is_bounded=False),
         Metric("seconds", seconds, better="lower", is_binary=False, title="Seconds", is_bounded=False),
+        Metric(
+            "first_token_seconds",
+            first_token_seconds,
+            better="lower",
+            is_binary=False,
+            title="Seconds to the first token",
+            is_bounded=False,
+        ),
         Metric("tokens_per_second", tokens_per_second, is_binary=False, title="Tokens a second", is_bounded=False),
     )
 }
-TIMES = ("seconds", "tokens_per_second")
+TIMES = ("seconds", "first_token_seconds", "tokens_per_second")
 """What no rerun repeats: measured and printed, but part of nothing that is hashed."""
+COSTS = ("prompt_tokens", "completion_tokens")
+"""What answers cost: shown beside the figures, in no family of differences, since fewer tokens are no better answers."""

@@ -17,7 +17,7 @@ from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips
 from fieldwise.evaluate.page_training import Curve, contamination_section, curves_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
-from fieldwise.evaluate.table import beside_constant, cell, detectable, need, scored, title, trained_by
+from fieldwise.evaluate.table import beside_constant, cell, detectable, money, need, scored, spent, title, trained_by
 from fieldwise.page.frame import contents, whole
 from fieldwise.page.look import STYLE
 from fieldwise.page.markup import escape, label, section, table
@@ -198,7 +198,7 @@ def _metrics(report: EvalReport) -> list[str]:
 
 def _systems(report: EvalReport) -> str:
     rows = []
-    for name in _metrics(report):
+    for name in (*_metrics(report), *spent(report)):
         n = _largest_n(report, name)
         rows.append([_metric(name, n), *(_figure(cell(s.figures.get(name), n)) for s in report.systems)])
     return section(
@@ -206,6 +206,7 @@ def _systems(report: EvalReport) -> str:
         "Systems",
         "<p>Every system was asked the same questions, which training never saw. In brackets: the 95&nbsp;% interval.</p>",
         table("All systems", [_METRIC_HEADING, *(_heading(report, s.system) for s in report.systems)], rows, "numbers"),
+        *([f"<p>{escape(told)}</p>"] if (told := money(report)) else []),
     )
 
 

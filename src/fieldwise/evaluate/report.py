@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, JsonValue
 
 from fieldwise.evaluate.calibration import Calibration, calibrate
+from fieldwise.evaluate.memory import Peak
 from fieldwise.evaluate.metrics import METRICS, Metric
 from fieldwise.evaluate.overlap import CorpusBleu, corpus_bleu
 from fieldwise.evaluate.power import minimum_detectable_effect, needed_n, passes_from
@@ -26,6 +27,7 @@ from fieldwise.evaluate.statistics import (
     p_beyond,
     paired_difference,
 )
+from fieldwise.llm.settings import PriceSettings
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question, Record
 
 LEAST_ITEMS = 20
@@ -49,6 +51,7 @@ class SystemReport(Record):
     differences: dict[str, Difference] = Field(default_factory=dict)
     calibration: Calibration | None = Field(None, description="of the fitted doubt, where there is one")
     bleu: CorpusBleu | None = Field(None, description="of all answers together; None without sacrebleu")
+    peak: Peak | None = Field(None, exclude=True, description="of the last measurement: printed, never written")
 
 
 class PreferenceEffect(Record):
@@ -92,6 +95,9 @@ class EvalReport(Record):
     expired: tuple[Flaky, ...] = Field((), description="questions whose quarantine has ended: they count again")
     constant: ConstantAnswer | None = Field(
         None, exclude_if=lambda found: found is None, description="where many questions have one and the same answer"
+    )
+    price: PriceSettings | None = Field(
+        None, exclude_if=lambda price: price is None, description="of a million tokens, where the recipe names one"
     )
     seed: int = 0
 

@@ -146,7 +146,7 @@ class GroundedAnswerer:
                     reply.text,
                     passages,
                     self.name,
-                    timings=timings,
+                    timings=_with_first_token(timings, reply),
                     finish_reason=reply.finish_reason,
                     prompt_tokens=reply.prompt_tokens,
                     completion_tokens=len(reply.token_ids),
@@ -315,6 +315,13 @@ def _bits(ratings: Sequence[float], answer: str | None) -> float | None:
     return -ratings[0] / math.log(2) / len(answer.encode())
 
 
+def _with_first_token(timings: Timings, reply: Generation) -> Timings:
+    """The times of an answer with that to its first token, what it waited for its passages included."""
+    if reply.first_token_seconds is None:
+        return timings
+    return timings.model_copy(update={"first_token_seconds": timings.retrieve_seconds + reply.first_token_seconds})
+
+
 def held_back(answer: Answer) -> Answer:
     """Return an answer declined because its passages are too doubtful; what was said stays readable beside it."""
     if answer.is_declined:
@@ -342,7 +349,7 @@ def _closed_answer(reply: Generation, name: str, seconds: float, known_bits: flo
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=len(reply.token_ids),
         known_bits=known_bits,
-        timings=Timings(generate_seconds=seconds, total_seconds=seconds),
+        timings=_with_first_token(Timings(generate_seconds=seconds, total_seconds=seconds), reply),
     )
 
 
