@@ -435,6 +435,11 @@ class Answer(Record):
     known_bits: float | None = Field(
         None, description="bits per byte of the known answer in place of this one, where it was asked for"
     )
+    known_tokens: int | None = Field(
+        None,
+        exclude_if=lambda tokens: tokens is None,
+        description="tokens of the known answer, by the tokenizer of the weights that were asked",
+    )
     gone: tuple[str, ...] = Field(
         (),
         exclude_if=lambda gone: not gone,

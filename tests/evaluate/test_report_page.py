@@ -299,7 +299,7 @@ def test_a_doubt_has_a_section_with_both_curves_and_none_has_none() -> None:
         s: [a.model_copy(update={"doubt": (n % 10) / 10}) for n, a in enumerate(given)]
         for s, given in made.answers.items()
     }
-    report = with_whole_sets(made.report, answers, made.questions)
+    report = with_whole_sets(made.report, answers, made.questions, 100)
     root = html.document_fromstring(page(made._replace(report=report, answers=answers)))
     pictures = root.xpath("//section[@id='doubt']//figure/svg")
     assert [p.get("aria-labelledby") for p in pictures] == ["coverage-said", "reliability-said"]

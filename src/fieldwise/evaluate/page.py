@@ -17,7 +17,18 @@ from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips
 from fieldwise.evaluate.page_training import Curve, contamination_section, curves_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
-from fieldwise.evaluate.table import beside_constant, cell, detectable, money, need, scored, spent, title, trained_by
+from fieldwise.evaluate.table import (
+    PERPLEXITY,
+    beside_constant,
+    cell,
+    detectable,
+    money,
+    need,
+    scored,
+    spent,
+    title,
+    trained_by,
+)
 from fieldwise.page.frame import contents, whole
 from fieldwise.page.look import STYLE
 from fieldwise.page.markup import escape, label, section, table
@@ -201,6 +212,7 @@ def _systems(report: EvalReport) -> str:
     for name in (*_metrics(report), *spent(report)):
         n = _largest_n(report, name)
         rows.append([_metric(name, n), *(_figure(cell(s.figures.get(name), n)) for s in report.systems)])
+        rows += _perplexities(report) if name == "bits_per_byte" else []
     return section(
         "systems",
         "Systems",
@@ -208,6 +220,12 @@ def _systems(report: EvalReport) -> str:
         table("All systems", [_METRIC_HEADING, *(_heading(report, s.system) for s in report.systems)], rows, "numbers"),
         *([f"<p>{escape(told)}</p>"] if (told := money(report)) else []),
     )
+
+
+def _perplexities(report: EvalReport) -> list[list[str]]:
+    n = max((s.perplexity.n for s in report.systems if s.perplexity is not None), default=0)
+    heading = f'{escape(PERPLEXITY)}<span class="note">n={n}, less is better</span>'
+    return [[heading, *(_figure(cell(s.perplexity, n)) for s in report.systems)]] if n else []
 
 
 def _pictures(measured: Measured) -> str:

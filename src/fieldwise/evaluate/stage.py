@@ -209,7 +209,7 @@ def run_evaluate(
             "effect": read_effect(step.run, given) if method else None,
         }
     )
-    report = with_whole_sets(report, given, questions).model_copy(
+    report = with_whole_sets(report, given, questions, settings.bootstrap_samples).model_copy(
         update={"constant": find_constant(scores, questions, settings.bootstrap_samples, step.seed)}
     )
     write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))

@@ -28,6 +28,7 @@ TITLES = {
     "rl": "after RL, closed book",
     "served": "served file",
 }
+PERPLEXITY = "Perplexity of a token, known answer, by this tokenizer"
 METHODS = {"dpo": "DPO", "orpo": "ORPO", "kto": "KTO", "simpo": "SimPO", "cpo": "CPO"}
 
 
@@ -77,7 +78,14 @@ def rows(report: EvalReport, metrics: Sequence[str]) -> list[list[str]]:
     for name in metrics:
         n = max((s.figures[name].n for s in report.systems if name in s.figures), default=0)
         table.append([f"{METRICS[name].title} (n={n})", *(cell(s.figures.get(name), n) for s in report.systems)])
+        table += _perplexities(report) if name == "bits_per_byte" else []
     return table
+
+
+def _perplexities(report: EvalReport) -> list[list[str]]:
+    """The row of the perplexity of a token, where known answers were rated."""
+    n = max((s.perplexity.n for s in report.systems if s.perplexity is not None), default=0)
+    return [[f"{PERPLEXITY} (n={n})", *(cell(s.perplexity, n) for s in report.systems)]] if n else []
 
 
 def plain(report: EvalReport) -> str:

@@ -66,6 +66,16 @@ class _Screened(NamedTuple):
     seen: Seen
 
 
+class _Known(NamedTuple):
+    """What a known answer would have cost: bits per byte (UTF-8), and its tokens."""
+
+    bits: float | None = None
+    tokens: int | None = None
+
+
+_NOT_RATED = _Known()
+
+
 class ClosedAnswerer:
     """Answers from what the weights know, without passages."""
 
@@ -82,8 +92,8 @@ class ClosedAnswerer:
             rated = [_fitting_answer(self.engine, p, a) for p, a in zip(prompts, answers, strict=True)]
             replies = self.engine.generate(prompts, self.sampling, rated=rated)
             seconds = (time.monotonic() - began) / len(group)
-            for reply, answer in zip(replies, answers, strict=True):
-                yield _closed_answer(reply, self.name, seconds, _bits(reply.ratings, answer))
+            for reply, answer, tokens in zip(replies, answers, rated, strict=True):
+                yield _closed_answer(reply, self.name, seconds, _cost_of_known(reply.ratings, answer, tokens))
 
 
 class GroundedAnswerer:
@@ -138,7 +148,7 @@ class GroundedAnswerer:
                 generate_seconds=(done - found) / len(group),
                 total_seconds=(done - began) / len(group),
             )
-            for asked, reply, answer in zip(packed, replies, answers, strict=True):
+            for asked, reply, answer, tokens in zip(packed, replies, answers, rated, strict=True):
                 passages = asked.passages
                 logprob = reply.ratings[0] if reply.ratings else None
                 doubt = self.doubt(logprob, passages)
@@ -151,7 +161,7 @@ class GroundedAnswerer:
                     prompt_tokens=reply.prompt_tokens,
                     completion_tokens=len(reply.token_ids),
                     doubt=doubt,
-                    known_bits=_bits(reply.ratings[1:], answer),
+                    known=_cost_of_known(reply.ratings[1:], answer, tokens[1:]),
                 )
                 made = self.told(asked, made)
                 yield (held_back(made) if self.is_too_doubtful(doubt) else made), logprob
@@ -308,11 +318,10 @@ def _fitting_answer(engine: Engine, prompt: list[int], answer: str | None) -> li
     return [tokens] if 0 < len(tokens) <= engine.context_tokens - len(prompt) else []
 
 
-def _bits(ratings: Sequence[float], answer: str | None) -> float | None:
-    """Bits per byte (UTF-8) of a known answer with this log-probability."""
+def _cost_of_known(ratings: Sequence[float], answer: str | None, rated: Sequence[list[int]]) -> _Known:
     if not answer or not ratings:
-        return None
-    return -ratings[0] / math.log(2) / len(answer.encode())
+        return _NOT_RATED
+    return _Known(-ratings[0] / math.log(2) / len(answer.encode()), len(rated[0]))
 
 
 def _with_first_token(timings: Timings, reply: Generation) -> Timings:
@@ -338,7 +347,7 @@ def held_back(answer: Answer) -> Answer:
     )
 
 
-def _closed_answer(reply: Generation, name: str, seconds: float, known_bits: float | None) -> Answer:
+def _closed_answer(reply: Generation, name: str, seconds: float, known: _Known) -> Answer:
     text = reply.text.strip()
     return Answer(
         text=text,
@@ -348,7 +357,8 @@ def _closed_answer(reply: Generation, name: str, seconds: float, known_bits: flo
         finish_reason=reply.finish_reason,
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=len(reply.token_ids),
-        known_bits=known_bits,
+        known_bits=known.bits,
+        known_tokens=known.tokens,
         timings=_with_first_token(Timings(generate_seconds=seconds, total_seconds=seconds), reply),
     )
 
@@ -363,7 +373,7 @@ def grounded_answer(
     prompt_tokens: int,
     completion_tokens: int,
     doubt: float | None = None,
-    known_bits: float | None = None,
+    known: _Known = _NOT_RATED,
 ) -> Answer:
     """Build the answer of a reply: marks become citations, each checked against the stored words."""
     text = text.strip()
@@ -377,7 +387,8 @@ def grounded_answer(
         passages=tuple(passages),
         is_declined=declined,
         doubt=doubt,
-        known_bits=known_bits,
+        known_bits=known.bits,
+        known_tokens=known.tokens,
         finish_reason=finish_reason,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
