@@ -120,6 +120,11 @@ def holds_shapes(engine: Engine) -> bool:
     return bool(getattr(engine, "holds_shapes", False))
 
 
+def prompt_identity(engine: Engine) -> str:
+    """Equal for engines that make the same tokens of the same conversation; empty where an engine cannot tell."""
+    return str(getattr(engine, "prompt_identity", ""))
+
+
 class Retriever(Protocol):
     """Finds passages."""
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -23,6 +24,7 @@ from fieldwise.engine.threads import sleeping_threads
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.files import read_json
+from fieldwise.hashing import canonical_json, sha256_text
 from fieldwise.interfaces import Generation, Piece, Sampling
 from fieldwise.machine import usable_cores
 from fieldwise.records import Conversation
@@ -160,6 +162,14 @@ class TransformersEngine:
         """Return the log-probability of each token but the first, given those before it."""
         return log_softmax_at(self.logits(token_ids)[:-1], np.asarray(token_ids[1:], dtype=np.int64))
 
+    @cached_property
+    def prompt_identity(self) -> str:
+        """Hash of template and tokenizer: equal for weights trained from one base. Empty for a tokenizer without rules."""
+        if not getattr(self._tokenizer, "is_fast", False):
+            return ""
+        rules = self._rules().to_str()
+        return sha256_text(canonical_json([rules, self._template, self._tokenizer.special_tokens_map]))
+
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
         """Answer as the base weights do while the block runs; other threads wait until it ends."""
@@ -192,10 +202,16 @@ class TransformersEngine:
 
     def _vocabulary(self, llguidance: Any) -> Any:
         """The vocabulary as llguidance reads it."""
+        return llguidance.LLTokenizer(
+            self._rules().to_str(), n_vocab=self.vocabulary_size, eos_token=sorted(self._ends)
+        )
+
+    def _rules(self) -> Any:
+        """The rules of the tokenizer, without padding and truncation, which training leaves behind."""
         backend = copy.deepcopy(self._tokenizer.backend_tokenizer)
         backend.no_padding()
         backend.no_truncation()
-        return llguidance.LLTokenizer(backend.to_str(), n_vocab=self.vocabulary_size, eos_token=sorted(self._ends))
+        return backend
 
     def _reply(self, prompt: Sequence[int], sampling: Sampling, rated: Sequence[list[int]]) -> Reply:
         check_prompt(prompt, context_tokens=self.context_tokens, vocabulary_size=self.vocabulary_size)

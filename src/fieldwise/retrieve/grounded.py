@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fieldwise.errors import ModelError
-from fieldwise.interfaces import Engine, FinishReason, Generation, Retriever, Sampling
+from fieldwise.interfaces import Engine, FinishReason, Generation, Retriever, Sampling, prompt_identity
 from fieldwise.prompts import cited_numbers, closed_prompt, grounded_prompt, is_declined, without_marks
 from fieldwise.records import (
     NOT_STATED,
@@ -28,6 +28,7 @@ from fieldwise.retrieve.citing import cite
 from fieldwise.retrieve.decline import DeclineRule, similarity
 from fieldwise.retrieve.follow_up import Condense, joined
 from fieldwise.retrieve.index import passage_text
+from fieldwise.retrieve.once import Once
 from fieldwise.retrieve.screen import Seen, screen, shown
 from fieldwise.retrieve.settings import RetrieveSettings
 
@@ -79,8 +80,8 @@ _NOT_RATED = _Known()
 class ClosedAnswerer:
     """Answers from what the weights know, without passages."""
 
-    def __init__(self, name: str, engine: Engine, sampling: Sampling) -> None:
-        self.name, self.engine, self.sampling = name, engine, sampling
+    def __init__(self, name: str, engine: Engine, sampling: Sampling, *, once: Once | None = None) -> None:
+        self.name, self.engine, self.sampling, self.once = name, engine, sampling, once or Once()
 
     def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
@@ -88,16 +89,29 @@ class ClosedAnswerer:
             group = conversations[begin : begin + _BATCH]
             answers = _known(group, known[begin : begin + _BATCH])
             began = time.monotonic()
-            prompts = [self.engine.render(closed_prompt(_question(c))) for c in group]
+            spared = self.once.spared_seconds
+            prompts = [self._prompt(_question(c)) for c in group]
+            spared = self.once.spared_seconds - spared
             rated = [_fitting_answer(self.engine, p, a) for p, a in zip(prompts, answers, strict=True)]
             replies = self.engine.generate(prompts, self.sampling, rated=rated)
-            seconds = (time.monotonic() - began) / len(group)
+            seconds = (time.monotonic() - began + spared) / len(group)
             for reply, answer, tokens in zip(replies, answers, rated, strict=True):
                 yield _closed_answer(reply, self.name, seconds, _cost_of_known(reply.ratings, answer, tokens))
 
+    def _prompt(self, question: str) -> list[int]:
+        def make() -> list[int]:
+            return self.engine.render(closed_prompt(question))
+
+        identity = prompt_identity(self.engine)
+        return self.once((identity, question), make) if identity else make()
+
 
 class GroundedAnswerer:
-    """Searches, shows the passages to the model, and ties its answer to their words."""
+    """Searches, shows the passages to the model, and ties its answer to their words.
+
+    Answerers over one index and with equal settings may share a `once`: a question is then searched once for all of them,
+    and its prompt made once for those of one tokenizer.
+    """
 
     def __init__(
         self,
@@ -110,6 +124,7 @@ class GroundedAnswerer:
         *,
         condense: Condense = joined,
         unruled: str = "",
+        once: Once | None = None,
     ) -> None:
         self.name, self.engine, self.retriever, self.settings, self.sampling, self.decline = (
             name,
@@ -119,7 +134,7 @@ class GroundedAnswerer:
             sampling,
             decline,
         )
-        self.condense, self.unruled = condense, unruled
+        self.condense, self.unruled, self.once = condense, unruled, once
 
     def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
@@ -135,8 +150,9 @@ class GroundedAnswerer:
             group = conversations[begin : begin + _BATCH]
             answers = _known(group, known[begin : begin + _BATCH])
             began = time.monotonic()
-            packed = [self.packed(c) for c in group]
-            found = time.monotonic()
+            spared = self._spared_seconds
+            packed = [self._shared(c) for c in group]
+            spared, found = self._spared_seconds - spared, time.monotonic()
             rated = [
                 [declining, *_fitting_answer(self.engine, prompt, a)]
                 for (_, prompt, *_), a in zip(packed, answers, strict=True)
@@ -144,9 +160,9 @@ class GroundedAnswerer:
             replies = self.engine.generate([p.prompt for p in packed], self.sampling, rated=rated)
             done = time.monotonic()
             timings = Timings(
-                retrieve_seconds=(found - began) / len(group),
+                retrieve_seconds=(found - began + spared) / len(group),
                 generate_seconds=(done - found) / len(group),
-                total_seconds=(done - began) / len(group),
+                total_seconds=(done - began + spared) / len(group),
             )
             for asked, reply, answer, tokens in zip(packed, replies, answers, rated, strict=True):
                 passages = asked.passages
@@ -165,6 +181,22 @@ class GroundedAnswerer:
                 )
                 made = self.told(asked, made)
                 yield (held_back(made) if self.is_too_doubtful(doubt) else made), logprob
+
+    @property
+    def _spared_seconds(self) -> float:
+        return 0.0 if self.once is None else self.once.spared_seconds
+
+    def _shared(self, conversation: Conversation) -> Packed:
+        identity = prompt_identity(self.engine)
+        if self.once is None or not identity:
+            return self.packed(conversation)
+        turns = tuple((m.role, m.content) for m in conversation)
+        return self.once((identity, self.engine.context_tokens, turns), lambda: self.packed(conversation))
+
+    def _searched(self, query: str, count: int) -> list[RetrievedPassage]:
+        if self.once is None:
+            return self.retriever.search(query, count)
+        return self.once((query, count), lambda: self.retriever.search(query, count))
 
     def told(self, packed: Packed, answer: Answer) -> Answer:
         """Return an answer with what was searched, screened and not ruled, where there is something to tell."""
@@ -265,7 +297,7 @@ class GroundedAnswerer:
         """The best passages, each looked at by the screen, and those it dropped; others take their places."""
         wanted, room = self.settings.top_k, 0
         while True:
-            found = [_Screened(p, screen(passage_text(p.chunk))) for p in self.retriever.search(query, wanted + room)]
+            found = [_Screened(p, screen(passage_text(p.chunk))) for p in self._searched(query, wanted + room)]
             if self.settings.screen != "drop":
                 return found, []
             refused = [one for one in found if one.seen.signs]
