@@ -65,6 +65,7 @@ class Generation:
     ratings: tuple[float, ...] = ()  # log-probabilities (natural) of the rated replies; empty if one does not fit
     # since its prompt began to be read, beside those of its batch; what is rated behind it is not in it
     first_token_seconds: float | None = field(default=None, compare=False)
+    rated_hits: tuple[int, ...] = ()  # tokens of each rated reply that were the likeliest where they stand
 
 
 class Engine(Protocol):

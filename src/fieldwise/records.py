@@ -440,6 +440,11 @@ class Answer(Record):
         exclude_if=lambda tokens: tokens is None,
         description="tokens of the known answer, by the tokenizer of the weights that were asked",
     )
+    known_hits: int | None = Field(
+        None,
+        exclude_if=lambda hits: hits is None,
+        description="of these tokens those that the model would have said next itself",
+    )
     gone: tuple[str, ...] = Field(
         (),
         exclude_if=lambda gone: not gone,

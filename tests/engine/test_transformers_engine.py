@@ -182,3 +182,15 @@ def test_a_reply_says_when_its_first_token_was_there(
         assert all(reply.first_token_seconds is not None and reply.first_token_seconds > 0 for reply in replies)
     (alone,) = torch_engine.generate(prompts[:1], Sampling(max_tokens=4))
     assert alone.first_token_seconds == 1.0  # one look at the clock before the prompt, one behind it
+
+
+def test_of_a_rated_reply_those_tokens_count_that_the_model_would_have_said(
+    torch_engine: TransformersEngine, exact: LlamaCppEngine
+) -> None:
+    prompt = torch_engine.tokenize(SENTENCES[0])
+    for engine in (torch_engine, exact):
+        (own,) = engine.generate([prompt], Sampling(max_tokens=6))
+        said = list(own.token_ids)
+        other = [*said[:-1], said[-1] + 1]
+        (rated,) = engine.generate([prompt], Sampling(max_tokens=1), rated=[[said, other, said[:1]]])
+        assert len(said) > 2 and rated.rated_hits == (len(said), len(said) - 1, 1)

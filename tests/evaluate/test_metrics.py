@@ -222,6 +222,13 @@ def test_declining_is_right_only_where_the_documents_are_silent() -> None:
     assert METRICS["false_decline"].score(answer("x"), question("x")) == 0.0
 
 
+def test_token_accuracy_by_hand() -> None:
+    rated = answer("x", known_tokens=4, known_hits=3)
+    assert METRICS["token_accuracy"].score(rated, question("14 days from then")) == 0.75
+    assert METRICS["token_accuracy"].score(rated, question(None)) is None
+    assert METRICS["token_accuracy"].score(answer("x", known_tokens=4), question("14 days")) is None
+
+
 def test_tokens_a_second_by_hand() -> None:
     timed = answer("x", completion_tokens=12, timings=Timings(generate_seconds=0.5, total_seconds=2.0))
     assert METRICS["tokens_per_second"].score(timed, question("x")) == 24.0

@@ -62,14 +62,17 @@ def test_of_real_weights_it_is_exp_of_the_cross_entropy_of_pytorch(tmp_path: Pat
         prompt = engine.render(closed_prompt("Who?"))
         replies = [engine.reply_tokens(k) for k in known]
     model = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
-    total = 0.0
+    total, hits = 0.0, []
     for reply in replies:
         labels = torch.tensor([[-100] * len(prompt) + reply])
         with torch.no_grad():
-            total += float(model(torch.tensor([prompt + reply]), labels=labels).loss) * len(reply)
-    found = token_perplexity(answers, questions, [q.id for q in questions], 200, 0)
-    assert found is not None
-    assert found.value == pytest.approx(math.exp(total / sum(map(len, replies))), rel=1e-4)
+            found = model(torch.tensor([prompt + reply]), labels=labels)
+        total += float(found.loss) * len(reply)
+        hits.append(int((found.logits[0, len(prompt) - 1 : -1].argmax(-1) == torch.tensor(reply)).sum()))
+    assert [a.known_hits for a in answers] == hits
+    perplexity = token_perplexity(answers, questions, [q.id for q in questions], 200, 0)
+    assert perplexity is not None
+    assert perplexity.value == pytest.approx(math.exp(total / sum(map(len, replies))), rel=1e-4)
 
 
 def test_it_stands_beside_the_bits_per_byte_and_is_no_metric_of_a_gate() -> None:

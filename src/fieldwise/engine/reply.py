@@ -53,6 +53,7 @@ class Reply:
         fits = all(0 < len(r) <= context_tokens - len(self.prompt) for r in rated)
         self.rated = [list(r) for r in rated] if fits else []
         self.ratings: tuple[float, ...] = ()
+        self.rated_hits: tuple[int, ...] = ()
         self.first_token_seconds: float | None = None
         self._began: float | None = None
 
@@ -105,6 +106,7 @@ class Reply:
             len(self.prompt),
             self.ratings,
             self.first_token_seconds,
+            self.rated_hits,
         )
 
 
@@ -125,6 +127,15 @@ def check_prompt(prompt: Sequence[int], *, context_tokens: int, vocabulary_size:
             found=f"{strange[0]} of {vocabulary_size}",
             fix="Make the prompt with this engine's tokenize or render.",
         )
+
+
+def likeliest_at(logits: NDArray[np.float32], columns: NDArray[np.int64]) -> int:
+    """Return how many rows of logits are highest in their column.
+
+    >>> likeliest_at(np.array([[0, 1], [0, 1]], dtype=np.float32), np.array([1, 0]))
+    1
+    """
+    return int((logits.argmax(axis=1) == columns).sum())
 
 
 def log_softmax_at(logits: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwise.engine.base_weights import chat_template
-from fieldwise.engine.reply import Reply, check_prompt, log_softmax_at
+from fieldwise.engine.reply import Reply, check_prompt, likeliest_at, log_softmax_at
 from fieldwise.engine.shaping import Shaper, can_shape
 from fieldwise.engine.template import render, reply_text, without_control
 from fieldwise.engine.text_stream import DecodedCharacters
@@ -300,7 +300,9 @@ class TransformersEngine:
             for row, (reply, tokens) in enumerate(zip(replies, rated, strict=True)):
                 if tokens:
                     logits = np.concatenate([first[row][None], rows[row, : len(tokens) - 1]])
-                    reply.ratings += (float(log_softmax_at(logits, np.asarray(tokens, dtype=np.int64)).sum()),)
+                    columns = np.asarray(tokens, dtype=np.int64)
+                    reply.ratings += (float(log_softmax_at(logits, columns).sum()),)
+                    reply.rated_hits += (likeliest_at(logits, columns),)
 
     def _padded(self, prompts: list[list[int]]) -> tuple[Any, Any]:
         width = max(len(prompt) for prompt in prompts)

@@ -144,6 +144,16 @@ def bits_per_byte(answer: Answer, question: Question) -> float | None:
     return answer.known_bits if question.answer is not None else None
 
 
+def token_accuracy(answer: Answer, question: Question) -> float | None:
+    """Share of the tokens of the known answer that the model would have said next itself, each after those before it.
+
+    Of 4 tokens 3 were the likeliest: 0.75. Not scored where the system gives no probabilities.
+    """
+    if question.answer is None or answer.known_hits is None or not answer.known_tokens:
+        return None
+    return answer.known_hits / answer.known_tokens
+
+
 def groundedness(answer: Answer, question: Question) -> float | None:
     """1 if a verified citation holds the answer and every number of the answer stands in a quoted sentence, else 0.
 
@@ -291,6 +301,7 @@ METRICS: dict[str, Metric] = {
         Metric("bleu", bleu, is_binary=False, title="BLEU"),
         Metric("semantic_similarity", in_batches, is_binary=False, title="Semantic similarity (all-MiniLM-L6-v2)"),
         Metric("bert_score", in_batches, is_binary=False, title="BERTScore F1 (all-MiniLM-L6-v2)"),
+        Metric("token_accuracy", token_accuracy, is_binary=False, title="Token accuracy, known answer"),
         Metric("bits_per_byte", bits_per_byte, "lower", False, "Bits per byte, known answer", is_bounded=False),
         Metric("groundedness", groundedness, title="Grounded"),
         Metric("claims_supported", claims_supported, is_binary=False, title="Claims supported"),

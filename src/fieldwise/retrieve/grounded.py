@@ -68,10 +68,11 @@ class _Screened(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What a known answer would have cost: bits per byte (UTF-8), and its tokens."""
+    """What a known answer would have cost: bits per byte (UTF-8), its tokens, and those the model would have said."""
 
     bits: float | None = None
     tokens: int | None = None
+    hits: int | None = None
 
 
 _NOT_RATED = _Known()
@@ -96,7 +97,7 @@ class ClosedAnswerer:
             replies = self.engine.generate(prompts, self.sampling, rated=rated)
             seconds = (time.monotonic() - began + spared) / len(group)
             for reply, answer, tokens in zip(replies, answers, rated, strict=True):
-                yield _closed_answer(reply, self.name, seconds, _cost_of_known(reply.ratings, answer, tokens))
+                yield _closed_answer(reply, self.name, seconds, _cost_of_known(reply, answer, tokens))
 
     def _prompt(self, question: str) -> list[int]:
         def make() -> list[int]:
@@ -177,7 +178,7 @@ class GroundedAnswerer:
                     prompt_tokens=reply.prompt_tokens,
                     completion_tokens=len(reply.token_ids),
                     doubt=doubt,
-                    known=_cost_of_known(reply.ratings[1:], answer, tokens[1:]),
+                    known=_cost_of_known(reply, answer, tokens, 1),
                 )
                 made = self.told(asked, made)
                 yield (held_back(made) if self.is_too_doubtful(doubt) else made), logprob
@@ -350,10 +351,13 @@ def _fitting_answer(engine: Engine, prompt: list[int], answer: str | None) -> li
     return [tokens] if 0 < len(tokens) <= engine.context_tokens - len(prompt) else []
 
 
-def _cost_of_known(ratings: Sequence[float], answer: str | None, rated: Sequence[list[int]]) -> _Known:
-    if not answer or not ratings:
+def _cost_of_known(reply: Generation, answer: str | None, rated: Sequence[list[int]], place: int = 0) -> _Known:
+    """Of the reply rated at a place, where there is one."""
+    if not answer or len(reply.ratings) <= place:
         return _NOT_RATED
-    return _Known(-ratings[0] / math.log(2) / len(answer.encode()), len(rated[0]))
+    bits = -reply.ratings[place] / math.log(2) / len(answer.encode())
+    hits = reply.rated_hits[place] if len(reply.rated_hits) > place else None
+    return _Known(bits, len(rated[place]), hits)
 
 
 def _with_first_token(timings: Timings, reply: Generation) -> Timings:
@@ -391,6 +395,7 @@ def _closed_answer(reply: Generation, name: str, seconds: float, known: _Known) 
         completion_tokens=len(reply.token_ids),
         known_bits=known.bits,
         known_tokens=known.tokens,
+        known_hits=known.hits,
         timings=_with_first_token(Timings(generate_seconds=seconds, total_seconds=seconds), reply),
     )
 
@@ -421,6 +426,7 @@ def grounded_answer(
         doubt=doubt,
         known_bits=known.bits,
         known_tokens=known.tokens,
+        known_hits=known.hits,
         finish_reason=finish_reason,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
