@@ -350,6 +350,8 @@ class Question(Record):
     document: str | None = Field(None, description="uri of the document that answers it")
     quote: str | None = None
     kind: str = ""
+    domain: str = Field("", exclude_if=lambda name: not name, description="for slices of the report alone")
+    difficulty: str = Field("", exclude_if=lambda name: not name, description="for slices of the report alone")
 
 
 # ---------------------------------------------------------------- answers

@@ -6,7 +6,7 @@ It asks nothing of any other place and holds no time, so that a run repeated end
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fieldwise.evaluate.curves import calibration_section
@@ -306,16 +306,25 @@ def _doubt(measured: Measured) -> str:
 # ---------------------------------------------------------------- slices
 
 
+_SLICED: tuple[tuple[str, Callable[[Question], str | None], str], ...] = (
+    ("By domain", lambda q: q.domain, "no domain named"),
+    ("By kind of question", lambda q: q.kind, "no kind named"),
+    ("By difficulty", lambda q: q.difficulty, "no difficulty named"),
+    ("By document", lambda q: q.document, "no document named"),
+)
+_ONLY_IF_NAMED = ("By domain", "By difficulty")
+
+
 def _slices(measured: Measured) -> str:
     report, clusters = measured.report, cluster_names(measured.questions)
     candidate, reference = measured.scores[measured.candidate]["token_f1"], None
     if measured.reference is not None:
         reference = measured.scores[measured.reference]["token_f1"]
     tables = []
-    for caption, names in (
-        ("By kind of question", [q.kind or "no kind named" for q in measured.questions]),
-        ("By document", [q.document or "no document named" for q in measured.questions]),
-    ):
+    for caption, named, without in _SLICED:
+        names = [named(q) or without for q in measured.questions]
+        if caption in _ONLY_IF_NAMED and not any(map(named, measured.questions)):
+            continue
         found = slices(names, candidate, reference, clusters, measured.samples, report.seed)
         tables.append(_slice_table(measured, caption, found))
     return section(
