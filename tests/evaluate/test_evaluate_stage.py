@@ -139,6 +139,9 @@ def test_the_seconds_of_the_base_are_those_that_were_measured(
     if seconds:
         write_json(step.run.path / "times/base.json", {"seconds": seconds})
     assert stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)["verdict"] == verdict
+    (kept,) = json.loads((step.staging / "5_reports/report.json").read_text())["gates"]
+    assert (kept["verdict"], kept["p"], kept["need_n"]) == (verdict, None, None) and "9.0" not in kept["found"]
+    assert ": a time" in (step.staging / "5_reports/report.md").read_text()
 
 
 def test_times_and_memory_are_printed_and_part_of_nothing_that_is_hashed(

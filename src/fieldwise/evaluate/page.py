@@ -18,6 +18,7 @@ from fieldwise.evaluate.page_training import Curve, contamination_section, curve
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
 from fieldwise.evaluate.table import (
+    A_TIME,
     PERPLEXITY,
     beside_constant,
     cell,
@@ -161,7 +162,7 @@ def _gate(report: EvalReport, gate: GateResult) -> str:
     found = f"Found: {gate.found}"
     more = need(gate)
     if gate.metric in TIMES:  # no rerun repeats a time, and this file must be repeated
-        found, more = "Found: a time, which the table on the terminal shows", ""
+        found, more = f"Found: {A_TIME}", ""
     return f'<p class="wanted">{escape(in_words(report, gate))}</p><p class="found">{escape(found + more)}</p>'
 
 

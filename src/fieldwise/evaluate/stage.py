@@ -42,7 +42,7 @@ from fieldwise.evaluate.report import (
     without,
 )
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
-from fieldwise.evaluate.table import SHOWN, markdown, plain, told_peak
+from fieldwise.evaluate.table import A_TIME, SHOWN, markdown, plain, told_peak
 from fieldwise.extras import require
 from fieldwise.files import read_json, read_ledger, write_json, write_jsonl, write_text
 from fieldwise.hashing import canonical_json, sha256_text
@@ -212,8 +212,9 @@ def run_evaluate(
     report = with_whole_sets(report, given, questions, settings.bootstrap_samples).model_copy(
         update={"constant": find_constant(scores, questions, settings.bootstrap_samples, step.seed)}
     )
-    write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
-    write_text(step.out("5_reports/report.md"), markdown(report) + _told_below(report))
+    kept = _without_found_times(report)
+    write_json(step.out("5_reports/report.json"), _without_times(report_json(kept)))
+    write_text(step.out("5_reports/report.md"), markdown(kept) + _told_below(kept))
     shown = Measured(
         name,
         report,
@@ -429,6 +430,13 @@ def build_report(
         expired=kept.expired,
         seed=seed,
     )
+
+
+def _without_found_times(report: EvalReport) -> EvalReport:
+    """The report whose gates over a time say their verdict alone: what was found differs from run to run."""
+    untold = {"found": A_TIME, "need_n": None, "passes_from": None, "p": None, "p_adjusted": None}
+    gates = tuple(g.model_copy(update=untold) if g.metric in TIMES else g for g in report.gates)
+    return report.model_copy(update={"gates": gates})
 
 
 def _without_times(report: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -28,6 +28,7 @@ TITLES = {
     "rl": "after RL, closed book",
     "served": "served file",
 }
+A_TIME = "a time, which the table on the terminal shows"
 PERPLEXITY = "Perplexity of a token, known answer, by this tokenizer"
 METHODS = {"dpo": "DPO", "orpo": "ORPO", "kto": "KTO", "simpo": "SimPO", "cpo": "CPO"}
 
