@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from fieldwise import __version__
 from fieldwise.errors import DatasetError
+from fieldwise.evaluate.judged import read_judged
 from fieldwise.evaluate.metrics import TIMES
 from fieldwise.evaluate.report import Scored, cluster_names, score_system
 from fieldwise.files import read_json, read_jsonl, write_json
@@ -50,6 +51,8 @@ class Baseline(Record):
     questions_sha256: str
     metrics_sha256: str = Field(description="of the code of the metrics")
     nli_sha256: str = Field("", description="of the NLI model that scored the claims; empty where none did")
+    judge: str = Field("", description="who judged the answers, with a hash of its rule; empty where nobody did")
+    judge_may_gate: bool = Field(False, description="whether people agree with that judge well enough")
     items: tuple[Item, ...] = Field(min_length=1)
     scores: dict[str, tuple[float | None, ...]]
 
@@ -94,6 +97,9 @@ def read_measured(run: RunFolder, system: str, name: str, nli: str | None = None
         values = known.get(measure)
         if isinstance(values, list) and len(values) == len(questions):
             scores[measure] = tuple(None if v is None else float(str(v)) for v in values)
+    judged = read_judged(run, system, [q.id for q in questions])
+    if judged is not None:
+        scores["judged_right"] = judged.values
     baseline = Baseline(
         fieldwise=__version__,
         run=name,
@@ -102,6 +108,8 @@ def read_measured(run: RunFolder, system: str, name: str, nli: str | None = None
         questions_sha256=str(report.get("questions_sha256", "")),
         metrics_sha256=metrics_hash(),
         nli_sha256="" if nli is None else sha256_text(canonical_json(hashes_of(nli))),
+        judge="" if judged is None else judged.who,
+        judge_may_gate=judged is not None and judged.may_gate,
         items=tuple(Item.of(q) for q in questions),
         scores=scores,
     )

@@ -27,7 +27,7 @@ from fieldwise.records import GateResult, Record
 from fieldwise.run import RunFolder
 
 EXIT_CODES = {"PASS": 0, "FAIL": 3, "INCONCLUSIVE": 4}
-_ENTAILED = "claims_entailed"
+_ENTAILED, _JUDGED = "claims_entailed", "judged_right"
 _FLIPS, _SAME, _ANSWERED = "overall_f1", 1e-9, 0.5
 
 
@@ -228,13 +228,12 @@ def _judge(regression: RegressionSettings, pair: _Pair, samples: int, left_out: 
     gate = GateSettings(metric=regression.metric, requires=regression.requires, margin=regression.margin)
     after = candidate.scored(gate.metric, range(len(candidate.items)))
     before = pair.baseline.scored(gate.metric, pair.order)
-    if gate.metric == _ENTAILED and pair.baseline.nli_sha256 != candidate.nli_sha256:
+    if why := _not_comparable(gate.metric, candidate, pair.baseline):
         return GateResult(
             metric=gate.metric,
             verdict="FAIL",
             requirement=_requirement(regression, candidate.system),
-            found=f"the baseline was scored by {'another' if pair.baseline.nli_sha256 else 'no'} NLI model: "
-            "keep the file anew with this evaluate.nli, or name the run folder",
+            found=why,
         )
     for side, scored in (("the run", after), ("the baseline", before)):
         if gate.metric not in METRICS or scored is None or all(v is None for v in scored.values):
@@ -250,6 +249,27 @@ def _judge(regression: RegressionSettings, pair: _Pair, samples: int, left_out: 
     result = judge_pair(gate, after, before, pair.candidate.clusters, samples, candidate.seed)
     told = result.found + told_left_out(sum(i.id in left_out for i in candidate.items))
     return result.model_copy(update={"requirement": _requirement(regression, candidate.system), "found": told})
+
+
+def _not_comparable(metric: str, run: Baseline, baseline: Baseline) -> str:
+    """Why the scores of two sides were not made by one and the same model; empty where they were, or need none."""
+    if metric == _ENTAILED and baseline.nli_sha256 != run.nli_sha256:
+        return (
+            f"the baseline was scored by {'another' if baseline.nli_sha256 else 'no'} NLI model: "
+            "keep the file anew with this evaluate.nli, or name the run folder"
+        )
+    if metric != _JUDGED:
+        return ""
+    for side, who in (("the run", run.judge), ("the baseline", baseline.judge)):
+        if not who:
+            return f"no judge saw the answers of {side} one by one: fieldwise judge --run DIR"
+    if run.judge != baseline.judge:
+        return f"judged by {run.judge}, the baseline by {baseline.judge}: ask one judge, by one rule, for both"
+    if not (run.judge_may_gate or baseline.judge_may_gate):
+        return (
+            f"{run.judge} is advice: kappa of 0.6 against 50 human labels was not shown, fieldwise judge --labels FILE"
+        )
+    return ""
 
 
 def _requirement(gate: RegressionSettings, system: str) -> str:

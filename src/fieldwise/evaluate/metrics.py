@@ -136,6 +136,12 @@ def by_model(answer: Answer, question: Question) -> float | None:
     return None
 
 
+def by_judge(answer: Answer, question: Question) -> float | None:
+    """Stands for what a judge says: `fieldwise gate --baseline` reads it where `fieldwise judge` was asked."""
+    del answer, question
+    return None
+
+
 def bits_per_byte(answer: Answer, question: Question) -> float | None:
     """How surprised the model is by the known answer over what it was shown: -log2 of its probability over its bytes.
 
@@ -306,6 +312,7 @@ METRICS: dict[str, Metric] = {
         Metric("groundedness", groundedness, title="Grounded"),
         Metric("claims_supported", claims_supported, is_binary=False, title="Claims supported"),
         Metric("claims_entailed", by_model, is_binary=False, title="Claims entailed (NLI)"),
+        Metric("judged_right", by_judge, title="Right, by a judge"),
         Metric("citation_match", citation_match, title="Cites right document"),
         Metric("citation_precision", citation_precision, is_binary=False, title="Citation precision"),
         Metric("citation_recall", citation_recall, title="Citation recall"),
