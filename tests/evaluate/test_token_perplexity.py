@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_models import SENTENCES, make_tiny_llama
 
@@ -86,3 +87,17 @@ def test_it_stands_beside_the_bits_per_byte_and_is_no_metric_of_a_gate() -> None
     assert lines[lines.index(row) - 1].startswith("| Bits per byte") and PERPLEXITY in plain(report)
     assert PERPLEXITY in page(Measured("m", report, questions, answers, scores, 100))  # type: ignore[arg-type]
     assert "token_perplexity" not in METRICS and "perplexity" not in METRICS
+
+
+@pytest.mark.parametrize(("documents", "questions"), [(13, 10), (40, 4)])
+def test_its_interval_covers_the_truth(documents: int, questions: int) -> None:
+    """Answers of 1 to 12 tokens that cost 2 nats each on average, some documents less and some more."""
+    rng, experiments, covered = np.random.default_rng(7), 1000, 0
+    names = [f"d{n}" for n in range(documents) for _ in range(questions)]
+    for _ in range(experiments):
+        tokens = rng.integers(1, 13, documents * questions).astype(float)
+        each = np.repeat(rng.gamma(8.0, 0.25, documents), questions)
+        nats = tokens * each * rng.gamma(4.0, 0.25, len(tokens))
+        found = ratio_mean(nats.tolist(), tokens.tolist(), names, 300, 0)
+        covered += found.low <= 2.0 <= found.high
+    assert 0.91 <= covered / experiments <= 0.97
