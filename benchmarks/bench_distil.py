@@ -32,6 +32,7 @@ from fieldwise.release.gguf import convert
 from fieldwise.train.distil import student
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.hardware import detect
+from fieldwise.train.session import Session
 from fieldwise.train.settings import SftSettings
 from fieldwise.train.sft import train_sft
 
@@ -77,8 +78,8 @@ def tuned(
     if distilled is not None:
         how = student(DistillationSettings.model_validate(distilled), work)
     outcome = how(
-        base, train, [], SftSettings(epochs=epochs, batch_size=4), detect("auto", 0), work=work / "work",
-        out=work / "done", seed=SEED, save_steps=10_000, tracker=Silent(),
+        base, train, [], SftSettings(epochs=epochs, batch_size=4), detect("auto", 0),
+        session=Session(work / "work", work / "done", SEED, 10_000, Silent()),
     )  # fmt: skip
     convert(outcome.merged, work / "model.gguf", dtype="f16")
     return work / "model.gguf"

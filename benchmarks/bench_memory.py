@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from fieldwise.train.session import Session
+
 NANO = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 10, "num_attention_heads": 4,
         "num_key_value_heads": 2, "vocab_size": 8192}  # fmt: skip
 WIDE = {"hidden_size": 512, "intermediate_size": 1280, "num_hidden_layers": 6, "num_attention_heads": 8,
@@ -87,23 +89,16 @@ def train(base: Path, case: dict[str, Any]) -> dict[str, float]:
     rows = examples(max(48, 28 * case["micro"]))
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        places = {
-            "work": work / "work",
-            "out": work / "out",
-            "seed": 1,
-            "save_steps": 100,
-            "tracker": Silent(),
-            "fitter": fitter,
-        }
+        session = Session(work / "work", work / "out", 1, 100, Silent(), fitter)
         if method == "sft":
-            outcome = train_sft(base, rows, [], settings.sft, device, **places)
+            outcome = train_sft(base, rows, [], settings.sft, device, session)
         else:
             pairs = [
                 PreferencePair.make(prompt=e.conversation[:2], chosen=e.answer, rejected="Not stated in the documents.",
                                     judge="rules", reason="declines")
                 for e in rows
             ]  # fmt: skip
-            outcome = train_preference(base, pairs, settings.preference, device, **places)
+            outcome = train_preference(base, pairs, settings.preference, device, session)
     peak = next(
         int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
     )

@@ -21,6 +21,7 @@ from fieldwise.prompts import grounded_prompt
 from fieldwise.records import Example, Message
 from fieldwise.train import rows as training_rows
 from fieldwise.train.hardware import detect
+from fieldwise.train.session import Session
 from fieldwise.train.settings import SftSettings
 from fieldwise.train.sft import train_sft
 
@@ -71,7 +72,7 @@ def measure(rows: list[Example], labelled_only: bool) -> dict[str, float]:
             began = time.process_time()
             train_sft(
                 Path(resolve("fieldwise-nano").path), rows, [], settings, detect("auto", 0),
-                work=Path(name) / "work", out=Path(name) / "out", seed=1, save_steps=1000, tracker=tracker,
+                Session(Path(name) / "work", Path(name) / "out", 1, 1000, tracker),
             )  # fmt: skip
             seconds = time.process_time() - began
     finally:

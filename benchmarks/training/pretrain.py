@@ -16,6 +16,7 @@ import fieldwise  # sets the switches of the libraries below  # noqa: F401
 from fieldwise.train.hardware import PRESETS, device_for, this_machine
 from fieldwise.train.plan import fit
 from fieldwise.train.pretrain import Text, pretrain
+from fieldwise.train.session import Session
 from fieldwise.train.settings import PretrainSettings, TrainSettings
 from fieldwise.train.shape import read_shape
 
@@ -37,6 +38,6 @@ machine = this_machine()
 device = device_for(PRESETS["cpu"], settings.precision, settings.threads, machine)
 torch.set_num_threads(device.threads)
 pretrain(
-    base, texts, {t.document: "train" for t in texts}, own, device, work=out / "work", out=out / "done", seed=7,
-    save_steps=1000, tracker=Silent(), fitter=functools.partial(fit, "pretrain", settings, PRESETS["cpu"], device, machine, read_shape(base)),
+    base, texts, {t.document: "train" for t in texts}, own, device,
+    Session(out / "work", out / "done", 7, 1000, Silent(), functools.partial(fit, "pretrain", settings, PRESETS["cpu"], device, machine, read_shape(base))),
 )  # fmt: skip

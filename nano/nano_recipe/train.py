@@ -95,14 +95,14 @@ def _produce(jobs: multiprocessing.Queue, done: multiprocessing.Queue, build: st
 
 
 class Feed:
-    """Asks for batches ahead of time, so that making rows costs the training nothing."""
+    """Asks for batches ahead of time, so that making rows costs the training nothing; a GPU needs several makers."""
 
-    def __init__(self, build: Path, forms: Path, ahead: int = 6) -> None:
+    def __init__(self, build: Path, forms: Path, makers: int = 1) -> None:
         context = multiprocessing.get_context("spawn")
         self.jobs, self.done = context.Queue(), context.Queue()
-        self.worker = context.Process(target=_produce, args=(self.jobs, self.done, str(build), str(forms)), daemon=True)
-        self.worker.start()
-        self.ahead, self.waiting, self.ready = ahead, [], {}
+        for _ in range(makers):
+            context.Process(target=_produce, args=(self.jobs, self.done, str(build), str(forms)), daemon=True).start()
+        self.ahead, self.waiting, self.ready = 4 * makers + 2, [], {}
 
     def get(self, upcoming: list[tuple]) -> tuple[np.ndarray, np.ndarray, list[str]]:
         """Return the first of `upcoming` and order the others."""
@@ -165,6 +165,16 @@ class Run:
         self.won: list[float] = []
         self._reference: Nano | None = None
         self.restore()
+
+    def go_on_from(self, weights: Path, phase: str) -> None:
+        """Begin a new run at a phase of the plan with published weights, whose tokens and minutes are counted on."""
+        names = [p.name for p in self.plan.phases]
+        if phase not in names:
+            raise SystemExit(f"--at {phase}: the recipe has no such phase. It has: {', '.join(names)}")
+        self.model.load_state_dict(load_exported(weights).state_dict())
+        made = json.loads((weights / "card.json").read_text())["made"]
+        self.phase, self.tokens, self.seconds = names.index(phase), made["tokens"], 60 * made["minutes"]
+        self.save()
 
     # -- where we are
     @property
@@ -329,7 +339,15 @@ def _jobs(plan: Plan, index: int, tokens: int, step: int, count: int) -> list[tu
 
 
 def train(
-    run: Run, build: Path, forms: Path, *, evaluate_every: float, save_every: float, each: int, stop_after: float | None
+    run: Run,
+    build: Path,
+    forms: Path,
+    *,
+    evaluate_every: float,
+    save_every: float,
+    each: int,
+    stop_after: float | None,
+    makers: int = 1,
 ) -> bool:
     """Run every phase that is not done; returns True when all are done."""
     maker = open_maker(build, forms, "test")
@@ -340,7 +358,7 @@ def train(
         run.phase = 0
         run.save()
         run.log(event="copy warm-up done")
-    feed = Feed(build, forms)
+    feed = Feed(build, forms, makers)
     session = began = time.monotonic()
     evaluated = saved = began
     losses_by_kind: dict[str, list[float]] = {}
@@ -348,7 +366,7 @@ def train(
         phase = run.plan.phases[run.phase]
         while run.phase_tokens < phase.tokens:
             micro = max(1, phase.step_tokens // run.plan.micro_tokens)
-            upcoming = _jobs(run.plan, run.phase, run.phase_tokens, run.step, 6 + micro)
+            upcoming = _jobs(run.plan, run.phase, run.phase_tokens, run.step, feed.ahead + micro)
             for position in range(micro):
                 ids, weights, _ = feed.get(upcoming[position:])
                 said = weights[:, 1:] == ANSWER
@@ -413,12 +431,17 @@ def main() -> None:
     parser.add_argument("--evaluate-every", type=float, default=600, help="seconds")
     parser.add_argument("--save-every", type=float, default=300, help="seconds")
     parser.add_argument("--each", type=int, default=60, help="test items of each kind during training")
+    parser.add_argument("--makers", type=int, default=1, help="processes that make rows; a GPU wants about ten")
+    parser.add_argument("--go-on-from", type=Path, metavar="WEIGHTS", help="published weights to begin with, at --at")
+    parser.add_argument("--at", metavar="PHASE", help="the phase that --go-on-from begins with")
     parser.add_argument("--stop-after", type=float, help="seconds after which to save and stop, for borrowed machines")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     plan = read_plan(options.recipe)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(plan, options.out, device, options.compile)
+    if options.go_on_from and not run.checkpoint.exists():
+        run.go_on_from(options.go_on_from, options.at)
     (options.out / "plan.json").write_text(json.dumps(asdict(plan), indent=1))
     run.log(event="start", parameters=sum(p.numel() for p in run.model.parameters()), device=str(device))
     finished = train(
@@ -429,6 +452,7 @@ def main() -> None:
         save_every=options.save_every,
         each=options.each,
         stop_after=options.stop_after,
+        makers=options.makers,
     )
     run.log(event="finished" if finished else "stopped; start again to go on")
 

@@ -17,6 +17,7 @@ from .tasks import NOT_STATED
 
 _SLOT = re.compile(r"\{([a-z]+)(\d*)\}")
 _CHOICE = re.compile(r"\[\[(.*?)\]\]")
+_OWN_LINE = re.compile(r"- |\| |## |\d+\. ")  # list items, rows of a table, headings and steps
 KINDS = frozenset(
     "name drug id person patient company place dept system product role form room phone email count money percent date time "
     "duration measure dose freq age colour account contract case policy asset course".split()
@@ -44,7 +45,7 @@ def read(folder: Path, files: str = "*.txt") -> list[Template]:
     for path in sorted(folder.glob(files)):
         for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             line = raw.strip()
-            if not line or line.startswith("#"):
+            if not line or (line.startswith("#") and not line.startswith("## ")):
                 continue
             if line.startswith("passage "):
                 templates.append(Template(line[8:].strip()))
@@ -104,7 +105,7 @@ def write(template: Template, pools: Pools, leave_out: float) -> tuple[str, list
     kept = list(template.sentences)
     if len(kept) > 2 and rng.random() < leave_out:
         kept.remove(rng.choice(kept))
-    body = " ".join(filled(s) for s in kept)
+    body = _joined([filled(s) for s in kept])
     found: list[tuple[str, str | None]] = []
     for question, form in template.questions:
         asked = filled(question)
@@ -118,6 +119,15 @@ def write(template: Template, pools: Pools, leave_out: float) -> tuple[str, list
     rng.shuffle(found)
     title = f"{template.title}\n" if rng.random() < 0.6 else ""
     return title + body, found
+
+
+def _joined(lines: list[str]) -> str:
+    """Sentences as one paragraph; what looks like an item, a row, a heading or a step has a line of its own."""
+    text = ""
+    for before, line in zip(["", *lines], lines, strict=False):
+        apart = _OWN_LINE.match(line) or _OWN_LINE.match(before)
+        text += ("" if not before else "\n" if apart else " ") + line
+    return text
 
 
 def conversation(

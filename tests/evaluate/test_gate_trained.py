@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from sessions import session_in
 
 from fieldwise.cli import main
 from fieldwise.data.sample import DOMAINS, Sample, samples
@@ -76,7 +77,7 @@ def taught(rows: Sequence[Asked], replies: Sequence[str], place: Path) -> Path:
     ]
     outcome = train_sft(
         Path(resolve("fieldwise-nano/nano-10m").path), examples, [], SftSettings(epochs=1), detect("auto", 0),
-        work=place / "work", out=place / "done", seed=SEED, save_steps=10_000, tracker=Silent(),
+        session=session_in(place, Silent(), seed=SEED, save_steps=10_000),
     )  # fmt: skip
     convert(outcome.merged, place / "whole.gguf")
     return place / "whole.gguf"

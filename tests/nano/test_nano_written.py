@@ -88,3 +88,12 @@ def test_the_shipped_passages_are_well_formed_and_many() -> None:
     asked = [answer for t in templates for _, answer in t.questions]
     assert len(templates) > 300 and 0.05 < sum(a is None for a in asked) / len(asked) < 0.3
     assert 10 < sum(t.held_out for t in templates) < len(templates) / 6
+
+
+def test_items_rows_headings_and_steps_stand_on_lines_of_their_own(tmp_path: Path, composer) -> None:
+    from nano_recipe import written
+
+    lines = ["Two rooms.", "| Room | Key |", "| --- | --- |", "| North | red |", "## After hours", "Ask first.", "Then go.", "1. Knock."]
+    (template,) = _templates(tmp_path, "passage Rooms\n" + "\n".join(lines) + "\n? Which key opens North? | red\n")
+    text, _ = written.write(template, composer.pools, leave_out=0.0)
+    assert text.endswith("Two rooms.\n| Room | Key |\n| --- | --- |\n| North | red |\n## After hours\nAsk first. Then go.\n1. Knock.")

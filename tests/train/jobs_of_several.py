@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from fieldwise.errors import DatasetError
@@ -22,49 +23,49 @@ class Pausing:
             time.sleep(0.1)
 
 
-def train_with_a_pause(*arguments, tracker, go_on, **options):
-    return train_sft(*arguments, tracker=Pausing(tracker, go_on), **options)
+def train_with_a_pause(*arguments, session, go_on):
+    return train_sft(*arguments, replace(session, tracker=Pausing(session.tracker, go_on)))
 
 
-def train_and_die_once(*arguments, tracker, died, **options):
+def train_and_die_once(*arguments, session, died):
     """The second process is killed in the third step, the first time."""
 
     class Dying:
         def log(self, stage, step, figures) -> None:
-            tracker.log(stage, step, figures)
+            session.tracker.log(stage, step, figures)
             if step == 3 and distributed.here().rank == 1 and not died.exists():
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    return train_sft(*arguments, tracker=Dying(), **options)
+    return train_sft(*arguments, replace(session, tracker=Dying()))
 
 
-def wait_for_ever(*, work, tracker) -> None:
-    tracker.log("sft", 1, {"loss": 1.0})
+def wait_for_ever(*, session) -> None:
+    session.tracker.log("sft", 1, {"loss": 1.0})
     time.sleep(600)
 
 
-def fail_as_a_user_would(*, work, tracker) -> None:
+def fail_as_a_user_would(*, session) -> None:
     if distributed.here().rank == 1:
         raise DatasetError("this is not a row", where="rows.jsonl:7", found="{", fix="Mend it.")
     distributed.wait()
 
 
-def fail_as_a_bug_would(*, work, tracker) -> None:
+def fail_as_a_bug_would(*, session) -> None:
     if distributed.here().rank == 1:
         raise KeyError("a bug")
     distributed.wait()
 
 
-def be_killed(*, work, tracker) -> None:
+def be_killed(*, session) -> None:
     if distributed.here().rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     distributed.wait()
 
 
-def run_out_of_memory(*, work, tracker, fitter) -> int:
+def run_out_of_memory(*, session) -> int:
     """Fails with more than one row at once, as a worker that has no room for two."""
-    micro = fitter(None).plan.micro_batch
+    micro = session.fit(None).plan.micro_batch
     if distributed.here().rank == 1 and micro > 1:
         raise MemoryError("cannot allocate")
     distributed.wait()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from sessions import session_in
 
 from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import DatasetError
@@ -49,11 +50,7 @@ def train(base: Path, examples, device, folder: Path, own: SftSettings, tracker=
         examples[:2],
         own,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=1,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+        session=session_in(folder, tracker, save_steps=1),
     )
 
 
@@ -122,11 +119,7 @@ def test_each_step_takes_the_weights_with_the_best_replies(graded, base, device,
         graded[:2],
         own,
         device,
-        work=tmp_path / "work",
-        out=tmp_path / "done",
-        seed=7,
-        save_steps=1,
-        tracker=JsonlTracker(tmp_path / "c"),
+        session=session_in(tmp_path, save_steps=1),
         course=Course(task=task),
     )
     first, second = outcome.about["phases"]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from sessions import session_in
 
 from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import MissingExtra, ModelError, ServiceError
@@ -13,7 +14,6 @@ from fieldwise.prompts import closed_prompt, extraction_prompt, grounded_prompt
 from fieldwise.records import NOT_STATED, Evidence, Example, Message, PreferencePair
 from fieldwise.run import RunFolder, StepRun
 from fieldwise.tables import write_records
-from fieldwise.tracking import JsonlTracker
 from fieldwise.train import stage
 from fieldwise.train.distil import student
 from fieldwise.train.distil_sequence import fault_of, lesson_of, taught
@@ -176,8 +176,7 @@ def test_a_gguf_file_that_is_not_there_is_named(base, examples, device, tmp_path
     own = DistillationSettings(teacher=TeacherSettings(model=str(tmp_path / "large.gguf")))
     with pytest.raises(ModelError, match="the teacher's file is not there"):
         student(own, tmp_path)(
-            base, examples, [], SftSettings(), device, work=tmp_path / "w", out=tmp_path / "o", seed=1, save_steps=2,
-            tracker=JsonlTracker(tmp_path / "c.jsonl"),
+            base, examples, [], SftSettings(), device, session=session_in(tmp_path),
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import ValidationError
+from sessions import session_in
 from tiny_models import edit_json, make_tiny_llama, make_tokenizer
 
 from fieldwise.engine.base_weights import resolve
@@ -50,11 +51,7 @@ def train(base: Path, examples, device, folder: Path, own: DistillationSettings,
         examples[:2],
         sft,
         device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+        session=session_in(folder, tracker),
         **more,
     )
 
@@ -270,10 +267,7 @@ def test_rows_one_by_one_and_padded_together_have_the_same_loss(base, teacher, e
 
 
 def test_without_weight_for_the_teacher_it_is_sft(base, teacher, examples, device, tmp_path) -> None:
-    plain = train_sft(
-        base, examples, examples[:2], SFT, device, work=tmp_path / "w", out=tmp_path / "o", seed=7, save_steps=2,
-        tracker=JsonlTracker(tmp_path / "c.jsonl"),
-    )  # fmt: skip
+    plain = train_sft(base, examples, examples[:2], SFT, device, session=session_in(tmp_path))  # fmt: skip
     own = train(base, examples, device, tmp_path / "distilled", settings(teacher, alpha=0.0))
     expected = [row["loss"] for row in plain.curve if "loss" in row]
     assert [row["loss"] for row in own.curve if "loss" in row] == pytest.approx(expected, rel=1e-4)

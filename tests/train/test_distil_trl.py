@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sessions import session_in
 from tiny_models import make_tiny_llama, make_tokenizer
 
 from fieldwise.engine.base_weights import resolve
@@ -73,8 +74,7 @@ def teacher_of(method: str, same: BaseWeights, other: BaseWeights) -> BaseWeight
 def train(base: Path, examples, device, folder: Path, method: str, teacher: BaseWeights, sft=SFT, tracker=None, **more):
     own = DistillationSettings(method=method, teacher=TeacherSettings(model=teacher.model), max_new_tokens=6, **more)
     return student(own, folder)(
-        base, examples, examples[:2], sft, device, work=folder / "work", out=folder / "done", seed=7, save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
+        base, examples, examples[:2], sft, device, session=session_in(folder, tracker),
     )  # fmt: skip
 
 
@@ -215,8 +215,7 @@ def test_memory_beside_the_teacher_is_refused_with_the_cure(base, many, device, 
     own = DistillationSettings(method="on_policy", teacher=TeacherSettings(model=same.model), max_new_tokens=6)
     with pytest.raises(ModelError, match="does not fit into memory beside its teacher") as caught:
         student(own, tmp_path)(
-            base, many, [], SFT, device, work=tmp_path / "w", out=tmp_path / "o", seed=7, save_steps=2,
-            tracker=JsonlTracker(tmp_path / "c.jsonl"), fitter=fitter,
+            base, many, [], SFT, device, session=session_in(tmp_path, fitter=fitter),
         )  # fmt: skip
     assert "method: token" in str(caught.value)
 

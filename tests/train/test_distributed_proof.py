@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from pydantic import ValidationError
+from sessions import session_in
 
 from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.machine import Gpu
 from fieldwise.recipe import Recipe
 from fieldwise.steps import STEPS
-from fieldwise.tracking import JsonlTracker
 from fieldwise.train import distributed
 from fieldwise.train.distributed import Found, Processes, require_as_asked, require_equal, require_share
 from fieldwise.train.forecast import require_shareable
@@ -73,8 +73,7 @@ def test_a_training_that_fell_back_to_one_process_stops_before_its_first_step(ba
     try:
         with pytest.raises(ModelError, match="not the distribution that the recipe asks for, found processes: 1"):
             train_sft(
-                base, examples, [], own, Device("cpu", 1, False, workers=2), work=tmp_path / "work", out=tmp_path / "done",
-                seed=7, save_steps=1, tracker=JsonlTracker(tmp_path / "curve.jsonl"),
+                base, examples, [], own, Device("cpu", 1, False, workers=2), session=session_in(tmp_path, save_steps=1),
             )  # fmt: skip
     finally:
         distributed.leave()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from sessions import session_in
 
 from fieldwise.machine import Gpu
-from fieldwise.tracking import JsonlTracker
 from fieldwise.train.hardware import PRESETS, Device, Machine, device_for, flash_attention
 from fieldwise.train.loading import load_model
 from fieldwise.train.memory import Work
@@ -91,10 +91,7 @@ def test_rows_end_to_end_teach_what_padded_or_packed_rows_teach(packing, base, e
 
     def losses(name: str, attention: str | None) -> list[float]:
         device = Device("cpu", 1, False, attention=attention)
-        outcome = train_sft(
-            base, examples * 4, [], settings, device, work=tmp_path / name, out=tmp_path / f"{name}-done", seed=7,
-            save_steps=9, tracker=JsonlTracker(tmp_path / f"{name}.jsonl"),
-        )  # fmt: skip
+        outcome = train_sft(base, examples * 4, [], settings, device, session_in(tmp_path / name, save_steps=9))
         assert outcome.about["plan"].get("attention") == attention
         seen.append(outcome.steps)
         return [row["loss"] for row in outcome.curve if "loss" in row]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jobs_of_several as jobs
 import pytest
+from sessions import session_in
 
 from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
@@ -60,8 +61,7 @@ def on_ray(function, arguments, options, folder: Path):
 
 def options(folder: Path, **further):
     folder.mkdir()
-    tracker = JsonlTracker(folder / "curve.jsonl")
-    return {"work": folder / "work", "out": folder / "done", "seed": 7, "save_steps": 2, "tracker": tracker, **further}
+    return {"session": session_in(folder), **further}
 
 
 def digest(folder: Path) -> str:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from sessions import session_in
 
 from fieldwise.engine.base_weights import resolve
 from fieldwise.errors import DatasetError, ModelError
@@ -39,19 +40,8 @@ def settings(method: str, **more) -> PreferenceSettings:
     return PreferenceSettings(method=method, **{"max_steps": 4, **SMALL, **more})
 
 
-def train(base: Path, pairs, device, folder: Path, own: PreferenceSettings, tracker=None, **more):
-    return train_preference(
-        base,
-        pairs,
-        own,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-        **more,
-    )
+def train(base: Path, pairs, device, folder: Path, own: PreferenceSettings, tracker=None, fitter=None, **more):
+    return train_preference(base, pairs, own, device, session_in(folder, tracker, fitter=fitter), **more)
 
 
 def digest(folder: Path) -> str:
@@ -285,8 +275,7 @@ def test_interrupted_and_run_again_a_method_ends_in_the_same_bytes(base, pairs, 
 def test_the_first_five_losses_of_sft_and_dpo_are_golden(base, examples, pairs, device, tmp_path) -> None:
     own = SftSettings(max_steps=5, **{**SMALL, "batch_size": 2})
     outcome = train_sft(
-        base, examples, (), own, device, work=tmp_path / "w", out=tmp_path / "o", seed=7, save_steps=9,
-        tracker=JsonlTracker(tmp_path / "curve.jsonl"),
+        base, examples, (), own, device, session=session_in(tmp_path, save_steps=9),
     )  # fmt: skip
     assert [r["loss"] for r in outcome.curve] == pytest.approx(SFT_LOSSES, abs=2e-4)
     outcome = train(base, pairs, device, tmp_path / "dpo", settings("dpo", max_steps=5))

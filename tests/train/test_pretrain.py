@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sessions import session_in
 
 from fieldwise import train_step
 from fieldwise.errors import DatasetError, ModelError
@@ -63,17 +64,7 @@ def sides_of(chunks, *sides: str) -> dict[str, str]:
 def run_pretrain(base: Path, chunks, sides, device, folder: Path, settings=SETTINGS, tracker=None):
     fitter = preset_alone("pretrain", TrainSettings(pretrain=settings), device)
     return room.pretrain(
-        base,
-        room.texts_of(chunks),
-        sides,
-        settings,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-        fitter=fitter,
+        base, room.texts_of(chunks), sides, settings, device, session=session_in(folder, tracker, fitter=fitter)
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
@@ -24,18 +25,7 @@ PADDED = SftSettings(
 
 
 def sft(base: Path, train, device, folder: Path, settings=PADDED, held=(), tracker=None, save_steps=1):
-    return train_sft(
-        base,
-        train,
-        held,
-        settings,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=save_steps,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-    )
+    return train_sft(base, train, held, settings, device, session=session_in(folder, tracker, save_steps=save_steps))
 
 
 def digest(folder: Path) -> str:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
@@ -35,17 +36,7 @@ PAIRS = [pair(n) for n in range(40)]
 
 
 def fit(base: Path, device, folder: Path, tracker=None, settings=SETTINGS, pairs=PAIRS):
-    return train_reward(
-        base,
-        pairs,
-        settings,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=5,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-    )
+    return train_reward(base, pairs, settings, device, session=session_in(folder, tracker, save_steps=5))
 
 
 def digest(folder: Path) -> str:

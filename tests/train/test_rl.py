@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
@@ -56,18 +57,7 @@ QUESTIONS = (
 
 
 def train(base: Path, examples, device, folder: Path, settings=SETTINGS, tracker=None, reward_model=None):
-    return rl.train_rl(
-        base,
-        examples,
-        settings,
-        device,
-        reward_model=reward_model,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-    )
+    return rl.train_rl(base, examples, settings, device, reward_model=reward_model, session=session_in(folder, tracker))
 
 
 def digest(folder: Path) -> str:
@@ -166,10 +156,7 @@ def test_what_is_in_memory_at_once_changes_no_step_of_ppo(base, examples, device
         plan = preset_alone("rl", TrainSettings(rl=settings), device)(measured).plan
         return Fitted(replace(plan, micro_batch=2, accumulation=4, activation_checkpointing=True), None, None, ())
 
-    parts = rl.train_rl(
-        base, examples, settings, device, reward_model=None, work=tmp_path / "work", out=tmp_path / "done", seed=7,
-        save_steps=2, tracker=JsonlTracker(tmp_path / "curve.jsonl"), fitter=fitter,
-    ).curve[0]  # fmt: skip
+    parts = rl.train_rl(base, examples, settings, device, reward_model=None, session=session_in(tmp_path, fitter=fitter)).curve[0]  # fmt: skip
     assert whole["grad_norm"] > 0.01
     for name in ("reward", "loss", "value_loss", "grad_norm"):
         assert parts[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-6)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sessions import session_in
 
 from fieldwise.errors import ModelError
 from fieldwise.tracking import JsonlTracker
@@ -19,18 +20,7 @@ NOISY = SETTINGS.model_copy(update={"neftune": 5.0})
 
 
 def sft(base: Path, examples, device, folder: Path, settings=SETTINGS, tracker=None):
-    return train_sft(
-        base,
-        examples,
-        examples[:2],
-        settings,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-    )
+    return train_sft(base, examples, examples[:2], settings, device, session=session_in(folder, tracker))
 
 
 def losses(outcome, name: str = "loss") -> list[float]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from sessions import session_in
 
 from fieldwise.adapters.factors import AdapterFiles, read_updates
 from fieldwise.engine.base_weights import resolve
@@ -28,18 +29,7 @@ FULL = SMALL.model_copy(update={"method": "full", "learning_rate": 1e-3})
 
 
 def sft(base: Path, examples, device, folder: Path, settings: SftSettings, tracker=None):
-    return train_sft(
-        base,
-        examples,
-        examples[:2],
-        settings,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-    )
+    return train_sft(base, examples, examples[:2], settings, device, session=session_in(folder, tracker))
 
 
 def lora(**own) -> SftSettings:

@@ -14,11 +14,11 @@ from pathlib import Path
 import jobs_of_several as jobs
 import pytest
 from safetensors.torch import load_file
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.evaluate.selection import comparable, of_replies
 from fieldwise.hashing import sha256_of_files
-from fieldwise.tracking import JsonlTracker
 from fieldwise.train.curriculum import train_in_phases
 from fieldwise.train.hardware import PRESETS, Device
 from fieldwise.train.plan import Fitted, first_plan
@@ -61,20 +61,11 @@ def workers_find_their_jobs(monkeypatch) -> None:
 
 def options(folder: Path, **further):
     folder.mkdir(parents=True, exist_ok=True)
-    return {
-        "work": folder / "work",
-        "out": folder / "done",
-        "seed": 7,
-        "save_steps": 2,
-        "tracker": JsonlTracker(folder / "curve.jsonl"),
-        **further,
-    }
+    return {"session": session_in(folder), **further}
 
 
-def cheap(function, tmp_path: Path, **further):
-    return spread(function, "sft", TORCHRUN, TWO)(
-        work=tmp_path / "work", tracker=JsonlTracker(tmp_path / "curve.jsonl"), **further
-    )
+def cheap(function, tmp_path: Path, fitter=None):
+    return spread(function, "sft", TORCHRUN, TWO)(session=session_in(tmp_path, fitter=fitter))
 
 
 def weights(adapter: Path):
@@ -109,7 +100,7 @@ def test_two_processes_end_with_the_weights_of_one(two, rows, base, tmp_path) ->
     outcome, _ = two
     one = train_sft(*rows, ONE, **options(tmp_path))
     assert alike(one.adapter, outcome.adapter)
-    other = train_sft(*rows, ONE, **options(tmp_path / "other", seed=8))
+    other = train_sft(*rows, ONE, session_in(tmp_path / "other", seed=8))
     assert not alike(one.adapter, other.adapter)  # other rows in every step: the measure tells them apart
     assert [r["loss"] for r in outcome.curve if "loss" in r] == pytest.approx(
         [r["loss"] for r in one.curve if "loss" in r], rel=1e-5
@@ -193,8 +184,7 @@ def test_after_ctrl_c_every_process_is_gone_and_the_run_goes_on_to_the_same_byte
 
 
 def test_the_processes_end_when_the_one_that_waits_is_killed(tmp_path) -> None:
-    further = {"work": tmp_path / "work", "tracker": JsonlTracker(tmp_path / "curve.jsonl")}
-    running = start(jobs.wait_for_ever, (), further, tmp_path)
+    running = start(jobs.wait_for_ever, (), options(tmp_path), tmp_path)
     wait_until((tmp_path / "curve.jsonl").exists)
     running.kill()
     running.wait()

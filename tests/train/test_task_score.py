@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from sessions import session_in
 
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.selection import comparable, fingerprint, of_replies, scores, told
@@ -36,17 +37,7 @@ TASK = TaskScore(lambda texts, examples: of_replies(texts, examples, None), comp
 
 def sft(base: Path, examples, device, folder: Path, settings=SETTINGS, task=TASK, tracker=None):
     return train_sft(
-        base,
-        examples,
-        examples[:3],
-        settings,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-        course=Course(task=task),
+        base, examples, examples[:3], settings, device, session=session_in(folder, tracker), course=Course(task=task)
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sessions import session_in
 
 from fieldwise.errors import MissingExtra
 from fieldwise.extras import installed_version
@@ -20,18 +21,7 @@ SETTINGS = SftSettings(max_steps=3, batch_size=2, max_length=256, lora=LoraSetti
 
 
 def train(base: Path, examples, device, folder: Path, tracker, settings=SETTINGS):
-    return train_sft(
-        base,
-        examples,
-        examples[:2],
-        settings,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=1,
-        tracker=tracker,
-    )
+    return train_sft(base, examples, examples[:2], settings, device, session=session_in(folder, tracker, save_steps=1))
 
 
 def curve(path: Path) -> dict[int, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
@@ -23,32 +24,11 @@ DPO = PreferenceSettings(
 
 
 def sft(base: Path, examples, device, folder: Path, settings=SFT, tracker=None):
-    return train_sft(
-        base,
-        examples,
-        examples[:2],
-        settings,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=tracker or JsonlTracker(folder / "curve.jsonl"),
-    )
+    return train_sft(base, examples, examples[:2], settings, device, session=session_in(folder, tracker))
 
 
 def dpo(base: Path, pairs, device, folder: Path, settings=DPO):
-    return train_preference(
-        base,
-        pairs,
-        settings,
-        device,
-        work=folder / "work",
-        out=folder / "done",
-        seed=7,
-        save_steps=2,
-        tracker=JsonlTracker(folder / "curve.jsonl"),
-    )
+    return train_preference(base, pairs, settings, device, session=session_in(folder))
 
 
 def digest(folder: Path) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from sessions import session_in
 
 from fieldwise.errors import ModelError
-from fieldwise.tracking import JsonlTracker
 from fieldwise.train import unsloth_backend
 from fieldwise.train.hardware import Device
 from fieldwise.train.settings import ComputeSettings, LoraSettings, SftSettings, TrainSettings
@@ -146,11 +146,6 @@ def stand_in(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path / "told.json"
 
 
-def places(folder: Path) -> dict:
-    return {"work": folder / "work", "out": folder / "done", "seed": 7, "save_steps": 2,
-            "tracker": JsonlTracker(folder / "curve.jsonl")}  # fmt: skip
-
-
 def test_in_a_process_of_its_own_it_is_told_the_recipe_and_leaves_the_adapter_of_the_recipe(
     stand_in, base, examples, device, tmp_path, capsys
 ) -> None:
@@ -158,8 +153,8 @@ def test_in_a_process_of_its_own_it_is_told_the_recipe_and_leaves_the_adapter_of
     train = spread(train_sft, "sft", ALONE, on)
     assert train is not train_sft and spread(train_sft, "sft", ALONE, device) is train_sft
     (tmp_path / "a").mkdir()
-    outcome = train(base, examples, examples[:2], SFT, on, **places(tmp_path / "a"))
-    plain = train_sft(base, examples, examples[:2], SFT, device, **places(tmp_path / "b"))
+    outcome = train(base, examples, examples[:2], SFT, on, session=session_in(tmp_path / "a"))
+    plain = train_sft(base, examples, examples[:2], SFT, device, session=session_in(tmp_path / "b"))
     told = json.loads(stand_in.read_text())
     assert (told["early"], told["offline"], told["silent"]) == (True, "1", "1")
     assert "unsloth" not in sys.modules

@@ -10,6 +10,7 @@ from fieldwise.extras import require
 from fieldwise.train import distributed
 from fieldwise.train.hardware import Device
 from fieldwise.train.memory import MemoryPlan
+from fieldwise.train.session import Session
 
 
 def build_config(kind: Any, **options: Any) -> Any:
@@ -26,7 +27,7 @@ def build_config(kind: Any, **options: Any) -> Any:
     return kind(**{k: v for k, v in options.items() if k in known})
 
 
-def common_options(device: Device, plan: MemoryPlan, seed: int, save_steps: int) -> dict[str, Any]:
+def common_options(device: Device, plan: MemoryPlan, session: Session) -> dict[str, Any]:
     """Return what every trainer is told: batch, schedule, optimizer, arithmetic, checkpoints, seeds, processes.
 
     What was measured for a CPU: rows one at a time with accumulation, no activation checkpointing, bfloat16 autocast
@@ -46,13 +47,13 @@ def common_options(device: Device, plan: MemoryPlan, seed: int, save_steps: int)
         "use_cpu": device.name == "cpu",
         "activation_checkpointing": plan.activation_checkpointing and plan.backend == "transformers",  # else its own
         "save_strategy": "steps",
-        "save_steps": save_steps,
+        "save_steps": session.save_steps,
         "save_total_limit": 2,
         "logging_steps": 1,  # a mean over steps would lose those before an interruption
         "logging_nan_inf_filter": False,  # else a loss that is no number is shown as 0
         "report_to": "none",
-        "seed": seed,
-        "data_seed": seed,
+        "seed": session.seed,
+        "data_seed": session.seed,
         "disable_tqdm": True,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": False,

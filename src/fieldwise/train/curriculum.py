@@ -6,6 +6,7 @@ curriculum is therefore a training of its own, with its own curve, checkpoints a
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,14 +19,13 @@ from fieldwise.errors import DatasetError
 from fieldwise.files import write_json
 from fieldwise.progress import say
 from fieldwise.records import Example
-from fieldwise.tracking import Tracker
 from fieldwise.train import distributed
 from fieldwise.train.difficulty import base_losses
 from fieldwise.train.hardware import Device
 from fieldwise.train.kept import keep, kept
 from fieldwise.train.outcome import Outcome
-from fieldwise.train.plan import Fitter
 from fieldwise.train.rows import Course
+from fieldwise.train.session import Session
 from fieldwise.train.settings import CurriculumSettings, SftSettings
 from fieldwise.train.sft import train_sft
 
@@ -71,53 +71,39 @@ def train_in_phases(
     validation: Sequence[Example],
     settings: SftSettings,
     device: Device,
+    session: Session,
     *,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
-    fitter: Fitter | None = None,
     course: Course | None = None,
 ) -> Outcome:
-    """Fine-tune step by step; the curve of each stands in `phases/` of `out`, all of them in a row in the outcome.
+    """Fine-tune step by step; the curve of each stands in `phases/` of `session.out`, all of them in a row in the outcome.
 
     Steps that an interrupted run has finished are not trained again; the one it was in goes on from its checkpoint.
     """
     chosen = settings.curriculum
     losses = None
     if chosen.difficulty == "base_loss":
-        losses = distributed.agreed(lambda: base_losses(base, train, device, work / "base_losses.json"))
-    planned = lessons(train, chosen, seed, losses)
+        losses = distributed.agreed(lambda: base_losses(base, train, device, session.work / "base_losses.json"))
+    planned = lessons(train, chosen, session.seed, losses)
     left_out = len(train) - sum(len(lesson.examples) for lesson in planned)
     if left_out:
         say(f"  {left_out} of {len(train)} examples are of phases that train.sft.curriculum.phases leaves out")
+    if distributed.is_first():
+        shutil.rmtree(session.out, ignore_errors=True)
+    task = course.task if course else None
     told: list[JsonValue] = []
     curve: list[dict[str, float]] = []
     last: Outcome | None = None
-    if distributed.is_first():
-        shutil.rmtree(out, ignore_errors=True)
     for number, lesson in enumerate(planned, 1):
-        folder = work / f"{number}_{lesson.name}"
         repeats = f", {len(lesson.repeated)} earlier ones again" if lesson.repeated else ""
         say(f"  sft {number}/{len(planned)} {lesson.name}: {len(lesson.examples)} examples{repeats}")
-        outcome = _finished(folder / "done")
+        folder = session.work / f"{number}_{lesson.name}"
+        own = dataclasses.replace(session, work=folder / "checkpoints", out=folder / "done")
+        outcome = _finished(own.out)
         if outcome is None:
+            known = [*lesson.examples, *lesson.repeated]
+            place = Course(f"sft/{lesson.name}", _weights(last), task=task)
             try:
-                outcome = train_sft(
-                    base,
-                    [*lesson.examples, *lesson.repeated],
-                    validation,
-                    settings,
-                    device,
-                    work=folder / "checkpoints",
-                    out=folder / "done",
-                    seed=seed,
-                    save_steps=save_steps,
-                    tracker=tracker,
-                    fitter=fitter,
-                    course=Course(f"sft/{lesson.name}", _weights(last), task=course.task if course else None),
-                )
+                outcome = train_sft(base, known, validation, settings, device, own, course=place)
             except DatasetError as error:
                 if error.where != _FITS_NOT or (number == len(planned) and last is None):
                     raise
@@ -127,41 +113,55 @@ def train_in_phases(
             if distributed.is_first():
                 keep(outcome)
             distributed.wait()  # the next step begins with what the first process has written
-        about: dict[str, JsonValue] = {
-            "phase": lesson.name,
-            "examples": len(lesson.examples),
-            "repeated": len(lesson.repeated),
-            "dropped": outcome.dropped,
-            "steps": outcome.steps,
-            **outcome.figures,
-            **{k: v for k, v in outcome.about.items() if k != "plan"},
-        }
+        about = _about(lesson, outcome)
         told.append(about)
         if distributed.is_first():
-            write_json(
-                out / f"phases/{number}_{lesson.name}.json", {**about, "curve": [dict(r) for r in outcome.curve]}
-            )
+            rows: list[JsonValue] = [dict(row) for row in outcome.curve]
+            write_json(session.out / f"phases/{number}_{lesson.name}.json", {**about, "curve": rows})
         behind = curve[-1]["step"] if curve else 0.0
         curve += [{**row, "step": row["step"] + behind} for row in outcome.curve]
         last = outcome
     if last is None:
-        raise DatasetError(
-            "no example is of a phase of the curriculum",
-            where="train.sft.curriculum.phases",
-            found=", ".join(sorted({e.phase for e in train})) or "no training example",
-            fix="Name the phases that the examples have, or set train.sft.curriculum.enabled=false.",
-        )
+        raise _no_phase(train)
+    return _joined(last, curve, told, session, left_out)
+
+
+def _about(lesson: Lesson, outcome: Outcome) -> dict[str, JsonValue]:
+    return {
+        "phase": lesson.name,
+        "examples": len(lesson.examples),
+        "repeated": len(lesson.repeated),
+        "dropped": outcome.dropped,
+        "steps": outcome.steps,
+        **outcome.figures,
+        **{k: v for k, v in outcome.about.items() if k != "plan"},
+    }
+
+
+def _joined(
+    last: Outcome, curve: Sequence[dict[str, float]], told: list[JsonValue], session: Session, left_out: int
+) -> Outcome:
+    """The weights of the last step in their place, with the curve and the record of all of them."""
     for source in (last.adapter, last.merged):
         if source is not None and distributed.is_first():
-            shutil.copytree(source, out / source.name)
+            shutil.copytree(source, session.out / source.name)
     return Outcome(
-        None if last.adapter is None else out / "adapter",
-        out / "merged",
+        None if last.adapter is None else session.out / "adapter",
+        session.out / "merged",
         int(curve[-1]["step"]) if curve else 0,
         last.figures,
         tuple(curve),
         sum(int(str(t["dropped"])) for t in told if isinstance(t, dict) and "dropped" in t),
         {**last.about, "phases": told, "left_out": left_out},
+    )
+
+
+def _no_phase(train: Sequence[Example]) -> DatasetError:
+    return DatasetError(
+        "no example is of a phase of the curriculum",
+        where="train.sft.curriculum.phases",
+        found=", ".join(sorted({e.phase for e in train})) or "no training example",
+        fix="Name the phases that the examples have, or set train.sft.curriculum.enabled=false.",
     )
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -26,9 +25,13 @@ from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import Teaching, require_fitting, teacher_weights
 from fieldwise.train.distil_token import train_token
 from fieldwise.train.distil_trl import train_by_trl
+from fieldwise.train.hardware import Device
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.outcome import Outcome
 from fieldwise.train.plan import Fitted, Fitter
+from fieldwise.train.rows import Course
+from fieldwise.train.session import Session
+from fieldwise.train.settings import SftSettings
 from fieldwise.train.sft import train_sft
 from fieldwise.train.shape import read_shape
 
@@ -44,7 +47,13 @@ def student(settings: DistillationSettings, run: Path) -> Callable[..., Outcome]
     """
 
     def tune(
-        base: Path, train: Sequence[Example], validation: Sequence[Example], *sft: Any, out: Path, **more: Any
+        base: Path,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        sft: SftSettings,
+        device: Device,
+        session: Session,
+        course: Course | None = None,
     ) -> Outcome:
         require_fitting(settings, base)
         teacher = None if settings.teacher.endpoint is not None else teacher_weights(settings.teacher)
@@ -54,16 +63,16 @@ def student(settings: DistillationSettings, run: Path) -> Callable[..., Outcome]
             about["teacher_sha256"] = teacher.sha256
         if settings.method == "sequence":
             lesson = taught(train, settings, teacher, run / MEMO)
-            outcome = train_sft(base, lesson.examples, validation, *sft, out=out, **more)
-            write_jsonl(out / "teacher_replies.jsonl", lesson.rows)
+            outcome = train_sft(base, lesson.examples, validation, sft, device, session, course=course)
+            write_jsonl(session.out / "teacher_replies.jsonl", lesson.rows)
             return _with(outcome, {**about, **lesson.facts})
         assert teacher is not None
-        more.pop("course", None)  # settings refuse what only it could tell
+        # settings refuse what only a course could tell
         how: Callable[..., Outcome] = train_token if settings.method == "token" else train_by_trl
-        if more.get("fitter") is not None:
-            more["fitter"] = _beside(more["fitter"], settings, teacher, base)
+        if session.fitter is not None:
+            session = dataclasses.replace(session, fitter=_beside(session.fitter, settings, teacher, base))
         teaching = Teaching(settings, teacher, run / MEMO)
-        return _with(how(base, train, validation, *sft, teaching=teaching, out=out, **more), about)
+        return _with(how(base, train, validation, sft, device, session, teaching=teaching), about)
 
     return tune
 

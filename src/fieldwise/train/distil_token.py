@@ -8,7 +8,6 @@ from typing import Any
 
 from fieldwise.extras import require
 from fieldwise.records import Example
-from fieldwise.tracking import Tracker
 from fieldwise.train.distil_cache import Cached, CacheKey, cached
 from fieldwise.train.distil_math import divergence, mixed_loss, outcomes
 from fieldwise.train.distil_settings import DistillationSettings
@@ -16,10 +15,9 @@ from fieldwise.train.distil_teacher import Teaching
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import IGNORED
 from fieldwise.train.loading import load_tokenizer
-from fieldwise.train.memory import Work
 from fieldwise.train.outcome import Outcome
-from fieldwise.train.plan import Fitter, preset_alone
 from fieldwise.train.rows import Course, by_sft, train_rows
+from fieldwise.train.session import Session
 from fieldwise.train.settings import SftSettings, TrainSettings
 from fieldwise.train.sft import labelled_data, require_held
 from fieldwise.train.shape import read_shape
@@ -31,20 +29,15 @@ def train_token(
     validation: Sequence[Example],
     settings: SftSettings,
     device: Device,
+    session: Session,
     *,
     teaching: Teaching,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
-    fitter: Fitter | None = None,
 ) -> Outcome:
-    """Fine-tune on the known replies and the teacher's probabilities of them; resumes from the last checkpoint in `work`."""
+    """Fine-tune on the known replies and the teacher's probabilities of them; resumes from the last checkpoint of the session."""
     distillation, teacher = teaching.settings, teaching.teacher
     tokenizer = load_tokenizer(base)
-    fitter = fitter or preset_alone("sft", TrainSettings(sft=settings), device)
-    max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
+    session = session.with_fitter("sft", TrainSettings(sft=settings), device)
+    max_length = session.max_length
     data = labelled_data(tokenizer, train, validation, max_length)
     require_held(settings, data.held, validation, max_length)
     shape = read_shape(base)
@@ -57,12 +50,7 @@ def train_token(
         settings,
         device,
         "sft",
-        work=work,
-        out=out,
-        seed=seed,
-        save_steps=save_steps,
-        tracker=tracker,
-        fitter=fitter,
+        session,
         course=Course(
             best_by="loss" if settings.best_by else None,
             way=by_sft(lambda trainer: _distilling(trainer, known, distillation)),

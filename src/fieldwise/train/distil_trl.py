@@ -18,16 +18,15 @@ from typing import Any, NamedTuple
 from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.records import BaseWeights, Example
-from fieldwise.tracking import Tracker
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import Teaching
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import IGNORED, messages, reply_ids
 from fieldwise.train.loading import load_model, load_tokenizer
-from fieldwise.train.memory import MemoryPlan, Work
+from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.outcome import Outcome
-from fieldwise.train.plan import Fitter, preset_alone
 from fieldwise.train.rows import Course, Extent, Rows, Way, train_rows
+from fieldwise.train.session import Session
 from fieldwise.train.settings import SftSettings, TrainSettings
 from fieldwise.train.sft import require_held, require_rows
 
@@ -49,22 +48,17 @@ def train_by_trl(
     validation: Sequence[Example],
     settings: SftSettings,
     device: Device,
+    session: Session,
     *,
     teaching: Teaching,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
-    fitter: Fitter | None = None,
 ) -> Outcome:
-    """Learn on-policy from a teacher that stays in memory; resumes from the last checkpoint in `work`."""
+    """Learn on-policy from a teacher that stays in memory; resumes from the last checkpoint of the session."""
     distillation, teacher = teaching.settings, teaching.teacher
     is_gold = distillation.method == "cross_tokenizer"
     tokenizer = load_tokenizer(base)
     taught = load_tokenizer(Path(teacher.path)) if is_gold else tokenizer
-    fitter = fitter or preset_alone("sft", TrainSettings(sft=settings), device)
-    max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
+    session = session.with_fitter("sft", TrainSettings(sft=settings), device)
+    max_length = session.max_length
     room = max_length - distillation.max_new_tokens
     rows, dropped = _rows(train, tokenizer, taught, room, max_length)
     held, _ = _rows(validation, tokenizer, taught, room, max_length)
@@ -78,12 +72,7 @@ def train_by_trl(
         settings.model_copy(update={"packing": False}),  # each reply is drawn for its own prompt
         device,
         "sft",
-        work=work,
-        out=out,
-        seed=seed,
-        save_steps=save_steps,
-        tracker=tracker,
-        fitter=fitter,
+        session,
         course=Course(
             best_by="loss" if settings.best_by else None,
             way=_way(settings, teaching, tokenizer),

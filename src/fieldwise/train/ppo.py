@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from fieldwise.extras import require
 from fieldwise.files import write_json
 from fieldwise.progress import say, stop_if_interrupted
-from fieldwise.tracking import Tracker
 from fieldwise.train.checkpoints import last_checkpoint
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
@@ -34,6 +33,7 @@ from fieldwise.train.ppo_math import (
     whiten,
 )
 from fieldwise.train.rewards import Case, total
+from fieldwise.train.session import Session
 from fieldwise.train.settings import RlSettings
 from fieldwise.train.watching import not_a_number
 
@@ -77,32 +77,28 @@ def train(
     settings: RlSettings,
     plan: MemoryPlan,
     device: Device,
-    *,
-    work: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
+    session: Session,
 ) -> Trained:
-    """Train until the last step, from the last checkpoint in `work` if there is one; ends in the same weights then."""
-    learner = Learner(base, settings, plan, device, work, seed, steps_of(settings, len(cases)))
+    """Train until the last step, from the last checkpoint of the session if there is one; ends in the same weights then."""
+    learner = Learner(base, settings, plan, device, session.work, session.seed, steps_of(settings, len(cases)))
     history = learner.resume()
     began, first = time.monotonic(), learner.step
     while learner.step < learner.steps:
         stop_if_interrupted()
-        asked = batch_of(cases, learner.step, settings.batch_size, seed)
+        asked = batch_of(cases, learner.step, settings.batch_size, session.seed)
         rollout = learner.draw(asked)
         found = scores(asked, rollout.texts)
         figures = {**learner.learn(rollout, found), **means(found)}
         learner.step += 1
         history.append({"step": float(learner.step), **figures})
-        tracker.log("rl", learner.step, figures)
+        session.tracker.log("rl", learner.step, figures)
         if learner.step == 1 or learner.step % _TOLD_EVERY == 0:
             left = (time.monotonic() - began) / (learner.step - first) * (learner.steps - learner.step)
             say(
                 f"  rl step {learner.step}/{learner.steps}: reward {figures['reward']:.3f}, KL {figures['kl']:.4f}"
                 + (f", about {left:.0f} s left" if left else "")
             )
-        if learner.step % save_steps == 0 or learner.step == learner.steps:
+        if learner.step % session.save_steps == 0 or learner.step == learner.steps:
             learner.save(history)
     return Trained(learner.model, tuple(history), learner.steps)
 

@@ -12,19 +12,19 @@ from pydantic import JsonValue
 from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.records import PreferencePair, RatedReply
-from fieldwise.tracking import Tracker
 from fieldwise.train import distributed
 from fieldwise.train.configuring import build_config, common_options, score_labelled_only
 from fieldwise.train.hardware import Device
 from fieldwise.train.loading import adapter_config, load_model, load_tokenizer
 from fieldwise.train.loop import train_to_the_end
-from fieldwise.train.memory import MemoryPlan, Work
+from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.outcome import Outcome, with_account
-from fieldwise.train.plan import Fitter, preset_alone, told
+from fieldwise.train.plan import told
 from fieldwise.train.preference_effect import effect, told_effect
 from fieldwise.train.preference_methods import options_of, prepare, trainer_of
 from fieldwise.train.preference_rows import no_pair_fits, pair_rows, probes_of, reply_rows
 from fieldwise.train.retry import with_one_retry
+from fieldwise.train.session import Session
 from fieldwise.train.settings import PreferenceSettings, TrainSettings
 from fieldwise.train.watching import curves, watched
 from fieldwise.train.workload import preference_work
@@ -35,13 +35,8 @@ def train_preference(
     pairs: Sequence[PreferencePair],
     settings: PreferenceSettings,
     device: Device,
+    session: Session,
     *,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
-    fitter: Fitter | None = None,
     ratings: Sequence[RatedReply] = (),
     held: Sequence[PreferencePair] = (),
 ) -> Outcome:
@@ -52,24 +47,24 @@ def train_preference(
     require("trl", extra="train", to="fine-tune")
     score_labelled_only()
     tokenizer = load_tokenizer(base)
-    fitter = fitter or preset_alone("preference", TrainSettings(preference=settings), device)
-    max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
+    session = session.with_fitter("preference", TrainSettings(preference=settings), device)
+    max_length = session.max_length
     rows = (
-        reply_rows(pairs, ratings, tokenizer, max_length, seed)
+        reply_rows(pairs, ratings, tokenizer, max_length, session.seed)
         if settings.method == "kto"
         else pair_rows(pairs, settings, tokenizer, max_length)
     )
     if not rows.rows:
         raise no_pair_fits(max_length)
     probes, split = probes_of(held, pairs, tokenizer, max_length)
-    fitted = fitter(lambda plan: preference_work(rows.extent, len(rows.rows), settings, plan))
+    fitted = session.fit(lambda plan: preference_work(rows.extent, len(rows.rows), settings, plan))
     say(f"  {settings.method}, {told(fitted, 'preference')}")
     kind, config = trainer_of(settings)
 
     def once(plan: MemoryPlan) -> Outcome:
         arguments = build_config(
             config,
-            output_dir=str(work),
+            output_dir=str(session.work),
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps,
             learning_rate=settings.learning_rate,
@@ -77,7 +72,7 @@ def train_preference(
             eval_strategy="no",
             weight_decay=0.0,
             **options_of(settings, plan, rows),
-            **common_options(device, plan, seed, save_steps),
+            **common_options(device, plan, session),
         )
         model = load_model(base, plan)
         prepare(model, settings)
@@ -85,12 +80,12 @@ def train_preference(
         trainer = watched(kind, "preference")(
             model=model,
             args=arguments,
-            train_dataset=_dataset(rows.rows[: len(rows.rows) - alone], work),
+            train_dataset=_dataset(rows.rows[: len(rows.rows) - alone], session.work),
             processing_class=tokenizer,
             peft_config=adapter_config(settings.lora, model, "preference"),
-            callbacks=[curves(tracker, "preference")],
+            callbacks=[curves(session.tracker, "preference")],
         )
-        return train_to_the_end(trainer, base, work, out, rows.dropped, measure=measure)
+        return train_to_the_end(trainer, base, session.work, session.out, rows.dropped, measure=measure)
 
     def measure(model: Any) -> tuple[dict[str, float], dict[str, JsonValue]]:
         found = effect(model, probes, split, bfloat16=device.bfloat16)

@@ -20,13 +20,11 @@ from fieldwise.errors import DatasetError
 from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.records import Chunk
-from fieldwise.tracking import Tracker
 from fieldwise.train.hardware import Device
 from fieldwise.train.loading import load_model, load_tokenizer
-from fieldwise.train.memory import Work
 from fieldwise.train.outcome import Outcome
-from fieldwise.train.plan import Fitter
 from fieldwise.train.rows import Course, Rows, train_rows
+from fieldwise.train.session import Session
 from fieldwise.train.settings import PretrainSettings
 
 _END = "<|endoftext|>"  # between documents, where a tokenizer has it; else its end token
@@ -121,13 +119,7 @@ def pretrain(
     sides: Mapping[str, str],
     settings: PretrainSettings,
     device: Device,
-    *,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
-    fitter: Fitter,
+    session: Session,
 ) -> Outcome:
     """Train on the documents whose side is train.
 
@@ -143,7 +135,7 @@ def pretrain(
             fix="Lower generate.split.validation and generate.split.test, or set train.pretrain.enabled=false.",
         )
     tokenizer = load_tokenizer(base)
-    max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
+    max_length = session.max_length
     rows = token_rows([t.text for t in train], tokenizer, max_length)
     held_out = len(texts) - len(train)
     say(
@@ -155,12 +147,7 @@ def pretrain(
         settings,
         device,
         "pretrain",
-        work=work,
-        out=out,
-        seed=seed,
-        save_steps=save_steps,
-        tracker=tracker,
-        fitter=fitter,
+        session,
         course=Course("pretrain"),
     )
     about: dict[str, JsonValue] = {"documents": len(train), "held_out": held_out}

@@ -18,7 +18,6 @@ from fieldwise.files import sync, write_json, write_text
 from fieldwise.hashing import sha256_text
 from fieldwise.progress import say
 from fieldwise.records import Conversation, PreferencePair
-from fieldwise.tracking import Tracker
 from fieldwise.train import reward_figures
 from fieldwise.train.configuring import build_config, common_options
 from fieldwise.train.hardware import Device
@@ -26,9 +25,10 @@ from fieldwise.train.labels import messages
 from fieldwise.train.loading import adapter_config, load_model, load_tokenizer
 from fieldwise.train.loop import train_or_resume
 from fieldwise.train.memory import MemoryPlan, Work
-from fieldwise.train.plan import Fitter, preset_alone, told
+from fieldwise.train.plan import told
 from fieldwise.train.retry import with_one_retry
 from fieldwise.train.reward_card import card
+from fieldwise.train.session import Session
 from fieldwise.train.settings import RewardSettings, TrainSettings
 from fieldwise.train.watching import curves, watched
 
@@ -76,26 +76,21 @@ def train_reward(
     pairs: Sequence[PreferencePair],
     settings: RewardSettings,
     device: Device,
-    *,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
-    fitter: Fitter | None = None,
+    session: Session,
 ) -> dict[str, JsonValue]:
-    """Train on the pairs, measure on those held out, and leave model, card and record in `out`; returns the record.
+    """Train on the pairs, measure on those held out, and leave model, card and record in `out` of the session; returns the record.
 
-    Resumes from the last checkpoint in `work`; what an interrupted run has finished is not trained again.
+    Resumes from the last checkpoint of the session; what an interrupted run has finished is not trained again.
     """
+    out = session.out
     if (out / "complete").exists():
         say("  reward was finished before the interruption")
         return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
     shutil.rmtree(out, ignore_errors=True)
     tokenizer = load_tokenizer(base)
-    fitter = fitter or preset_alone("reward", TrainSettings(reward=settings), device)
-    max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
-    split = split_pairs(pairs, settings.held_out, seed)
+    session = session.with_fitter("reward", TrainSettings(reward=settings), device)
+    max_length = session.max_length
+    split = split_pairs(pairs, settings.held_out, session.seed)
     rows, held = (_rows(side, tokenizer, max_length) for side in split)
     if not rows.ids or not held.ids:
         raise DatasetError(
@@ -107,11 +102,11 @@ def train_reward(
     if len(held.ids) < _FEWEST_HELD_OUT:
         say(f"  only {len(held.ids)} held-out pairs: the figures of the reward model will be vague")
     lengths = [len(ids) for row in rows.ids for ids in row.values()]
-    fitted = fitter(functools.partial(_work, lengths, settings))
+    fitted = session.fit(functools.partial(_work, lengths, settings))
     say(f"  {told(fitted, 'reward')}")
 
     def once(plan: MemoryPlan) -> tuple[tuple[dict[str, float], ...], int]:
-        return _train(base, rows.ids, settings, plan, device, tokenizer, work, out, seed, save_steps, tracker)
+        return _train(base, rows.ids, settings, plan, device, tokenizer, session)
 
     (curve, steps), plan = with_one_retry(once, fitted.plan, "reward")
     figures = reward_figures.report(_judged(RewardModel(out / "model"), held))
@@ -233,18 +228,14 @@ def _train(
     plan: MemoryPlan,
     device: Device,
     tokenizer: Any,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
+    session: Session,
 ) -> tuple[tuple[dict[str, float], ...], int]:
     trl = require("trl", extra="train", to="train a reward model")
     datasets = require("datasets", extra="train", to="train a reward model")
     transformers = require("transformers", extra="train", to="train a reward model")
     arguments = build_config(
         trl.RewardConfig,
-        output_dir=str(work),
+        output_dir=str(session.work),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
         learning_rate=settings.learning_rate,
@@ -252,9 +243,9 @@ def _train(
         center_rewards_coefficient=settings.centre or None,
         eval_strategy="no",
         weight_decay=0.0,
-        **common_options(device, plan, seed, save_steps),
+        **common_options(device, plan, session),
     )
-    transformers.set_seed(seed)  # the head begins with random numbers
+    transformers.set_seed(session.seed)  # the head begins with random numbers
     model = load_model(base, plan, has_score=True)
     adapter = adapter_config(settings.lora, model, "reward")
     adapter.task_type = "SEQ_CLS"
@@ -265,15 +256,15 @@ def _train(
         train_dataset=datasets.Dataset.from_list(list(rows)),
         processing_class=tokenizer,
         peft_config=adapter,
-        callbacks=[curves(tracker, "reward")],
+        callbacks=[curves(session.tracker, "reward")],
     )
-    train_or_resume(trainer, work)
+    train_or_resume(trainer, session.work)
     curve = tuple(
         {k: float(v) for k, v in sorted(row.items()) if k in _KEPT_FIGURES and math.isfinite(v)}
         for row in trainer.state.log_history
         if "loss" in row
     )
-    _save(base, trainer, out)
+    _save(base, trainer, session.out)
     return curve, int(trainer.state.global_step)
 
 

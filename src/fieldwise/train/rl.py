@@ -20,7 +20,6 @@ from fieldwise.errors import DatasetError
 from fieldwise.extras import require
 from fieldwise.progress import say
 from fieldwise.records import Example
-from fieldwise.tracking import Tracker
 from fieldwise.train import ppo
 from fieldwise.train.configuring import build_config, common_options
 from fieldwise.train.hardware import Device
@@ -30,10 +29,11 @@ from fieldwise.train.loop import train_or_resume
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.merging import merge
 from fieldwise.train.outcome import Outcome
-from fieldwise.train.plan import Fitter, preset_alone, told
+from fieldwise.train.plan import told
 from fieldwise.train.retry import with_one_retry
 from fieldwise.train.reward import RewardModel
 from fieldwise.train.rewards import RULES, Case, by_rules, total, usable
+from fieldwise.train.session import Session
 from fieldwise.train.settings import RlSettings, TrainSettings
 from fieldwise.train.watching import curves, not_a_number, watched
 
@@ -98,21 +98,16 @@ def train_rl(
     examples: Sequence[Example],
     settings: RlSettings,
     device: Device,
+    session: Session,
     *,
     reward_model: Path | None,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
-    fitter: Fitter | None = None,
 ) -> Outcome:
-    """Train tuned weights towards the rewards; resumes from the last checkpoint in `work`."""
+    """Train tuned weights towards the rewards; resumes from the last checkpoint of the session."""
     tokenizer = load_tokenizer(base)
-    fitter = fitter or preset_alone("rl", TrainSettings(rl=settings), device)
-    max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length
+    session = session.with_fitter("rl", TrainSettings(rl=settings), device)
+    max_length = session.max_length
     every = usable([Case.of(e) for e in examples if not e.tools], settings.weights)
-    cases, lengths = _fitting(_drawn(every, settings.prompts, seed), settings, tokenizer, max_length)
+    cases, lengths = _fitting(_drawn(every, settings.prompts, session.seed), settings, tokenizer, max_length)
     dropped = min(len(every), settings.prompts or len(every)) - len(cases)
     _require_enough(cases, settings, max_length)
     rewarder = Rewarder(
@@ -129,12 +124,12 @@ def train_rl(
         scored = plan.micro_batch * settings.max_new_tokens
         return Work(plan.micro_batch, longest, scored, int(tokens), steps, float(other))
 
-    fitted = fitter(measured)
+    fitted = session.fit(measured)
     say(f"  {told(fitted, 'rl')}")
     say(f"  rl: {settings.method} on {len(cases)} prompts; the known replies are rewarded with {known:.3f} in the mean")
 
     def once(plan: MemoryPlan) -> Outcome:
-        with _stopping_at_nan(work):
+        with _stopping_at_nan(session.work):
             if settings.method == "ppo":
                 model, history, done = ppo.train(
                     base,
@@ -143,17 +138,14 @@ def train_rl(
                     settings,
                     plan,
                     device,
-                    work=work,
-                    seed=seed,
-                    save_steps=save_steps,
-                    tracker=tracker,
+                    session,
                 )
             else:
-                trainer = _by_trl(base, cases, rewarder, settings, plan, device, work, seed, save_steps, tracker)
-                train_or_resume(trainer, work)
+                trainer = _by_trl(base, cases, rewarder, settings, plan, device, session)
+                train_or_resume(trainer, session.work)
                 model, done = trainer.model, int(trainer.state.global_step)
                 history = tuple(row for row in trainer.state.log_history if "loss" in row)
-        return _saved(model, base, out, done, _curve(history), dropped)
+        return _saved(model, base, session.out, done, _curve(history), dropped)
 
     outcome, plan = with_one_retry(once, fitted.plan, "rl")
     shown = verdict(outcome.curve)
@@ -236,10 +228,7 @@ def _by_trl(
     settings: RlSettings,
     plan: MemoryPlan,
     device: Device,
-    work: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
+    session: Session,
 ) -> Any:
     trl = require("trl", extra="train", to="train by reinforcement")
     datasets = require("datasets", extra="train", to="train by reinforcement")
@@ -248,7 +237,7 @@ def _by_trl(
     ]
     arguments = build_config(
         config,
-        output_dir=str(work),
+        output_dir=str(session.work),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
         learning_rate=settings.learning_rate,
@@ -261,7 +250,7 @@ def _by_trl(
         disable_dropout=True,
         eval_strategy="no",
         weight_decay=0.0,
-        **common_options(device, plan, seed, save_steps),
+        **common_options(device, plan, session),
     )
     tokenizer = load_tokenizer(base)
     tokenizer.padding_side = "left"
@@ -274,7 +263,7 @@ def _by_trl(
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=adapter_config(settings.lora, model, "rl"),
-        callbacks=[curves(tracker, "rl")],
+        callbacks=[curves(session.tracker, "rl")],
     )
 
 

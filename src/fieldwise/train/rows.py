@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 
 from fieldwise.extras import require
 from fieldwise.progress import say
-from fieldwise.tracking import Tracker
 from fieldwise.train import distributed, unsloth_backend
 from fieldwise.train.checkpoints import last_checkpoint, take_weights
 from fieldwise.train.configuring import build_config, common_options, score_labelled_only
@@ -20,9 +19,10 @@ from fieldwise.train.loading import adapter_config, hold_frozen_as_used, load_mo
 from fieldwise.train.loop import train_to_the_end
 from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.outcome import Outcome, with_account
-from fieldwise.train.plan import Fitter, told, within
+from fieldwise.train.plan import told, within
 from fieldwise.train.retry import with_one_retry
 from fieldwise.train.scoring import TaskScore
+from fieldwise.train.session import Session
 from fieldwise.train.settings import LoraSettings, RowsSettings
 from fieldwise.train.watching import curves, score_at_evaluation, stopping, watched
 from fieldwise.train.workload import sft_work
@@ -91,16 +91,11 @@ def train_rows(
     settings: RowsSettings,
     device: Device,
     training: Training,
+    session: Session,
     *,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
-    fitter: Fitter,
     course: Course,
 ) -> Outcome:
-    """Train on rows that are tokens already, by SFT unless told another way; resumes from the last checkpoint in `work`."""
+    """Train on rows that are tokens already, by SFT unless told another way; resumes from the last checkpoint of the session."""
     datasets = require("datasets", extra="train", to="fine-tune")
     way = course.way or by_sft()
     rows, held, max_length = data.train, data.held, data.max_length
@@ -112,7 +107,7 @@ def train_rows(
         attention = plan.attention if way.is_flat else None
         return dataclasses.replace(within(plan, effective), packing=settings.packing, attention=attention)
 
-    fitted = fitter(lambda plan: sft_work(lengths, scored, settings, sized(plan)))
+    fitted = session.fit(lambda plan: sft_work(lengths, scored, settings, sized(plan)))
     fitted = fitted._replace(plan=sized(fitted.plan))
     is_full = settings.method == "full"
     unused = f", which leaves train.{training}.lora unused" if is_full and settings.lora != LoraSettings() else ""
@@ -124,14 +119,14 @@ def train_rows(
         is_flat = plan.attention is not None and not plan.packing  # TRL lays packed rows end to end in any case
         arguments = build_config(
             way.config,
-            output_dir=str(work),
+            output_dir=str(session.work),
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps,
             learning_rate=settings.learning_rate,
             max_length=None if is_flat else max_length,  # rows are cut already, and TRL wants to cut none itself
             packing=plan.packing,
             eval_packing=plan.packing,
-            **common_options(device, plan, seed, save_steps),
+            **common_options(device, plan, session),
             # "epoch" evaluates behind the checkpoint, and a resumed run never would
             eval_strategy="steps" if held else "no",
             weight_decay=0.0,
@@ -140,7 +135,7 @@ def train_rows(
             **({"padding_free": True} if is_flat else {}),
             **({"neftune_noise_alpha": course.neftune} if course.neftune else {}),
         )
-        model, peft_config = _loaded(base, plan, settings, training, seed)
+        model, peft_config = _loaded(base, plan, settings, training, session.seed)
         trainer = watched(way.trainer, training)(
             model=model,
             args=arguments,
@@ -149,7 +144,7 @@ def train_rows(
             processing_class=data.tokenizer,
             peft_config=peft_config,
             callbacks=[
-                curves(tracker, training, course.label),
+                curves(session.tracker, training, course.label),
                 *([stopping(patience, best_by or "loss", training)] if patience else []),
             ],
             **way.beside(plan),
@@ -162,9 +157,9 @@ def train_rows(
         arguments.eval_steps = settings.evaluate_every_steps or epoch
         if best_by is not None:  # only a checkpoint that was evaluated can be gone back to
             arguments.save_steps = arguments.eval_steps
-        if course.start is not None and distributed.agreed(lambda: last_checkpoint(work)) is None:
+        if course.start is not None and distributed.agreed(lambda: last_checkpoint(session.work)) is None:
             take_weights(trainer, course.start)
-        return train_to_the_end(trainer, base, work, out, data.dropped, patience, best_by=best_by)
+        return train_to_the_end(trainer, base, session.work, session.out, data.dropped, patience, best_by=best_by)
 
     outcome, plan = with_one_retry(once, fitted.plan, training)
     return with_account(outcome, fitted._replace(plan=plan), training)

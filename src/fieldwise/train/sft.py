@@ -9,15 +9,13 @@ from typing import Any
 
 from fieldwise.errors import DatasetError
 from fieldwise.records import Example
-from fieldwise.tracking import Tracker
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import labelled_rows
 from fieldwise.train.loading import load_tokenizer
-from fieldwise.train.memory import Work
 from fieldwise.train.outcome import Outcome
-from fieldwise.train.plan import Fitter, preset_alone
 from fieldwise.train.rows import Course, Rows, train_rows
 from fieldwise.train.scoring import scorer
+from fieldwise.train.session import Session
 from fieldwise.train.settings import SftSettings, TrainSettings
 
 
@@ -27,23 +25,18 @@ def train_sft(
     validation: Sequence[Example],
     settings: SftSettings,
     device: Device,
+    session: Session,
     *,
-    work: Path,
-    out: Path,
-    seed: int,
-    save_steps: int,
-    tracker: Tracker,
-    fitter: Fitter | None = None,
     course: Course | None = None,
 ) -> Outcome:
-    """Fine-tune on what the assistant says; resumes from the last checkpoint in `work`.
+    """Fine-tune on what the assistant says; resumes from the last checkpoint of the session.
 
     Without a `fitter` nothing is estimated, and the preset of the device fills what the settings leave open.
     """
     course = course or Course()
     tokenizer = load_tokenizer(base)
-    fitter = fitter or preset_alone("sft", TrainSettings(sft=settings), device)
-    max_length = fitter(lambda plan: Work(1, 1, 1)).plan.max_length  # how rows are cut does not depend on what fits
+    session = session.with_fitter("sft", TrainSettings(sft=settings), device)
+    max_length = session.max_length
     data = labelled_data(tokenizer, train, validation, max_length)
     best_by = settings.best_by or ("loss" if settings.early_stopping else None)
     scored = None
@@ -59,12 +52,7 @@ def train_sft(
         settings,
         device,
         "sft",
-        work=work,
-        out=out,
-        seed=seed,
-        save_steps=save_steps,
-        tracker=tracker,
-        fitter=fitter,
+        session,
         course=dataclasses.replace(course, best_by=best_by, scored=scored, neftune=settings.neftune),
     )
 

@@ -10,6 +10,7 @@ progress and figures come out as those of one process do.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import functools
 import json
@@ -31,8 +32,9 @@ from fieldwise.progress import say
 from fieldwise.tracking import Tracker
 from fieldwise.train.hardware import Device, Training
 from fieldwise.train.plan import Fitted, smaller
+from fieldwise.train.session import Session
 from fieldwise.train.settings import ComputeSettings
-from fieldwise.train.worker import Job
+from fieldwise.train.worker import Job, Silent
 
 T = TypeVar("T")
 _LOOK_EVERY_SECONDS = 0.2
@@ -46,33 +48,39 @@ def spread(train: Callable[..., T], training: Training, compute: ComputeSettings
 
     One that Unsloth runs has a process of its own, since Unsloth changes TRL and transformers wherever it is imported.
 
-    Raises what went wrong in a process, with its number; KeyboardInterrupt ends all of them. The checkpoints in `work` are
-    gone on from by the next call.
+    Raises what went wrong in a process, with its number; KeyboardInterrupt ends all of them. The checkpoints of the
+    session are gone on from by the next call.
     """
     if compute.backend == "local" and device.backend == "transformers":
         return train
 
-    def together(*arguments: Any, work: Path, tracker: Tracker, **options: Any) -> T:
-        options["work"] = work
-
+    def together(*arguments: Any, session: Session, **options: Any) -> T:
         def once(job: Job) -> T:
-            outcome: T = _once(job, work, tracker, compute)
+            outcome: T = _once(job, session.tracker, compute)
             return outcome
 
+        told = dataclasses.replace(session, tracker=Silent())  # each process has its own
         job = Job(
-            train, arguments, options, compute.workers, device.name, compute.strategy, device.threads, device.backend
+            train,
+            arguments,
+            options,
+            told,
+            compute.workers,
+            device.name,
+            compute.strategy,
+            device.threads,
+            device.backend,
         )
         try:
             return once(job)
         except _MemoryRanOut as error:
             first = str(error)
-        fitter = options.get("fitter")
-        if fitter is None:
+        if session.fitter is None:
             raise _out_of_memory(training, first)
         say(f"  {training}: memory ran out ({first}); once more with less at a time, the effective batch as before")
-        less = {**options, "fitter": functools.partial(_smaller, fitter)}
+        less = dataclasses.replace(told, fitter=functools.partial(_smaller, session.fitter))
         try:
-            return once(job._replace(options=less))
+            return once(job._replace(session=less))
         except _MemoryRanOut as error:
             raise _out_of_memory(training, str(error)) from None
 
@@ -99,7 +107,8 @@ def _out_of_memory(training: Training, found: str) -> ModelError:
     )
 
 
-def _once(job: Job, work: Path, tracker: Tracker, compute: ComputeSettings) -> Any:
+def _once(job: Job, tracker: Tracker, compute: ComputeSettings) -> Any:
+    work = job.session.work
     work.mkdir(parents=True, exist_ok=True)
     folder = work / "processes"
     _wait_for_the_last(work)

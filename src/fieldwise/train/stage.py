@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -30,6 +30,7 @@ from fieldwise.train.reward import train_reward
 from fieldwise.train.rl import train_rl
 from fieldwise.train.rows import Course
 from fieldwise.train.scoring import TaskScore
+from fieldwise.train.session import Session
 from fieldwise.train.settings import ComputeSettings, TrainSettings
 from fieldwise.train.sft import train_sft
 from fieldwise.train.shape import read_shape
@@ -71,19 +72,13 @@ class Workshop:
         device = self.each if training in SHARED else self.device
         return replace(device, backend="unsloth") if training in self.by_unsloth else device
 
-    def told(self, training: Training, weights: Path) -> dict[str, Any]:
-        """Return what a training that begins with `weights` is told beside its rows and settings."""
+    def session(self, training: Training, weights: Path) -> Session:
+        """Return where a training that begins with `weights` works, and what fits it into memory."""
         fitter = functools.partial(
             fit, training, self.settings, self.preset, self.device_of(training), self.machine, read_shape(weights)
         )
-        return {
-            "work": self.step.work / training,
-            "out": self.step.work / f"{training}-done",
-            "seed": self.step.seed,
-            "save_steps": self.settings.checkpoint_every_steps,
-            "tracker": self.step.tracker,
-            "fitter": fitter,
-        }
+        work, out = self.step.work / training, self.step.work / f"{training}-done"
+        return Session(work, out, self.step.seed, self.settings.checkpoint_every_steps, self.step.tracker, fitter)
 
     def shared(self, train: Callable[..., Outcome], training: Training) -> Callable[..., Outcome]:
         """Return what trains as `train` does, by as many processes as the recipe says."""
@@ -193,7 +188,7 @@ def _pretrain(shop: Workshop, base: BaseWeights, sides: Mapping[str, str]) -> tu
     chunks = list(read_records(step.run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
     weights = Path(base.path)
     outcome = finished(step, "pretrain") or pretrain(
-        weights, texts_of(chunks), sides, shop.settings.pretrain, shop.device, **shop.told("pretrain", weights)
+        weights, texts_of(chunks), sides, shop.settings.pretrain, shop.device, shop.session("pretrain", weights)
     )
     ids = tuple(sorted(c.id for c in chunks if sides.get(c.document_id) == "train"))
     out = step.out("4_adapters/pretrain")
@@ -228,7 +223,7 @@ def _sft(
         given.validation,
         settings.sft,
         shop.device_of("sft"),
-        **shop.told("sft", weights),
+        session=shop.session("sft", weights),
         course=Course(task=task),
     )
     method: TrainingMethod = "sft" if settings.distillation is None else "distillation"
@@ -248,7 +243,7 @@ def _preference(
         pairs,
         settings,
         shop.each,
-        **shop.told("preference", start),
+        session=shop.session("preference", start),
         ratings=given.ratings,
         held=_of_split(given.pairs, "validation"),
     )
@@ -269,10 +264,10 @@ def _reward(shop: Workshop, given: Given, base: BaseWeights, tuned: Path) -> Jso
     """Train the reward model and copy it to its place; returns what the run's record says of it."""
     settings, step = shop.settings.reward, shop.step
     start = tuned / "merged" if settings.start == "tuned" else Path(base.path)
-    told = shop.told("reward", start)
-    record = train_reward(start, given.pairs, settings, shop.device, **told)
+    session = shop.session("reward", start)
+    record = train_reward(start, given.pairs, settings, shop.device, session)
     out = step.out("4_adapters/reward")
-    shutil.copytree(told["out"], out, dirs_exist_ok=True)
+    shutil.copytree(session.out, out, dirs_exist_ok=True)
     (out / "complete").unlink()
     return {k: v for k, v in record.items() if k != "curve"}
 
@@ -286,8 +281,8 @@ def _rl(shop: Workshop, given: Given, tuned: Path, parent: Adapter) -> JsonValue
         given.train,
         settings,
         shop.device,
+        shop.session("rl", start),
         reward_model=step.work / "reward-done" if has_model else None,
-        **shop.told("rl", start),
     )
     merged = BaseWeights(model=f"4_adapters/{tuned.name}/merged", sha256=merged_hash(tuned))
     ids = (*(e.id for e in given.train), *(p.id for p in given.pairs if has_model))

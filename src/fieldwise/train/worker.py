@@ -5,6 +5,7 @@ python -m fieldwise.train.worker FOLDER      by torch's elastic launcher, which 
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ from fieldwise.extras import require
 from fieldwise.files import write_json
 from fieldwise.progress import say, tell_to
 from fieldwise.train import distributed, unsloth_backend
+from fieldwise.train.session import Session
 
 
 class Job(NamedTuple):
@@ -29,6 +31,7 @@ class Job(NamedTuple):
     train: Any
     arguments: tuple[Any, ...]
     options: dict[str, Any]
+    session: Session
     workers: int
     device: str
     strategy: distributed.Strategy
@@ -70,7 +73,8 @@ def take_part(job: Job, folder: Path, rank: int) -> None:
         torch = require("torch", extra="train", to="train with several processes")
         torch.set_num_threads(job.threads)
         distributed.join(distributed.Processes(job.workers, job.device, job.strategy, rank))
-        outcome = job.train(*job.arguments, **job.options, tracker=events if rank == 0 else Silent())
+        session = dataclasses.replace(job.session, tracker=events if rank == 0 else Silent())
+        outcome = job.train(*job.arguments, **job.options, session=session)
         if rank == 0:
             (folder / "outcome.pickle").write_bytes(pickle.dumps(outcome))
     except BaseException as error:
