@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fieldwise.errors import DatasetError
-from fieldwise.evaluate import select, stage
+from fieldwise.evaluate import memory, select, stage
 from fieldwise.evaluate.asking import decline_rule
 from fieldwise.evaluate.gate import own_gates
 from fieldwise.evaluate.quarantine import QUESTIONS as QUESTIONS_NAME
@@ -155,6 +155,8 @@ def test_times_and_memory_are_printed_and_part_of_nothing_that_is_hashed(
                 yield answer.model_copy(update={**spent, "timings": timings})
 
     monkeypatch.setattr(stage, "make_answerer", lambda *_: Timed())
+    for name, value in (("_begin", True), ("_process_bytes", 1_230_000_000), ("_cuda", None)):
+        monkeypatch.setattr(memory, name, lambda value=value: value)
     write_json(step.run.path / "times/base.json", {"seconds": [1.0] * 30})  # as an earlier version left it
     keep(step.run, "base")
     price = {"input": 0.5, "output": 2.0}
@@ -168,7 +170,7 @@ def test_times_and_memory_are_printed_and_part_of_nothing_that_is_hashed(
     (line,) = [x for x in printed if x.startswith("Peak memory, GB")]
     kept = json.loads((step.run.path / "times/sft.json").read_text())
     assert kept["tokens_per_second"] == [40.0] * 30 and kept["first_token_seconds"] == [0.125] * 30
-    assert line.endswith(f"{kept['peak']['process_bytes'] / 1e9:.2f}") and " - " in line
+    assert line.endswith(" 1.23") and " - " in line and kept["peak"]["process_bytes"] == 1_230_000_000
     written = {p.name: p.read_text() for p in step.staging.rglob("*") if p.is_file()}
     told = (
         "tokens_per_second",
