@@ -8,7 +8,7 @@ served endpoint are all measured through it. `Engine`: runs our weights. `Retrie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -63,6 +63,9 @@ class Generation:
     finish_reason: FinishReason
     prompt_tokens: int
     ratings: tuple[float, ...] = ()  # log-probabilities (natural) of the rated replies; empty if one does not fit
+    # since its prompt began to be read, beside those of its batch; what is rated behind it is not in it
+    first_token_seconds: float | None = field(default=None, compare=False)
+    rated_hits: tuple[int, ...] = ()  # tokens of each rated reply that were the likeliest where they stand
 
 
 class Engine(Protocol):
@@ -116,6 +119,11 @@ class Engine(Protocol):
 def holds_shapes(engine: Engine) -> bool:
     """Tell whether an engine heeds `Sampling.shape`."""
     return bool(getattr(engine, "holds_shapes", False))
+
+
+def prompt_identity(engine: Engine) -> str:
+    """Equal for engines that make the same tokens of the same conversation; empty where an engine cannot tell."""
+    return str(getattr(engine, "prompt_identity", ""))
 
 
 class Retriever(Protocol):

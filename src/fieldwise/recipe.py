@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fieldwise.collect.settings import CollectSettings, RowsSource, WebSource, is_other_scheme, is_url
 from fieldwise.errors import FieldwiseError, RecipeError
-from fieldwise.evaluate.metrics import METRICS, by_model, in_batches
+from fieldwise.evaluate.metrics import METRICS, by_judge, by_model, in_batches
 from fieldwise.evaluate.settings import EvaluateSettings, SuiteSettings
 from fieldwise.files import write_text
 from fieldwise.generate.settings import DataSettings, GenerateSettings
@@ -487,6 +487,11 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             "Raise it, or name a file with evaluate.questions.",
         )
     yield from _suite_problems(recipe, problem)
+    yield from _gate_problems(evaluate, problem)
+
+
+def _gate_problems(evaluate: EvaluateSettings, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
+    """Gates on what is not measured, and gates that require nothing."""
     named = [(f"evaluate.regressions.{n}.metric", r.metric) for n, r in enumerate(evaluate.regressions)]
     for key, metric in named + [(f"evaluate.gates.{n}.metric", g.metric) for n, g in enumerate(evaluate.gates)]:
         if metric not in METRICS:
@@ -495,6 +500,9 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             yield problem(key, "the metric is not measured", metric, "Set evaluate.semantic: true.")
         elif METRICS[metric].score is by_model and evaluate.nli is None:
             yield problem(key, "the metric is not measured", metric, "Name a folder with evaluate.nli.")
+        elif METRICS[metric].score is by_judge and key.startswith("evaluate.gates"):
+            fix = "No stage asks a judge: set evaluate.judge_at_least, or name it in evaluate.regressions."
+            yield problem(key, "the metric is not measured", metric, fix)
     for n, gate in enumerate(evaluate.gates):
         key = f"evaluate.gates.{n}"
         for name, system in (("system", gate.system), ("baseline", gate.baseline)):

@@ -350,6 +350,8 @@ class Question(Record):
     document: str | None = Field(None, description="uri of the document that answers it")
     quote: str | None = None
     kind: str = ""
+    domain: str = Field("", exclude_if=lambda name: not name, description="for slices of the report alone")
+    difficulty: str = Field("", exclude_if=lambda name: not name, description="for slices of the report alone")
 
 
 # ---------------------------------------------------------------- answers
@@ -434,6 +436,16 @@ class Answer(Record):
     withheld: str = Field("", description="what the model said before it was held back because of the doubt")
     known_bits: float | None = Field(
         None, description="bits per byte of the known answer in place of this one, where it was asked for"
+    )
+    known_tokens: int | None = Field(
+        None,
+        exclude_if=lambda tokens: tokens is None,
+        description="tokens of the known answer, by the tokenizer of the weights that were asked",
+    )
+    known_hits: int | None = Field(
+        None,
+        exclude_if=lambda hits: hits is None,
+        description="of these tokens those that the model would have said next itself",
     )
     gone: tuple[str, ...] = Field(
         (),

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_models import SENTENCES, edit_json, make_adapter
 
+from fieldwise.engine import reply as reply_module
+from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
 from fieldwise.errors import ModelError
 from fieldwise.interfaces import Sampling
@@ -164,3 +168,29 @@ def test_a_closed_engine_says_so(weights: Path) -> None:
     engine.close()
     with pytest.raises(ModelError, match="closed"):
         engine.generate([[5]], Sampling())
+
+
+def test_a_reply_says_when_its_first_token_was_there(
+    torch_engine: TransformersEngine, exact: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [torch_engine.tokenize(text) for text in SENTENCES[:3]]
+    rated = [[prompt[:4]] for prompt in prompts]
+    clock = itertools.count()
+    monkeypatch.setattr(reply_module, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    for engine in (torch_engine, exact):
+        replies = engine.generate(prompts, Sampling(max_tokens=4), rated=rated)
+        assert all(reply.first_token_seconds is not None and reply.first_token_seconds > 0 for reply in replies)
+    (alone,) = torch_engine.generate(prompts[:1], Sampling(max_tokens=4))
+    assert alone.first_token_seconds == 1.0  # one look at the clock before the prompt, one behind it
+
+
+def test_of_a_rated_reply_those_tokens_count_that_the_model_would_have_said(
+    torch_engine: TransformersEngine, exact: LlamaCppEngine
+) -> None:
+    prompt = torch_engine.tokenize(SENTENCES[0])
+    for engine in (torch_engine, exact):
+        (own,) = engine.generate([prompt], Sampling(max_tokens=6))
+        said = list(own.token_ids)
+        other = [*said[:-1], said[-1] + 1]
+        (rated,) = engine.generate([prompt], Sampling(max_tokens=1), rated=[[said, other, said[:1]]])
+        assert len(said) > 2 and rated.rated_hits == (len(said), len(said) - 1, 1)

@@ -115,6 +115,6 @@ def test_a_report_holds_the_figures_of_whole_sets() -> None:
     report = EvalReport(
         questions=60, unanswerable=0, questions_sha256="", baseline="b", systems=(SystemReport(system="b", figures={}),)
     )
-    made = with_whole_sets(report, {"b": answers}, questions).system("b")
+    made = with_whole_sets(report, {"b": answers}, questions, 100).system("b")
     assert made.calibration.n == 60
     assert made.bleu is None or made.bleu.signature.startswith("nrefs:1|")

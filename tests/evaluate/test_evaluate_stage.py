@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fieldwise.errors import DatasetError
-from fieldwise.evaluate import select, stage
+from fieldwise.evaluate import memory, select, stage
 from fieldwise.evaluate.asking import decline_rule
 from fieldwise.evaluate.gate import own_gates
 from fieldwise.evaluate.quarantine import QUESTIONS as QUESTIONS_NAME
@@ -139,27 +139,53 @@ def test_the_seconds_of_the_base_are_those_that_were_measured(
     if seconds:
         write_json(step.run.path / "times/base.json", {"seconds": seconds})
     assert stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)["verdict"] == verdict
+    (kept,) = json.loads((step.staging / "5_reports/report.json").read_text())["gates"]
+    assert (kept["verdict"], kept["p"], kept["need_n"]) == (verdict, None, None) and "9.0" not in kept["found"]
+    assert ": a time" in (step.staging / "5_reports/report.md").read_text()
 
 
-def test_tokens_a_second_are_printed_and_part_of_nothing_that_is_hashed(
+def test_times_and_memory_are_printed_and_part_of_nothing_that_is_hashed(
     step: StepRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Timed(Echo):
         def answer_all(self, conversations: Any, known: Any = ()) -> Any:
             for answer in super().answer_all(conversations, known):
-                timings = Timings(generate_seconds=0.25, total_seconds=0.5)
-                yield answer.model_copy(update={"completion_tokens": 10, "timings": timings})
+                timings = Timings(generate_seconds=0.25, first_token_seconds=0.125, total_seconds=0.5)
+                spent = {"prompt_tokens": 300, "completion_tokens": 10}
+                yield answer.model_copy(update={**spent, "timings": timings})
 
     monkeypatch.setattr(stage, "make_answerer", lambda *_: Timed())
+    for name, value in (("_begin", True), ("_process_bytes", 1_230_000_000), ("_cuda", None)):
+        monkeypatch.setattr(memory, name, lambda value=value: value)
     write_json(step.run.path / "times/base.json", {"seconds": [1.0] * 30})  # as an earlier version left it
     keep(step.run, "base")
-    settings = EvaluateSettings(systems=("base", "sft"), gates=(), bootstrap_samples=100)
+    price = {"input": 0.5, "output": 2.0}
+    settings = EvaluateSettings(systems=("base", "sft"), gates=(), bootstrap_samples=100, price=price)
     stage.run_evaluate(settings, RetrieveSettings(), BaseWeights(), step)
-    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("Tokens a second")]
+    printed = capsys.readouterr().err.splitlines()
+    (line,) = [x for x in printed if x.startswith("Tokens a second")]
     assert line.split("  ")[0] == "Tokens a second (n=30)" and line.endswith("40.00 [40.00, 40.00]") and " - " in line
-    assert json.loads((step.run.path / "times/sft.json").read_text())["tokens_per_second"] == [40.0] * 30
-    written = [p.read_text() for p in step.staging.rglob("*") if p.is_file()]
-    assert len(written) > 3 and not any("tokens_per_second" in w or "Tokens a second" in w for w in written)
+    (line,) = [x for x in printed if x.startswith("Seconds to the first token (n=30)")]
+    assert line.endswith("0.12 [0.12, 0.12]") and " - " in line
+    (line,) = [x for x in printed if x.startswith("Peak memory, GB")]
+    kept = json.loads((step.run.path / "times/sft.json").read_text())
+    assert kept["tokens_per_second"] == [40.0] * 30 and kept["first_token_seconds"] == [0.125] * 30
+    assert line.endswith(" 1.23") and " - " in line and kept["peak"]["process_bytes"] == 1_230_000_000
+    written = {p.name: p.read_text() for p in step.staging.rglob("*") if p.is_file()}
+    told = (
+        "tokens_per_second",
+        "Tokens a second",
+        "first_token",
+        "first token",
+        "process_bytes",
+        "Peak memory",
+        "0.125",
+    )
+    assert len(written) > 3 and not [(name, t) for name, w in written.items() for t in told if t in w]
+    # 300 tokens at 0.5 and 10 at 2 a million: 0.00017 an answer
+    cost = "A thousand answers cost, at 0.5 for a million tokens read and 2 for a million said: SFT, closed book 0.17."
+    assert cost in printed and cost in written["report.md"] and cost in written["report.html"]
+    assert "| Tokens said (n=30) | - | 10.00 [10.00, 10.00] |" in written["report.md"]
 
 
 def test_the_served_file_is_found_by_its_record_and_judged_with_and_without_its_declines(step: StepRun) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from lxml import etree
+from tiny_models import make_tiny_pair_classifier
 
 from fieldwise.cli import main
 from fieldwise.evaluate.baseline import read_measured
@@ -147,6 +148,49 @@ def test_a_metric_that_the_baseline_lacks_fails(tmp_path: Path, capsys: pytest.C
     report = found(capsys)
     assert report["gates"][0]["found"] == "the baseline was not measured by it"
     assert report["gates"][1]["verdict"] == "PASS" and "other code" in report["notes"][0]
+
+
+WORDS = "0 1 2 3 4 5 6 7 8 9 days red the ward closes at ."
+
+
+def with_passages(folder: Path) -> Path:
+    """The same run with a passage behind every answer, and a citation of it."""
+    path = folder / "5_reports/predictions/rag_tuned.jsonl"
+    rows = list(read_jsonl(path))
+    for row in rows:
+        text = f"The ward closes at {row['id'].removeprefix('q')} days."
+        chunk = {"id": "c", "document_id": "d", "uri": "d", "title": "d", "start": 0, "end": len(text), "text": text}
+        said = row["answer"]["text"]
+        row["answer"] |= {"text": f"{said} [1]", "passages": [{"chunk": chunk, "score": 1.0}]}
+    write_jsonl(path, rows)
+    return folder
+
+
+def test_entailed_claims_are_scored_anew_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ("contradiction", "entailment", "neutral")
+    nli, other = (make_tiny_pair_classifier(tmp_path / f"nli{n}", WORDS, labels, seed=n) for n in (3, 4))
+    new, old = (with_passages(keep(tmp_path / name, GOOD)) for name in ("new", "old"))
+    wanted = "evaluate.regressions=[{metric: claims_entailed}]"
+    by_it = ["--json", wanted, f"evaluate.nli={nli}"]
+    assert main([*gate(new, old), *by_it]) == 0
+    (judged,) = found(capsys)["gates"]
+    assert judged["metric"] == "claims_entailed" and judged["found"].endswith(f"n={sum(t != NOT_STATED for t in GOOD)}")
+
+    file = tmp_path / "baseline.json"
+    main([*gate(old), "--save-baseline", str(file), f"evaluate.nli={nli}"])
+    capsys.readouterr()
+    assert main([*gate(new, file), *by_it]) == 0
+    assert found(capsys)["gates"] == [judged]
+    assert main([*gate(new, file), "--json", wanted, f"evaluate.nli={other}"]) == 3
+    assert "scored by another NLI model" in found(capsys)["gates"][0]["found"]
+    main([*gate(old), "--save-baseline", str(file)])
+    capsys.readouterr()
+    assert main([*gate(new, file), *by_it]) == 3
+    assert found(capsys)["gates"][0]["found"] == (
+        "the baseline was scored by no NLI model: keep the file anew with this evaluate.nli, or name the run folder"
+    )
+    assert main([*gate(new, old), wanted]) == 2
+    assert "Name a folder with evaluate.nli" in capsys.readouterr().err
 
 
 def test_a_metric_that_scores_no_question_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

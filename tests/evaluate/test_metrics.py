@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from fieldwise.evaluate import overlap
-from fieldwise.evaluate.metrics import METRICS, exact_match, groundedness, normalise, overall_f1, rouge_l, token_f1
+from fieldwise.evaluate.metrics import (
+    COSTS,
+    METRICS,
+    exact_match,
+    groundedness,
+    normalise,
+    overall_f1,
+    rouge_l,
+    token_f1,
+)
 from fieldwise.evaluate.overlap import corpus_bleu
 from fieldwise.records import NOT_STATED, Answer, Chunk, Citation, Question, RetrievedPassage, Timings
 
@@ -213,10 +222,24 @@ def test_declining_is_right_only_where_the_documents_are_silent() -> None:
     assert METRICS["false_decline"].score(answer("x"), question("x")) == 0.0
 
 
+def test_token_accuracy_by_hand() -> None:
+    rated = answer("x", known_tokens=4, known_hits=3)
+    assert METRICS["token_accuracy"].score(rated, question("14 days from then")) == 0.75
+    assert METRICS["token_accuracy"].score(rated, question(None)) is None
+    assert METRICS["token_accuracy"].score(answer("x", known_tokens=4), question("14 days")) is None
+
+
 def test_tokens_a_second_by_hand() -> None:
     timed = answer("x", completion_tokens=12, timings=Timings(generate_seconds=0.5, total_seconds=2.0))
     assert METRICS["tokens_per_second"].score(timed, question("x")) == 24.0
     assert METRICS["tokens_per_second"].score(answer("x"), question("x")) is None
+
+
+def test_first_token_and_what_an_answer_costs_by_hand() -> None:
+    timed = answer("x", prompt_tokens=310, completion_tokens=12, timings=Timings(first_token_seconds=0.25))
+    found = {n: METRICS[n].score(timed, question("x")) for n in ("first_token_seconds", *COSTS)}
+    assert found == {"first_token_seconds": 0.25, "prompt_tokens": 310.0, "completion_tokens": 12.0}
+    assert all(METRICS[n].score(answer("x"), question("x")) is None for n in found)  # nobody looked
 
 
 @given(st.text(), st.text(min_size=1))

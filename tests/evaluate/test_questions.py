@@ -105,6 +105,16 @@ def test_an_answered_question_is_never_asked_again(tmp_path: Path) -> None:
     assert second.asked == ["Q2", "Q3"]
 
 
+def test_names_of_slices_are_read_and_change_no_question_that_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(
+        '{"question": "Who?", "answer": "I", "domain": "ward", "difficulty": "hard"}\n{"question": "What?", "answer": null}'
+    )
+    named, plain = read_questions(path)
+    assert (named.domain, named.difficulty) == ("ward", "hard")
+    assert not {"domain", "difficulty"} & set(plain.model_dump(mode="json"))  # its hash is that of earlier versions
+
+
 def test_a_row_that_needs_its_context_or_earlier_turns_is_no_question() -> None:
     def turns(*texts: str) -> tuple[Message, ...]:
         return tuple(Message(role="assistant" if n % 2 else "user", content=text) for n, text in enumerate(texts))

@@ -292,6 +292,21 @@ def test_slices_are_counted_worst_first_and_small_ones_together_at_the_end() -> 
     assert found[2].figure.low is not None and found[2].figure.low < 0.4 < (found[2].figure.high or 0)
 
 
+def test_domain_and_difficulty_are_slices_where_questions_name_them() -> None:
+    made = measured(40)
+    captions = "//section[@id='slices']//caption/text()"
+    assert html.document_fromstring(page(made)).xpath(captions) == ["By kind of question", "By document"]
+    named = [
+        q.model_copy(update={"difficulty": ("easy", "hard")[n % 2], "domain": "ward" if n < 20 else ""})
+        for n, q in enumerate(made.questions)
+    ]
+    root = html.document_fromstring(page(made._replace(questions=named)))
+    assert root.xpath(captions) == ["By domain", "By kind of question", "By difficulty", "By document"]
+    rows = root.xpath("//table[caption='By difficulty']/tbody/tr")
+    assert sorted((r.xpath("string(*[1])"), r.xpath("string(*[2])")) for r in rows) == [("easy", "16"), ("hard", "16")]
+    assert "no domain named" in root.xpath("string(//table[caption='By domain'])")
+
+
 def test_a_doubt_has_a_section_with_both_curves_and_none_has_none() -> None:
     made = measured(60)
     assert "The doubt" not in page(made)
@@ -299,7 +314,7 @@ def test_a_doubt_has_a_section_with_both_curves_and_none_has_none() -> None:
         s: [a.model_copy(update={"doubt": (n % 10) / 10}) for n, a in enumerate(given)]
         for s, given in made.answers.items()
     }
-    report = with_whole_sets(made.report, answers, made.questions)
+    report = with_whole_sets(made.report, answers, made.questions, 100)
     root = html.document_fromstring(page(made._replace(report=report, answers=answers)))
     pictures = root.xpath("//section[@id='doubt']//figure/svg")
     assert [p.get("aria-labelledby") for p in pictures] == ["coverage-said", "reliability-said"]

@@ -14,7 +14,7 @@ from ballots import box_of, cast
 from chat_server import KEY, Answer, ChatServer, failed, prompt_of, said
 
 from fieldwise.cli import main
-from fieldwise.files import read_json, read_ledger, write_jsonl
+from fieldwise.files import read_json, read_ledger, write_json, write_jsonl
 from fieldwise.records import Answer as Reply
 from fieldwise.records import Chunk, RetrievedPassage
 from fieldwise.run import RunFolder
@@ -249,6 +249,49 @@ def test_a_judge_that_does_not_agree_enough_decides_nothing(
     assert "this judge may not gate" in told and "kappa 0.00" in told
     report = read_json(run / "5_reports/judge.json")
     assert report["verdict"] is None and report["card"]["may_gate"] is False
+
+
+def gated(run: Path, baseline: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit code of a gate over the verdicts of a judge, and what it found."""
+    capsys.readouterr()
+    wanted = "evaluate.regressions=[{metric: judged_right}]"
+    code = main(["gate", "--run", str(run), "--baseline", str(baseline), "--json", wanted])
+    return code, shown(capsys)["gates"][0]["found"]
+
+
+def test_an_earlier_run_is_gated_by_one_judge_that_agrees_with_people(
+    server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.behave = fair
+    good, worse = (make_run(tmp_path / n, {"base": says}) for n, says in (("good", right), ("worse", mostly)))
+    for run in (good, worse):
+        write_json(run / "5_reports/report.json", {"systems": [], "seed": 0})
+    assert judge(good, server) == 0
+    assert gated(worse, good, capsys)[1].startswith("no judge saw the answers of the run one by one")
+    assert judge(worse, server) == 0
+    assert gated(worse, good, capsys)[1].startswith("m jdg_") and "is advice" in gated(worse, good, capsys)[1]
+
+    labels = label_file(tmp_path / "labels.csv", true_labels("base", mostly))
+    assert judge(worse, server, "--labels", str(labels)) == 0
+    code, told = gated(worse, good, capsys)
+    assert code == 3 and told.startswith("-0.333 [")
+    assert gated(good, worse, capsys)[0] == 0
+
+    kept = tmp_path / "baseline.json"
+    assert main(["gate", "--run", str(good), "--baseline", str(good), "--save-baseline", str(kept)]) == 0
+    assert gated(worse, kept, capsys) == (code, told) and "127.0.0.1" not in kept.read_text()
+    write_json(kept, {**read_json(kept), "judge": "another jdg_1"})
+    assert "the baseline by another jdg_1: ask one judge" in gated(worse, kept, capsys)[1]
+
+    path = worse / "5_reports/predictions/base.jsonl"
+    path.write_text(path.read_text().replace("a year", "a month"))  # answers that the judge did not see
+    assert gated(worse, good, capsys)[1].startswith("no judge saw the answers of the run")
+
+
+def test_no_stage_is_gated_by_a_judge(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = "evaluate.gates=[{metric: judged_right, baseline: null, at_least: 0.5}]"
+    assert main(["gate", "--run", str(run), gate]) == 2
+    assert "No stage asks a judge" in capsys.readouterr().err
 
 
 def test_few_labels_are_not_enough_however_well_they_agree(

@@ -238,6 +238,8 @@ def test_the_known_answer_costs_its_bits_per_byte() -> None:
     ):
         found = [a.known_bits for a in answerer.answer_all(conversations, ["18:30", None])]
         assert found == [pytest.approx(2 / 5), None]  # two bits over five bytes
+        counted = [a.known_tokens for a in answerer.answer_all(conversations, ["half past six", None])]
+        assert counted == [3, None]
 
 
 def test_a_known_answer_that_does_not_fit_changes_nothing_about_the_decline() -> None:
@@ -245,7 +247,8 @@ def test_a_known_answer_that_does_not_fit_changes_nothing_about_the_decline() ->
     engine = Scripted("18:30 [1]", context_tokens=200, declining=-1.0)
     answerer = GroundedAnswerer("rag", engine, Shelf(chunk()), RetrieveSettings(), Sampling(), decline_rule())
     plain, long = (next(answerer.answer_all([conversation], [known])) for known in (None, "word " * 500))
-    assert (long.is_declined, long.doubt, long.known_bits) == (plain.is_declined, plain.doubt, None)
+    assert (long.is_declined, long.doubt) == (plain.is_declined, plain.doubt)
+    assert (long.known_bits, long.known_tokens) == (None, None)
     assert long.is_declined
 
 

@@ -262,6 +262,24 @@ def test_the_command_prints_figures_and_keeps_every_reply(tmp_path: Path, capsys
     assert len(kept) == 12 and kept[0]["reply"]["text"] == "yes" and kept[0]["is_passed"]
 
 
+def test_tokens_and_their_cost_are_told_as_the_endpoint_counts_them(tmp_path: Path, capsys) -> None:
+    def behave(endpoint, body, handler):
+        usage = {"prompt_tokens": 1000, "completion_tokens": 50}
+        odd = {"prompt_tokens": "many", "completion_tokens": -3}
+        send(handler, 200, {**completion("yes"), "usage": odd if body["messages"][0]["content"] == "q3" else usage})
+
+    arguments = ["suite", suite_file(tmp_path, 12), "--out", str(tmp_path / "out"), "--quiet", "--model", "m"]
+    with serving(behave) as endpoint:
+        asked = [*arguments, "--endpoint", endpoint.url]
+        assert main([*asked, "--price", "0.5", "2"]) == 0
+        assert (
+            "m: 11000 tokens read, 550 said for 11 of 12 items, cost 0.0066 in the currency" in capsys.readouterr().out
+        )
+        assert main([*asked, "--json"]) == 0
+    spent = json.loads(capsys.readouterr().out)["models"][0]["spent"]
+    assert spent == {"items": 11, "prompt_tokens": 11000, "completion_tokens": 550, "price": None}
+
+
 def test_too_many_failures_are_inconclusive_and_the_next_call_asks_these_alone(tmp_path: Path, capsys) -> None:
     is_well = threading.Event()
 
@@ -363,6 +381,7 @@ def test_killed_and_run_again_no_answered_item_is_asked_twice(tmp_path: Path) ->
         (["suite", "legal", "--weights", "./gone"], "not there"),
         (["suite", "legal", "--weights", "x", "--model", "m"], "Leave --model out"),
         (["suite", "legal", "--run", "gone"], "run folder is not there"),
+        (["suite", "legal", "--run", "gone", "--price", "1", "2"], "only an endpoint has prices"),
     ],
 )
 def test_what_cannot_be_asked_is_one_message(arguments, says, tmp_path, monkeypatch, capsys) -> None:

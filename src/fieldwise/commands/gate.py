@@ -51,7 +51,7 @@ def _gate(options: argparse.Namespace) -> int:
     if options.repeat or options.quarantine is not None:
         return _repeated(options, run, name)
     if options.save_baseline is not None:
-        write_baseline(options.save_baseline, gate.to_keep(run, name, options.system))
+        write_baseline(options.save_baseline, gate.to_keep(run, name, options.system, settings.nli))
     if options.baseline is not None:
         today = datetime.now(UTC).date()
         kept = NONE if settings.quarantine is None else read_quarantine(Path(settings.quarantine), today)

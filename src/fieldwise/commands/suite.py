@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _COUNT = whole_number("a whole number from 1 to 100000", 100_000)
 _DAYS = whole_number("a whole number from 1 to 90", 90)
+_PRICE = number("a price of 0 or more", lambda value: 0 <= value < float("inf"))
 _TEMPERATURE = number("a number from 0 to 2", lambda value: 0 <= value <= 2)
 
 
@@ -37,6 +38,8 @@ def add(commands: Any, parents: Parents) -> None:
     )
     suite.add_argument("--endpoint", metavar="URL", help="ask an OpenAI-compatible endpoint, such as http://host/v1")
     suite.add_argument("--key-env", metavar="VAR", help="environment variable that holds the key of the endpoint")
+    about = "prices of the endpoint for a million tokens, of prompts and of replies: the report says the cost"
+    suite.add_argument("--price", type=_PRICE, nargs=2, metavar=("IN", "OUT"), help=about)
     suite.add_argument("--max-tokens", type=_COUNT, default=256, metavar="N", help="longest reply (default 256)")
     about = "share that must be passed, by the lower end of the interval; exit code 3 if it is not"
     suite.add_argument("--at-least", type=share, metavar="SHARE", help=about)
@@ -104,10 +107,16 @@ def _sampled(options: argparse.Namespace, suite: Suite, source: Source) -> int:
 
 
 def _source(options: argparse.Namespace) -> Source:
+    from fieldwise.llm.settings import PriceSettings
     from fieldwise.suite.command import Source
 
+    if options.price is not None and options.endpoint is None:
+        raise FieldwiseError(
+            "only an endpoint has prices", where="--price", fix="Leave it out: the tokens are told all the same."
+        )
+    price = PriceSettings(input=options.price[0], output=options.price[1]) if options.price is not None else None
     models = tuple(dict.fromkeys(options.model))
-    return Source(options.run, models, options.weights, options.endpoint, options.key_env, options.max_tokens)
+    return Source(options.run, models, options.weights, options.endpoint, options.key_env, options.max_tokens, price)
 
 
 def _task(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -52,6 +53,18 @@ class Reply:
         fits = all(0 < len(r) <= context_tokens - len(self.prompt) for r in rated)
         self.rated = [list(r) for r in rated] if fits else []
         self.ratings: tuple[float, ...] = ()
+        self.rated_hits: tuple[int, ...] = ()
+        self.first_token_seconds: float | None = None
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        """Note that the prompt is read from now on."""
+        self._began = time.monotonic()
+
+    def is_read(self) -> None:
+        """Note that the prompt has been read, so that the first token can be chosen; later calls change nothing."""
+        if self._began is not None and self.first_token_seconds is None:
+            self.first_token_seconds = time.monotonic() - self._began
 
     def take(self, logits: NDArray[np.float32]) -> Piece:
         """Choose the next token and return its text; the reply goes on unless the piece has a finish reason."""
@@ -92,6 +105,8 @@ class Reply:
             self.finish_reason or "error",
             len(self.prompt),
             self.ratings,
+            self.first_token_seconds,
+            self.rated_hits,
         )
 
 
@@ -112,6 +127,15 @@ def check_prompt(prompt: Sequence[int], *, context_tokens: int, vocabulary_size:
             found=f"{strange[0]} of {vocabulary_size}",
             fix="Make the prompt with this engine's tokenize or render.",
         )
+
+
+def likeliest_at(logits: NDArray[np.float32], columns: NDArray[np.int64]) -> int:
+    """Return how many rows of logits are highest in their column.
+
+    >>> likeliest_at(np.array([[0, 1], [0, 1]], dtype=np.float32), np.array([1, 0]))
+    1
+    """
+    return int((logits.argmax(axis=1) == columns).sum())
 
 
 def log_softmax_at(logits: NDArray[np.float32], columns: NDArray[np.int64]) -> NDArray[np.float64]:

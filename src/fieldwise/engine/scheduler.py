@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwise.engine.llama_model import LlamaContext, LlamaModel
-from fieldwise.engine.reply import Reply, log_softmax_at
+from fieldwise.engine.reply import Reply, likeliest_at, log_softmax_at
 from fieldwise.errors import ModelError
 from fieldwise.interfaces import Piece
 
@@ -171,6 +171,7 @@ class Scheduler:
         job.outcome.put(outcome)
 
     def _start(self, request: Request, free: list[_Slot]) -> None:
+        request.reply.begin()
         prompt = request.reply.prompt
         # the last token is always computed again: its logits choose the first token of the reply
         shared = {slot.sequence: _common(slot.computed, prompt[:-1]) if self._reuses_prefix else 0 for slot in free}
@@ -205,6 +206,9 @@ class Scheduler:
             self._count(batches=1, generated_tokens=len(answering), largest_batch=len(answering))
 
     def _answer(self, slots: list[_Slot], logits: NDArray[np.float32]) -> None:
+        for slot in slots:
+            if slot.request is not None:
+                slot.request.reply.is_read()
         if any(slot.request is not None and self._is_unrated(slot.request) for slot in slots):
             logits = logits.copy()  # rating computes more, and the rows are a view of the library's memory
         for slot, row in zip(slots, logits, strict=True):
@@ -226,7 +230,8 @@ class Scheduler:
         """Compute the replies to be rated behind the prompt, one after the other, and drop them again."""
         prompt = len(slot.computed)
         for tokens in reply.rated:
-            total = float(log_softmax_at(row[None], np.asarray(tokens[:1], dtype=np.int64))[0])
+            first = np.asarray(tokens[:1], dtype=np.int64)
+            total, hits = float(log_softmax_at(row[None], first)[0]), likeliest_at(row[None], first)
             for start in range(0, len(tokens) - 1, self._context.batch_tokens):
                 part = tokens[start : min(start + self._context.batch_tokens, len(tokens) - 1)]
                 place = prompt + start
@@ -235,7 +240,8 @@ class Scheduler:
                 )
                 following = np.asarray(tokens[start + 1 : start + 1 + len(part)], dtype=np.int64)
                 total += float(log_softmax_at(rows, following).sum())
-            reply.ratings = (*reply.ratings, total)
+                hits += likeliest_at(rows, following)
+            reply.ratings, reply.rated_hits = (*reply.ratings, total), (*reply.rated_hits, hits)
             if len(tokens) > 1 and not self._context.forget(slot.sequence, prompt):
                 self._read_again(slot)
         return reply.ratings

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwise.engine.base_weights import chat_template
-from fieldwise.engine.reply import Reply, check_prompt, log_softmax_at
+from fieldwise.engine.reply import Reply, check_prompt, likeliest_at, log_softmax_at
 from fieldwise.engine.shaping import Shaper, can_shape
 from fieldwise.engine.template import render, reply_text, without_control
 from fieldwise.engine.text_stream import DecodedCharacters
@@ -23,6 +24,7 @@ from fieldwise.engine.threads import sleeping_threads
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.files import read_json
+from fieldwise.hashing import canonical_json, sha256_text
 from fieldwise.interfaces import Generation, Piece, Sampling
 from fieldwise.machine import usable_cores
 from fieldwise.records import Conversation
@@ -160,6 +162,14 @@ class TransformersEngine:
         """Return the log-probability of each token but the first, given those before it."""
         return log_softmax_at(self.logits(token_ids)[:-1], np.asarray(token_ids[1:], dtype=np.int64))
 
+    @cached_property
+    def prompt_identity(self) -> str:
+        """Hash of template and tokenizer: equal for weights trained from one base. Empty for a tokenizer without rules."""
+        if not getattr(self._tokenizer, "is_fast", False):
+            return ""
+        rules = self._rules().to_str()
+        return sha256_text(canonical_json([rules, self._template, self._tokenizer.special_tokens_map]))
+
     @contextmanager
     def without_adapter(self) -> Iterator[None]:
         """Answer as the base weights do while the block runs; other threads wait until it ends."""
@@ -192,10 +202,16 @@ class TransformersEngine:
 
     def _vocabulary(self, llguidance: Any) -> Any:
         """The vocabulary as llguidance reads it."""
+        return llguidance.LLTokenizer(
+            self._rules().to_str(), n_vocab=self.vocabulary_size, eos_token=sorted(self._ends)
+        )
+
+    def _rules(self) -> Any:
+        """The rules of the tokenizer, without padding and truncation, which training leaves behind."""
         backend = copy.deepcopy(self._tokenizer.backend_tokenizer)
         backend.no_padding()
         backend.no_truncation()
-        return llguidance.LLTokenizer(backend.to_str(), n_vocab=self.vocabulary_size, eos_token=sorted(self._ends))
+        return backend
 
     def _reply(self, prompt: Sequence[int], sampling: Sampling, rated: Sequence[list[int]]) -> Reply:
         check_prompt(prompt, context_tokens=self.context_tokens, vocabulary_size=self.vocabulary_size)
@@ -219,6 +235,8 @@ class TransformersEngine:
     def _steps(self, replies: list[Reply]) -> Iterator[list[Piece]]:
         """Yield the pieces of the replies still running after each step, and leave those that ended out of the next."""
         torch = self._torch
+        for reply in replies:
+            reply.begin()
         ids, mask = self._padded([reply.prompt for reply in replies])
         cache = require("transformers", extra="train", to="run weights").DynamicCache(config=self._config())
         has_rated = any(reply.rated for reply in replies)
@@ -234,6 +252,8 @@ class TransformersEngine:
                 use_cache=True,
                 logits_to_keep=1,
             )
+            for reply in replies:
+                reply.is_read()
             if has_rated:
                 self._rate(replies, rows[:, -1], mask, cache)
             pieces = [
@@ -280,7 +300,9 @@ class TransformersEngine:
             for row, (reply, tokens) in enumerate(zip(replies, rated, strict=True)):
                 if tokens:
                     logits = np.concatenate([first[row][None], rows[row, : len(tokens) - 1]])
-                    reply.ratings += (float(log_softmax_at(logits, np.asarray(tokens, dtype=np.int64)).sum()),)
+                    columns = np.asarray(tokens, dtype=np.int64)
+                    reply.ratings += (float(log_softmax_at(logits, columns).sum()),)
+                    reply.rated_hits += (likeliest_at(logits, columns),)
 
     def _padded(self, prompts: list[list[int]]) -> tuple[Any, Any]:
         width = max(len(prompt) for prompt in prompts)

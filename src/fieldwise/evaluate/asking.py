@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from fieldwise.errors import DatasetError
@@ -14,12 +15,15 @@ from fieldwise.evaluate.questions import (
 )
 from fieldwise.evaluate.settings import EvaluateSettings
 from fieldwise.files import append_jsonl, read_json, read_ledger
-from fieldwise.interfaces import Answerer, Engine, Sampling
+from fieldwise.hashing import content_id, sha256_file
+from fieldwise.interfaces import Answerer, Engine, Retriever, Sampling
 from fieldwise.progress import track
-from fieldwise.records import Answer, Chunk, Document, Example, Message, Question
+from fieldwise.records import Answer, Chunk, Document, Example, Message, Question, RetrievedPassage
 from fieldwise.retrieve.decline import DeclineRule
 from fieldwise.retrieve.grounded import ClosedAnswerer, GroundedAnswerer
+from fieldwise.retrieve.index import NAME as INDEX
 from fieldwise.retrieve.index import open_index
+from fieldwise.retrieve.once import Once
 from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
 from fieldwise.tables import read_records
@@ -57,13 +61,39 @@ def make_answerer(
     sampling: Sampling,
     decline: DeclineRule | None = None,
 ) -> ClosedAnswerer | GroundedAnswerer:
-    """Return the answerer of a system over an engine that runs its weights; `decline` adds to the model's own words."""
+    """Return the answerer of a system over an engine that runs its weights; `decline` adds to the model's own words.
+
+    Systems that are asked by one process search once for a question and make its prompt once; the index is only opened
+    for a question that none of them was asked.
+    """
     if not system.startswith("rag"):
-        return ClosedAnswerer(system, engine, sampling)
-    chunks = list(read_records(run.require("2_chunks/chunks.parquet", "prepare"), Chunk))
-    return GroundedAnswerer(
-        system, engine, open_index(chunks, run.path / "2_chunks/index", retrieve), retrieve, sampling, decline
-    )
+        return ClosedAnswerer(system, engine, sampling, once=_shared(str(run.path.resolve())))
+    path, folder = run.require("2_chunks/chunks.parquet", "prepare"), run.path / "2_chunks/index"
+    same = content_id("shr", sha256_file(path), sha256_file(folder / INDEX), retrieve.keyed())
+    index = _Unopened(lambda: open_index(list(read_records(path, Chunk)), folder, retrieve))
+    return GroundedAnswerer(system, engine, index, retrieve, sampling, decline, once=_shared(same))
+
+
+@lru_cache(maxsize=2)  # of one index, and of prompts without passages: what others found takes memory
+def _shared(of: str) -> Once:
+    """What the systems that this process asks have in common."""
+    del of
+    return Once()
+
+
+class _Unopened:
+    """A retriever that is opened when it is first searched."""
+
+    def __init__(self, opened: Callable[[], Retriever]) -> None:
+        self._opened = opened
+
+    @cached_property
+    def _retriever(self) -> Retriever:
+        return self._opened()
+
+    def search(self, query: str, top_k: int) -> list[RetrievedPassage]:
+        """Return the best passages, best first."""
+        return self._retriever.search(query, top_k)
 
 
 def decline_rule(run: RunFolder) -> DeclineRule | None:

@@ -14,11 +14,13 @@ from pydantic import Field, ValidationError
 
 from fieldwise import __version__
 from fieldwise.errors import DatasetError
+from fieldwise.evaluate.judged import read_judged
 from fieldwise.evaluate.metrics import TIMES
 from fieldwise.evaluate.report import Scored, cluster_names, score_system
 from fieldwise.files import read_json, read_jsonl, write_json
 from fieldwise.hashing import canonical_json, sha256_file, sha256_text
 from fieldwise.records import Answer, Question, Record
+from fieldwise.retrieve.settings import hashes_of
 from fieldwise.run import RunFolder
 
 PREFERRED = ("served", "rag_tuned")  # what is released comes first
@@ -48,6 +50,9 @@ class Baseline(Record):
     seed: int
     questions_sha256: str
     metrics_sha256: str = Field(description="of the code of the metrics")
+    nli_sha256: str = Field("", description="of the NLI model that scored the claims; empty where none did")
+    judge: str = Field("", description="who judged the answers, with a hash of its rule; empty where nobody did")
+    judge_may_gate: bool = Field(False, description="whether people agree with that judge well enough")
     items: tuple[Item, ...] = Field(min_length=1)
     scores: dict[str, tuple[float | None, ...]]
 
@@ -78,13 +83,13 @@ def measured_systems(run: RunFolder) -> list[str]:
     return [*(s for s in PREFERRED if s in found), *(s for s in found if s not in PREFERRED)]
 
 
-def read_measured(run: RunFolder, system: str, name: str) -> Measured:
-    """Read the predictions of a system and score them by today's metrics."""
+def read_measured(run: RunFolder, system: str, name: str, nli: str | None = None) -> Measured:
+    """Read the predictions of a system and score them by today's metrics; by an NLI model where a folder of one is named."""
     path = run.require(f"5_reports/predictions/{system}.jsonl", "evaluate")
     questions, answers = _predictions(path)
     report = read_json(run.require("5_reports/report.json", "evaluate"))
     semantic = any(_has_semantic(s) for s in _listed(report.get("systems")))
-    scored = score_system(system, answers, questions, semantic=semantic)
+    scored = score_system(system, answers, questions, semantic=semantic, nli=nli)
     scores = {m: s.values for m, s in scored.items() if m not in TIMES}
     times = run.path / "times" / f"{system}.json"
     known = read_json(times) if times.exists() else {}
@@ -92,6 +97,9 @@ def read_measured(run: RunFolder, system: str, name: str) -> Measured:
         values = known.get(measure)
         if isinstance(values, list) and len(values) == len(questions):
             scores[measure] = tuple(None if v is None else float(str(v)) for v in values)
+    judged = read_judged(run, system, [q.id for q in questions])
+    if judged is not None:
+        scores["judged_right"] = judged.values
     baseline = Baseline(
         fieldwise=__version__,
         run=name,
@@ -99,6 +107,9 @@ def read_measured(run: RunFolder, system: str, name: str) -> Measured:
         seed=int(str(report.get("seed", 0))),
         questions_sha256=str(report.get("questions_sha256", "")),
         metrics_sha256=metrics_hash(),
+        nli_sha256="" if nli is None else sha256_text(canonical_json(hashes_of(nli))),
+        judge="" if judged is None else judged.who,
+        judge_may_gate=judged is not None and judged.may_gate,
         items=tuple(Item.of(q) for q in questions),
         scores=scores,
     )

@@ -27,6 +27,7 @@ from fieldwise.records import GateResult, Record
 from fieldwise.run import RunFolder
 
 EXIT_CODES = {"PASS": 0, "FAIL": 3, "INCONCLUSIVE": 4}
+_ENTAILED, _JUDGED = "claims_entailed", "judged_right"
 _FLIPS, _SAME, _ANSWERED = "overall_f1", 1e-9, 0.5
 
 
@@ -133,7 +134,8 @@ def against(
     Questions in quarantine are left out of the gates and told in the notes. Raises DatasetError where the two were asked
     other questions.
     """
-    pair = _pair(run, baseline, name, system)
+    is_wanted = any(r.metric == _ENTAILED for r in settings.regressions)  # a model takes its time: not for nothing
+    pair = _pair(run, baseline, name, system, settings.nli if is_wanted else None)
     candidate = pair.candidate.baseline
     left_out = quarantine.left_out(QUESTIONS)
     gates = judge_regressions(settings.regressions, pair, settings.bootstrap_samples, left_out)
@@ -160,17 +162,17 @@ def against(
     )
 
 
-def to_keep(run: RunFolder, name: str, system: str | None = None) -> Baseline:
-    """Return what a baseline file of this run holds."""
-    return read_measured(run, _system(measured_systems(run), None, system, run.path), name).baseline
+def to_keep(run: RunFolder, name: str, system: str | None = None, nli: str | None = None) -> Baseline:
+    """Return what a baseline file of this run holds, the scores of an NLI model with it where one is named."""
+    return read_measured(run, _system(measured_systems(run), None, system, run.path), name, nli).baseline
 
 
-def _pair(run: RunFolder, baseline: Path, name: str, system: str | None) -> _Pair:
+def _pair(run: RunFolder, baseline: Path, name: str, system: str | None, nli: str | None = None) -> _Pair:
     mine = measured_systems(run)
     if baseline.is_dir():
         other = RunFolder(baseline)
         chosen = _system(mine, measured_systems(other), system, baseline)
-        found = read_measured(other, chosen, str(baseline)).baseline
+        found = read_measured(other, chosen, str(baseline), nli).baseline
     elif baseline.is_file():
         found = read_baseline(baseline)
         chosen = _system(mine, [found.system], system, baseline)
@@ -178,7 +180,7 @@ def _pair(run: RunFolder, baseline: Path, name: str, system: str | None) -> _Pai
         raise DatasetError(
             "there is no baseline here", where=baseline, fix="Name a run folder or a baseline file with --baseline."
         )
-    candidate = read_measured(run, chosen, name)
+    candidate = read_measured(run, chosen, name, nli)
     return _Pair(candidate, found, same_questions(candidate.baseline.items, found, baseline))
 
 
@@ -226,6 +228,13 @@ def _judge(regression: RegressionSettings, pair: _Pair, samples: int, left_out: 
     gate = GateSettings(metric=regression.metric, requires=regression.requires, margin=regression.margin)
     after = candidate.scored(gate.metric, range(len(candidate.items)))
     before = pair.baseline.scored(gate.metric, pair.order)
+    if why := _not_comparable(gate.metric, candidate, pair.baseline):
+        return GateResult(
+            metric=gate.metric,
+            verdict="FAIL",
+            requirement=_requirement(regression, candidate.system),
+            found=why,
+        )
     for side, scored in (("the run", after), ("the baseline", before)):
         if gate.metric not in METRICS or scored is None or all(v is None for v in scored.values):
             return GateResult(
@@ -240,6 +249,27 @@ def _judge(regression: RegressionSettings, pair: _Pair, samples: int, left_out: 
     result = judge_pair(gate, after, before, pair.candidate.clusters, samples, candidate.seed)
     told = result.found + told_left_out(sum(i.id in left_out for i in candidate.items))
     return result.model_copy(update={"requirement": _requirement(regression, candidate.system), "found": told})
+
+
+def _not_comparable(metric: str, run: Baseline, baseline: Baseline) -> str:
+    """Why the scores of two sides were not made by one and the same model; empty where they were, or need none."""
+    if metric == _ENTAILED and baseline.nli_sha256 != run.nli_sha256:
+        return (
+            f"the baseline was scored by {'another' if baseline.nli_sha256 else 'no'} NLI model: "
+            "keep the file anew with this evaluate.nli, or name the run folder"
+        )
+    if metric != _JUDGED:
+        return ""
+    for side, who in (("the run", run.judge), ("the baseline", baseline.judge)):
+        if not who:
+            return f"no judge saw the answers of {side} one by one: fieldwise judge --run DIR"
+    if run.judge != baseline.judge:
+        return f"judged by {run.judge}, the baseline by {baseline.judge}: ask one judge, by one rule, for both"
+    if not (run.judge_may_gate or baseline.judge_may_gate):
+        return (
+            f"{run.judge} is advice: kappa of 0.6 against 50 human labels was not shown, fieldwise judge --labels FILE"
+        )
+    return ""
 
 
 def _requirement(gate: RegressionSettings, system: str) -> str:

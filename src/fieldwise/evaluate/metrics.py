@@ -136,12 +136,28 @@ def by_model(answer: Answer, question: Question) -> float | None:
     return None
 
 
+def by_judge(answer: Answer, question: Question) -> float | None:
+    """Stands for what a judge says: `fieldwise gate --baseline` reads it where `fieldwise judge` was asked."""
+    del answer, question
+    return None
+
+
 def bits_per_byte(answer: Answer, question: Question) -> float | None:
     """How surprised the model is by the known answer over what it was shown: -log2 of its probability over its bytes.
 
     Finer than what it says: it moves before the first choice does. Not scored where the system gives no probabilities.
     """
     return answer.known_bits if question.answer is not None else None
+
+
+def token_accuracy(answer: Answer, question: Question) -> float | None:
+    """Share of the tokens of the known answer that the model would have said next itself, each after those before it.
+
+    Of 4 tokens 3 were the likeliest: 0.75. Not scored where the system gives no probabilities.
+    """
+    if question.answer is None or answer.known_hits is None or not answer.known_tokens:
+        return None
+    return answer.known_hits / answer.known_tokens
 
 
 def groundedness(answer: Answer, question: Question) -> float | None:
@@ -237,6 +253,12 @@ def seconds(answer: Answer, question: Question) -> float | None:
     return answer.timings.total_seconds
 
 
+def first_token_seconds(answer: Answer, question: Question) -> float | None:
+    """Seconds until the first token can be said, retrieval included; in a batch, while the others of it are read too."""
+    del question
+    return answer.timings.first_token_seconds
+
+
 def tokens_per_second(answer: Answer, question: Question) -> float | None:
     """Tokens said in a second of generating, the reading of the prompt included; in a batch, by its share of the time.
 
@@ -245,6 +267,18 @@ def tokens_per_second(answer: Answer, question: Question) -> float | None:
     del question
     taken = answer.timings.generate_seconds
     return answer.completion_tokens / taken if taken > 0 else None
+
+
+def prompt_tokens(answer: Answer, question: Question) -> float | None:
+    """Tokens read for this answer, passages included; not scored where nobody counted."""
+    del question
+    return float(answer.prompt_tokens) if answer.prompt_tokens > 0 else None
+
+
+def completion_tokens(answer: Answer, question: Question) -> float | None:
+    """Tokens said, by the model's own tokenizer; not scored where nobody counted, which shows in the prompt."""
+    del question
+    return float(answer.completion_tokens) if answer.prompt_tokens > 0 else None
 
 
 @dataclass(frozen=True)
@@ -273,10 +307,12 @@ METRICS: dict[str, Metric] = {
         Metric("bleu", bleu, is_binary=False, title="BLEU"),
         Metric("semantic_similarity", in_batches, is_binary=False, title="Semantic similarity (all-MiniLM-L6-v2)"),
         Metric("bert_score", in_batches, is_binary=False, title="BERTScore F1 (all-MiniLM-L6-v2)"),
+        Metric("token_accuracy", token_accuracy, is_binary=False, title="Token accuracy, known answer"),
         Metric("bits_per_byte", bits_per_byte, "lower", False, "Bits per byte, known answer", is_bounded=False),
         Metric("groundedness", groundedness, title="Grounded"),
         Metric("claims_supported", claims_supported, is_binary=False, title="Claims supported"),
         Metric("claims_entailed", by_model, is_binary=False, title="Claims entailed (NLI)"),
+        Metric("judged_right", by_judge, title="Right, by a judge"),
         Metric("citation_match", citation_match, title="Cites right document"),
         Metric("citation_precision", citation_precision, is_binary=False, title="Citation precision"),
         Metric("citation_recall", citation_recall, title="Citation recall"),
@@ -284,9 +320,21 @@ METRICS: dict[str, Metric] = {
         Metric("abstention", abstention, title="Declines unanswerable"),
         Metric("false_decline", false_decline, better="lower", title="Declines answerable"),
         Metric("brier", brier, better="lower", is_binary=False, title="Brier score of the doubt"),
+        Metric("prompt_tokens", prompt_tokens, "lower", False, "Tokens read", is_bounded=False),
+        Metric("completion_tokens", completion_tokens, "lower", False, "Tokens said", is_bounded=False),
         Metric("seconds", seconds, better="lower", is_binary=False, title="Seconds", is_bounded=False),
+        Metric(
+            "first_token_seconds",
+            first_token_seconds,
+            better="lower",
+            is_binary=False,
+            title="Seconds to the first token",
+            is_bounded=False,
+        ),
         Metric("tokens_per_second", tokens_per_second, is_binary=False, title="Tokens a second", is_bounded=False),
     )
 }
-TIMES = ("seconds", "tokens_per_second")
+TIMES = ("seconds", "first_token_seconds", "tokens_per_second")
 """What no rerun repeats: measured and printed, but part of nothing that is hashed."""
+COSTS = ("prompt_tokens", "completion_tokens")
+"""What answers cost: shown beside the figures, in no family of differences, since fewer tokens are no better answers."""

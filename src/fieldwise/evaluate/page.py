@@ -6,7 +6,7 @@ It asks nothing of any other place and holds no time, so that a run repeated end
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fieldwise.evaluate.curves import calibration_section
@@ -17,7 +17,19 @@ from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips
 from fieldwise.evaluate.page_training import Curve, contamination_section, curves_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
 from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
-from fieldwise.evaluate.table import beside_constant, cell, detectable, need, scored, title, trained_by
+from fieldwise.evaluate.table import (
+    A_TIME,
+    PERPLEXITY,
+    beside_constant,
+    cell,
+    detectable,
+    money,
+    need,
+    scored,
+    spent,
+    title,
+    trained_by,
+)
 from fieldwise.page.frame import contents, whole
 from fieldwise.page.look import STYLE
 from fieldwise.page.markup import escape, label, section, table
@@ -150,7 +162,7 @@ def _gate(report: EvalReport, gate: GateResult) -> str:
     found = f"Found: {gate.found}"
     more = need(gate)
     if gate.metric in TIMES:  # no rerun repeats a time, and this file must be repeated
-        found, more = "Found: a time, which the table on the terminal shows", ""
+        found, more = f"Found: {A_TIME}", ""
     return f'<p class="wanted">{escape(in_words(report, gate))}</p><p class="found">{escape(found + more)}</p>'
 
 
@@ -198,15 +210,23 @@ def _metrics(report: EvalReport) -> list[str]:
 
 def _systems(report: EvalReport) -> str:
     rows = []
-    for name in _metrics(report):
+    for name in (*_metrics(report), *spent(report)):
         n = _largest_n(report, name)
         rows.append([_metric(name, n), *(_figure(cell(s.figures.get(name), n)) for s in report.systems)])
+        rows += _perplexities(report) if name == "bits_per_byte" else []
     return section(
         "systems",
         "Systems",
         "<p>Every system was asked the same questions, which training never saw. In brackets: the 95&nbsp;% interval.</p>",
         table("All systems", [_METRIC_HEADING, *(_heading(report, s.system) for s in report.systems)], rows, "numbers"),
+        *([f"<p>{escape(told)}</p>"] if (told := money(report)) else []),
     )
+
+
+def _perplexities(report: EvalReport) -> list[list[str]]:
+    n = max((s.perplexity.n for s in report.systems if s.perplexity is not None), default=0)
+    heading = f'{escape(PERPLEXITY)}<span class="note">n={n}, less is better</span>'
+    return [[heading, *(_figure(cell(s.perplexity, n)) for s in report.systems)]] if n else []
 
 
 def _pictures(measured: Measured) -> str:
@@ -287,16 +307,25 @@ def _doubt(measured: Measured) -> str:
 # ---------------------------------------------------------------- slices
 
 
+_SLICED: tuple[tuple[str, Callable[[Question], str | None], str], ...] = (
+    ("By domain", lambda q: q.domain, "no domain named"),
+    ("By kind of question", lambda q: q.kind, "no kind named"),
+    ("By difficulty", lambda q: q.difficulty, "no difficulty named"),
+    ("By document", lambda q: q.document, "no document named"),
+)
+_ONLY_IF_NAMED = ("By domain", "By difficulty")
+
+
 def _slices(measured: Measured) -> str:
     report, clusters = measured.report, cluster_names(measured.questions)
     candidate, reference = measured.scores[measured.candidate]["token_f1"], None
     if measured.reference is not None:
         reference = measured.scores[measured.reference]["token_f1"]
     tables = []
-    for caption, names in (
-        ("By kind of question", [q.kind or "no kind named" for q in measured.questions]),
-        ("By document", [q.document or "no document named" for q in measured.questions]),
-    ):
+    for caption, named, without in _SLICED:
+        names = [named(q) or without for q in measured.questions]
+        if caption in _ONLY_IF_NAMED and not any(map(named, measured.questions)):
+            continue
         found = slices(names, candidate, reference, clusters, measured.samples, report.seed)
         tables.append(_slice_table(measured, caption, found))
     return section(

@@ -20,7 +20,7 @@ from fieldwise.retrieve.decline import LEAST_ITEMS, too_few_questions
 def read_questions(path: Path, key: str = "evaluate.questions") -> list[Question]:
     """Read a JSON Lines file of questions: `question` and `answer` (null if the documents do not say) are needed.
 
-    `id`, `aliases`, `document`, `quote` and `kind` are optional; `key` is what in the recipe names the file.
+    `id`, `aliases`, `document`, `quote`, `kind`, `domain` and `difficulty` are optional; `key` is what in the recipe names the file.
     """
     if not path.is_file():
         raise DatasetError(

@@ -9,8 +9,10 @@ from typing import Literal, NamedTuple
 from pydantic import Field, JsonValue
 
 from fieldwise.evaluate.calibration import Calibration, calibrate
+from fieldwise.evaluate.memory import Peak
 from fieldwise.evaluate.metrics import METRICS, Metric
 from fieldwise.evaluate.overlap import CorpusBleu, corpus_bleu
+from fieldwise.evaluate.perplexity import token_perplexity
 from fieldwise.evaluate.power import minimum_detectable_effect, needed_n, passes_from
 from fieldwise.evaluate.quarantine import Flaky, Quarantine, told_left_out
 from fieldwise.evaluate.settings import GateSettings
@@ -26,6 +28,7 @@ from fieldwise.evaluate.statistics import (
     p_beyond,
     paired_difference,
 )
+from fieldwise.llm.settings import PriceSettings
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question, Record
 
 LEAST_ITEMS = 20
@@ -49,6 +52,12 @@ class SystemReport(Record):
     differences: dict[str, Difference] = Field(default_factory=dict)
     calibration: Calibration | None = Field(None, description="of the fitted doubt, where there is one")
     bleu: CorpusBleu | None = Field(None, description="of all answers together; None without sacrebleu")
+    perplexity: Interval | None = Field(
+        None,
+        exclude_if=lambda perplexity: perplexity is None,
+        description="of a token of the known answers; of all together, and by the tokenizer of these weights",
+    )
+    peak: Peak | None = Field(None, exclude=True, description="of the last measurement: printed, never written")
 
 
 class PreferenceEffect(Record):
@@ -92,6 +101,9 @@ class EvalReport(Record):
     expired: tuple[Flaky, ...] = Field((), description="questions whose quarantine has ended: they count again")
     constant: ConstantAnswer | None = Field(
         None, exclude_if=lambda found: found is None, description="where many questions have one and the same answer"
+    )
+    price: PriceSettings | None = Field(
+        None, exclude_if=lambda price: price is None, description="of a million tokens, where the recipe names one"
     )
     seed: int = 0
 
@@ -225,9 +237,9 @@ def adjust_differences(systems: Sequence[SystemReport], metrics: Sequence[str]) 
 
 
 def with_whole_sets(
-    report: EvalReport, answers: dict[str, Sequence[Answer]], questions: Sequence[Question]
+    report: EvalReport, answers: dict[str, Sequence[Answer]], questions: Sequence[Question], samples: int
 ) -> EvalReport:
-    """Return the report with the figures that answers have only together: calibration and corpus BLEU."""
+    """Return the report with the figures that answers have only together: calibration, corpus BLEU, perplexity."""
     names = cluster_names(questions)
 
     def bleu(given: Sequence[Answer]) -> CorpusBleu | None:
@@ -241,6 +253,7 @@ def with_whole_sets(
             update={
                 "calibration": calibrate(answers[s.system], questions, names, report.seed),
                 "bleu": bleu(answers[s.system]),
+                "perplexity": token_perplexity(answers[s.system], questions, names, samples, report.seed),
             }
         )
         for s in report.systems

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from fieldwise.judge.settings import JudgeSettings
+from fieldwise.llm.settings import PriceSettings
 from fieldwise.retrieve.settings import hashes_of
 from fieldwise.settings import Settings
 
@@ -22,6 +23,7 @@ _NOT_KEYED = {
     "suite_tokens",
     "quarantine",
     "nli",
+    "price",
 }
 SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "preference", "rag_tuned")
 
@@ -116,6 +118,10 @@ class EvaluateSettings(Settings):
         None,
         description="folder of a natural language inference model: adds the share of the claims that a cited passage entails; relative to the recipe file",
     )
+    price: PriceSettings | None = Field(
+        None,
+        description="of the endpoint that would serve these weights: the report then says what answers cost. One's own machine takes no money, so that without it the tokens stand alone",
+    )
     bootstrap_samples: int = Field(2000, ge=100)
     gates: tuple[GateSettings, ...] = Field(
         (
@@ -166,7 +172,8 @@ class EvaluateSettings(Settings):
         What other steps alone read, such as the suites, is part of their keys.
         """
         keyed = self.model_dump(mode="json", exclude=_NOT_KEYED)
-        return keyed if self.nli is None else {**keyed, "nli": hashes_of(self.nli)}
+        keyed |= {} if self.nli is None else {"nli": hashes_of(self.nli)}
+        return keyed if self.price is None else {**keyed, "price": self.price.model_dump(mode="json")}
 
     @property
     def wanted_suites(self) -> tuple[SuiteSettings, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
@@ -17,6 +18,7 @@ from fieldwise.evaluate.constant import find_constant
 from fieldwise.evaluate.contamination import touched
 from fieldwise.evaluate.effect import read_effect
 from fieldwise.evaluate.effect import told as told_effect
+from fieldwise.evaluate.memory import Peak, peak_memory
 from fieldwise.evaluate.metrics import METRICS, TIMES
 from fieldwise.evaluate.page import Measured, page
 from fieldwise.evaluate.page_training import Curve, curve_of
@@ -40,7 +42,7 @@ from fieldwise.evaluate.report import (
     without,
 )
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
-from fieldwise.evaluate.table import SHOWN, markdown, plain
+from fieldwise.evaluate.table import A_TIME, SHOWN, markdown, plain, told_peak
 from fieldwise.extras import require
 from fieldwise.files import read_json, read_ledger, write_json, write_jsonl, write_text
 from fieldwise.hashing import canonical_json, sha256_text
@@ -56,6 +58,11 @@ PAGE = "5_reports/report.html"
 _REFERENCE: System = "rag_tuned"  # what the file to serve is made of
 
 
+class _Given(NamedTuple):
+    answers: list[Answer]
+    peak: Peak
+
+
 def _measure(
     system: System,
     weights: Path,
@@ -63,16 +70,13 @@ def _measure(
     settings: EvaluateSettings,
     retrieve: RetrieveSettings,
     step: StepRun,
-) -> list[Answer]:
-    engine = TransformersEngine(weights, dtype="auto")
-    try:
+) -> _Given:
+    with peak_memory() as peak, closing(TransformersEngine(weights, dtype="auto")) as engine:
         # the rule belongs to the weights it was fitted with: a baseline is measured as it comes
         rule = decline_rule(step.run) if system == "rag_tuned" else None
         sampling = Sampling(max_tokens=settings.max_new_tokens)
         answerer = make_answerer(system, engine, step.run, retrieve, sampling, rule)
-        return answer_questions(answerer, questions, step.work / f"{system}.jsonl")
-    finally:
-        engine.close()
+        return _Given(answer_questions(answerer, questions, step.work / f"{system}.jsonl"), peak())
 
 
 def _write_predictions(step: StepRun, system: str, answers: Sequence[Answer], questions: Sequence[Question]) -> None:
@@ -134,20 +138,21 @@ def run_baseline(
     facts: dict[str, JsonValue] = {"questions": len(questions)}
     times: dict[str, JsonValue] = {}
     for system in (s for s in BASELINES if s in settings.systems):
-        answers = _measure(system, Path(base.path), questions, settings, retrieve, step)
-        _write_predictions(step, system, answers, questions)
-        times[system] = _times(answers, questions)
-        facts[system] = _headline(system, answers, questions, settings, step.seed)
+        given = _measure(system, Path(base.path), questions, settings, retrieve, step)
+        _write_predictions(step, system, given.answers, questions)
+        times[system] = _times(given, questions)
+        facts[system] = _headline(system, given.answers, questions, settings, step.seed)
     _keep_times(step, times)
     return facts
 
 
-def _times(answers: Sequence[Answer], questions: Sequence[Question]) -> JsonValue:
-    return {n: [METRICS[n].score(a, q) for a, q in zip(answers, questions, strict=True)] for n in TIMES}
+def _times(given: _Given, questions: Sequence[Question]) -> JsonValue:
+    values = {n: [METRICS[n].score(a, q) for a, q in zip(given.answers, questions, strict=True)] for n in TIMES}
+    return {**values, "peak": given.peak.model_dump(mode="json")}  # type: ignore[dict-item]
 
 
 def _keep_times(step: StepRun, times: dict[str, JsonValue]) -> None:
-    """Times stand outside the outputs, since no rerun repeats them."""
+    """Times and memory stand outside the outputs, since no rerun repeats them."""
     for system, values in times.items():
         write_json(step.run.path / "times" / f"{system}.json", values)
 
@@ -187,9 +192,10 @@ def run_evaluate(
         if system in BASELINES:
             answers = _earlier_answers(step.run, system, questions)
         else:
-            answers = _measure(system, _weights_of(system, step.run, base), questions, settings, retrieve, step)
+            measured = _measure(system, _weights_of(system, step.run, base), questions, settings, retrieve, step)
+            answers = measured.answers
             _write_predictions(step, system, answers, questions)
-            times[system] = _times(answers, questions)
+            times[system] = _times(measured, questions)
         given[system] = answers
         scores[system] = score_system(system, answers, questions, semantic=settings.semantic, nli=settings.nli)
         if system in BASELINES:
@@ -203,12 +209,13 @@ def run_evaluate(
             "effect": read_effect(step.run, given) if method else None,
         }
     )
-    report = with_whole_sets(report, given, questions).model_copy(
+    report = with_whole_sets(report, given, questions, settings.bootstrap_samples).model_copy(
         update={"constant": find_constant(scores, questions, settings.bootstrap_samples, step.seed)}
     )
-    write_json(step.out("5_reports/report.json"), _without_times(report_json(report)))
-    write_text(step.out("5_reports/report.md"), markdown(report) + _told_below(report))
-    measured = Measured(
+    kept = _without_found_times(report)
+    write_json(step.out("5_reports/report.json"), _without_times(report_json(kept)))
+    write_text(step.out("5_reports/report.md"), markdown(kept) + _told_below(kept))
+    shown = Measured(
         name,
         report,
         questions,
@@ -219,7 +226,7 @@ def run_evaluate(
         _curves(step.run),
         _touched(step.run, questions),
     )
-    write_text(step.out(PAGE), page(measured))
+    write_text(step.out(PAGE), page(shown))
     say(plain(with_times(report, step.run)))
     figures = {s.system: {m: f.value for m, f in s.figures.items() if m not in TIMES} for s in report.systems}
     return {"verdict": report.verdict, "questions": report.questions, "figures": figures}  # type: ignore[dict-item]
@@ -269,15 +276,13 @@ def run_served(
             found=serve,
             fix="Name one of release.quantisations.",
         )
-    engine = LlamaCppEngine(path, parallel=8)
-    try:
+    with peak_memory() as peak, closing(LlamaCppEngine(path, parallel=8)) as engine:
         sampling = Sampling(max_tokens=settings.max_new_tokens)
         answerer = make_answerer("rag_served", engine, step.run, retrieve, sampling, decline_rule(step.run))
-        answers = answer_questions(answerer, questions, step.work / "served.jsonl")
-    finally:
-        engine.close()
+        given = _Given(answer_questions(answerer, questions, step.work / "served.jsonl"), peak())
+    answers = given.answers
     _write_predictions(step, "served", answers, questions)
-    _keep_times(step, {"served": _times(answers, questions)})
+    _keep_times(step, {"served": _times(given, questions)})
     earlier = _earlier_answers(step.run, _REFERENCE, questions)
     scores = score_system("served", answers, questions, semantic=settings.semantic, nli=settings.nli)
     verdicts = _not_worse(scores, earlier, questions, settings, step.seed, max_score_loss, quarantine)
@@ -305,7 +310,19 @@ def run_served(
         f"  {path.name}: the same reply as the weights to {same} of {len(questions)} questions; {verdict}: "
         + "; ".join(f"{v.metric} {v.found}" for v in verdicts)
     )
+    say(f"  {path.name}: {_speed(scores, given.peak)}")
     return {"verdict": verdict, "same_replies": same, "questions": len(questions), "figures": figures}
+
+
+def _speed(scores: dict[str, Scored], peak: Peak) -> str:
+    """What the file took, on the terminal alone."""
+    parts = []
+    for name in TIMES:
+        if values := [v for v in scores[name].values if v is not None]:
+            parts.append(f"{METRICS[name].title.lower()} {sum(values) / len(values):.2f}")
+    if shown := told_peak(peak):
+        parts.append(f"peak memory {shown} GB")
+    return ", ".join(parts) or "no time is known"
 
 
 def _not_worse(
@@ -356,6 +373,12 @@ def _kept_times(run: RunFolder, system: str, name: str) -> tuple[float | None, .
     return tuple(None if v is None else float(str(v)) for v in values) if isinstance(values, list) else ()
 
 
+def _kept_peak(run: RunFolder, system: str) -> Peak | None:
+    path = run.path / "times" / f"{system}.json"
+    found = read_json(path).get("peak") if path.exists() else None
+    return Peak.model_validate(found) if isinstance(found, dict) else None
+
+
 def _earlier_answers(run: RunFolder, system: System, questions: Sequence[Question]) -> list[Answer]:
     path = run.require(f"5_reports/predictions/{system}.jsonl", "evaluate")
     rows = {str(row["id"]): Answer.model_validate(row["answer"]) for row in read_ledger(path)}
@@ -402,10 +425,18 @@ def build_report(
         selected=selected,
         systems=adjust_differences(systems, [m for m in SHOWN if m not in TIMES]),
         gates=with_left_out(judge_all(settings.gates, gated, names, samples, seed), questions, left_out),
+        price=settings.price,
         quarantined=kept.standing,
         expired=kept.expired,
         seed=seed,
     )
+
+
+def _without_found_times(report: EvalReport) -> EvalReport:
+    """The report whose gates over a time say their verdict alone: what was found differs from run to run."""
+    untold = {"found": A_TIME, "need_n": None, "passes_from": None, "p": None, "p_adjusted": None}
+    gates = tuple(g.model_copy(update=untold) if g.metric in TIMES else g for g in report.gates)
+    return report.model_copy(update={"gates": gates})
 
 
 def _without_times(report: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -417,7 +448,7 @@ def _without_times(report: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def with_times(report: EvalReport, run: RunFolder) -> EvalReport:
-    """Return the report with the times of the last measurement put in."""
+    """Return the report with the times and the memory of the last measurement put in."""
     systems = []
     for system in report.systems:
         figures = dict(system.figures)
@@ -425,7 +456,8 @@ def with_times(report: EvalReport, run: RunFolder) -> EvalReport:
             if values := _kept_times(run, system.system, name):
                 scored = Scored(system.system, name, values)
                 figures[name] = summarise(scored, [str(n) for n in range(len(values))], 500, 0)
-        systems.append(system.model_copy(update={"figures": figures}))
+        peak = _kept_peak(run, system.system)
+        systems.append(system.model_copy(update={"figures": figures, "peak": peak}))
     return report.model_copy(update={"systems": tuple(systems)})
 
 

@@ -118,9 +118,11 @@ class _Grouped(NamedTuple):
     counts: NDArray[np.float64]
 
     @classmethod
-    def of(cls, values: NDArray[np.float64], clusters: Sequence[str]) -> _Grouped:
+    def of(
+        cls, values: NDArray[np.float64], clusters: Sequence[str], sizes: NDArray[np.float64] | None = None
+    ) -> _Grouped:
         names, member = np.unique(np.asarray(clusters), return_inverse=True)
-        counts = np.bincount(member, minlength=len(names)).astype(float)
+        counts = np.bincount(member, weights=sizes, minlength=len(names)).astype(float)
         sums = np.bincount(member, weights=values, minlength=len(names)).astype(float)
         return cls(sums, counts)
 
@@ -196,12 +198,22 @@ def bootstrap_mean(scores: Sequence[float], clusters: Sequence[str], samples: in
     With few clusters (`are_few`) draws say too little: the interval is that of Student's t over the clusters, and not
     narrower than draws of single items, since two documents may be alike by chance.
     """
-    values = np.asarray(scores, dtype=float)
-    grouped = _Grouped.of(values, clusters)
+    return ratio_mean(scores, [1.0] * len(scores), clusters, samples, seed)
+
+
+def ratio_mean(
+    sums: Sequence[float], sizes: Sequence[float], clusters: Sequence[str], samples: int, seed: int
+) -> Estimate:
+    """Interval of a mean over the parts of items, of which each holds `sizes` parts that sum up to `sums`.
+
+    Two answers of 3 nats in 1 token and 5 nats in 3: 2 nats a token.
+    """
+    values, parts = np.asarray(sums, dtype=float), np.asarray(sizes, dtype=float)
+    grouped = _Grouped.of(values, clusters, parts)
     mean = grouped.mean
     if not grouped.are_few:
         return Estimate(mean, *grouped.drawn(samples, seed))
-    low, high = _Grouped(values, np.ones(len(values))).drawn(samples, seed)
+    low, high = _Grouped(values, parts).drawn(samples, seed)
     if len(grouped.sums) > 1:
         half = grouped.t() * grouped.error()
         low, high = min(low, mean - half), max(high, mean + half)

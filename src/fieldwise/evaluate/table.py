@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fieldwise.evaluate.metrics import METRICS, TIMES
+from fieldwise.evaluate.memory import Peak
+from fieldwise.evaluate.metrics import COSTS, METRICS, TIMES
 from fieldwise.evaluate.report import EvalReport, SystemReport
 from fieldwise.records import GateResult, Interval
 
@@ -27,6 +28,8 @@ TITLES = {
     "rl": "after RL, closed book",
     "served": "served file",
 }
+A_TIME = "a time, which the table on the terminal shows"
+PERPLEXITY = "Perplexity of a token, known answer, by this tokenizer"
 METHODS = {"dpo": "DPO", "orpo": "ORPO", "kto": "KTO", "simpo": "SimPO", "cpo": "CPO"}
 
 
@@ -65,18 +68,30 @@ def scored(report: EvalReport) -> tuple[str, ...]:
     return tuple(m for m in SHOWN if any(m in s.figures and s.figures[m].value is not None for s in report.systems))
 
 
+def spent(report: EvalReport) -> tuple[str, ...]:
+    """The metrics that tell what answers cost, where somebody counted."""
+    return tuple(m for m in COSTS if any(m in s.figures and s.figures[m].value is not None for s in report.systems))
+
+
 def rows(report: EvalReport, metrics: Sequence[str]) -> list[list[str]]:
     """Header and one row a metric; n is the largest number of items any system was scored on, others name theirs."""
     table = [["", *(title(report, s.system) for s in report.systems)]]
     for name in metrics:
         n = max((s.figures[name].n for s in report.systems if name in s.figures), default=0)
         table.append([f"{METRICS[name].title} (n={n})", *(cell(s.figures.get(name), n) for s in report.systems)])
+        table += _perplexities(report) if name == "bits_per_byte" else []
     return table
+
+
+def _perplexities(report: EvalReport) -> list[list[str]]:
+    """The row of the perplexity of a token, where known answers were rated."""
+    n = max((s.perplexity.n for s in report.systems if s.perplexity is not None), default=0)
+    return [[f"{PERPLEXITY} (n={n})", *(cell(s.perplexity, n) for s in report.systems)]] if n else []
 
 
 def plain(report: EvalReport) -> str:
     """The table for a terminal, with the gates below."""
-    table = rows(report, scored(report))
+    table = [*rows(report, (*scored(report), *spent(report))), *_peaks(report)]
     widths = [max(len(row[n]) for row in table) for n in range(len(table[0]))]
     lines = ["  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip() for row in table]
     lines.insert(1, "  ".join("-" * width for width in widths))
@@ -84,7 +99,7 @@ def plain(report: EvalReport) -> str:
     lines.append(
         f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole."
     )
-    lines += [told for told in (detectable(report), beside_constant(report)) if told]
+    lines += [told for told in (detectable(report), beside_constant(report), money(report)) if told]
     if report.gates:
         lines += ["", f"Gates: {report.verdict}"]
         lines += [f"  {gate.verdict:12} {gate.requirement}: {gate.found}{need(gate)}" for gate in report.gates]
@@ -127,9 +142,37 @@ def beside_constant(report: EvalReport) -> str:
     )
 
 
+def money(report: EvalReport) -> str:
+    """What a thousand answers of each system cost, in one sentence; nothing where the recipe names no price."""
+    if report.price is None:
+        return ""
+    parts = []
+    for system in report.systems:
+        found = [system.figures[m].value for m in COSTS if m in system.figures]
+        if len(found) == len(COSTS) and found[0] is not None and found[1] is not None:
+            each = (found[0] * report.price.input + found[1] * report.price.output) / 1e6
+            parts.append(f"{title(report, system.system)} {1000 * each:.4g}")
+    told = f"{report.price.input:g} for a million tokens read and {report.price.output:g} for a million said"
+    return f"A thousand answers cost, at {told}: {', '.join(parts)}." if parts else ""
+
+
+def _peaks(report: EvalReport) -> list[list[str]]:
+    """The row of the memory, where it was measured."""
+    found = [told_peak(s.peak) for s in report.systems]
+    return [["Peak memory, GB", *(told or "-" for told in found)]] if any(found) else []
+
+
+def told_peak(peak: Peak | None) -> str:
+    """Both peaks in GB; empty where neither is known."""
+    if peak is None:
+        return ""
+    parts = [f"{peak.process_bytes / 1e9:.2f}"] if peak.process_bytes is not None else []
+    return ", ".join([*parts, *([f"{peak.gpu_bytes / 1e9:.2f} on the GPU"] if peak.gpu_bytes is not None else [])])
+
+
 def markdown(report: EvalReport) -> str:
     """The same as Markdown, with the paired differences to the baseline; without times, which no rerun repeats."""
-    table = rows(report, [m for m in scored(report) if m not in TIMES])
+    table = rows(report, [*(m for m in scored(report) if m not in TIMES), *spent(report)])
     lines = ["| " + " | ".join(row) + " |" for row in table]
     lines.insert(1, "|" + " --- |" * len(table[0]))
     lines += [
@@ -137,7 +180,7 @@ def markdown(report: EvalReport) -> str:
         f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole.",
         "",
     ]
-    for told in (detectable(report), beside_constant(report)):
+    for told in (detectable(report), beside_constant(report), money(report)):
         lines += [told, ""] if told else []
     lines += [f"Paired differences to {title(report, report.baseline)} (positive is better):", ""]
     lines += [f"- {title(report, s.system)}: {_differences(s)}" for s in report.systems if s.differences]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fieldwise.errors import ModelError
-from fieldwise.interfaces import Engine, FinishReason, Generation, Retriever, Sampling
+from fieldwise.interfaces import Engine, FinishReason, Generation, Retriever, Sampling, prompt_identity
 from fieldwise.prompts import cited_numbers, closed_prompt, grounded_prompt, is_declined, without_marks
 from fieldwise.records import (
     NOT_STATED,
@@ -28,6 +28,7 @@ from fieldwise.retrieve.citing import cite
 from fieldwise.retrieve.decline import DeclineRule, similarity
 from fieldwise.retrieve.follow_up import Condense, joined
 from fieldwise.retrieve.index import passage_text
+from fieldwise.retrieve.once import Once
 from fieldwise.retrieve.screen import Seen, screen, shown
 from fieldwise.retrieve.settings import RetrieveSettings
 
@@ -66,11 +67,22 @@ class _Screened(NamedTuple):
     seen: Seen
 
 
+class _Known(NamedTuple):
+    """What a known answer would have cost: bits per byte (UTF-8), its tokens, and those the model would have said."""
+
+    bits: float | None = None
+    tokens: int | None = None
+    hits: int | None = None
+
+
+_NOT_RATED = _Known()
+
+
 class ClosedAnswerer:
     """Answers from what the weights know, without passages."""
 
-    def __init__(self, name: str, engine: Engine, sampling: Sampling) -> None:
-        self.name, self.engine, self.sampling = name, engine, sampling
+    def __init__(self, name: str, engine: Engine, sampling: Sampling, *, once: Once | None = None) -> None:
+        self.name, self.engine, self.sampling, self.once = name, engine, sampling, once or Once()
 
     def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
@@ -78,16 +90,29 @@ class ClosedAnswerer:
             group = conversations[begin : begin + _BATCH]
             answers = _known(group, known[begin : begin + _BATCH])
             began = time.monotonic()
-            prompts = [self.engine.render(closed_prompt(_question(c))) for c in group]
+            spared = self.once.spared_seconds
+            prompts = [self._prompt(_question(c)) for c in group]
+            spared = self.once.spared_seconds - spared
             rated = [_fitting_answer(self.engine, p, a) for p, a in zip(prompts, answers, strict=True)]
             replies = self.engine.generate(prompts, self.sampling, rated=rated)
-            seconds = (time.monotonic() - began) / len(group)
-            for reply, answer in zip(replies, answers, strict=True):
-                yield _closed_answer(reply, self.name, seconds, _bits(reply.ratings, answer))
+            seconds = (time.monotonic() - began + spared) / len(group)
+            for reply, answer, tokens in zip(replies, answers, rated, strict=True):
+                yield _closed_answer(reply, self.name, seconds, _cost_of_known(reply, answer, tokens))
+
+    def _prompt(self, question: str) -> list[int]:
+        def make() -> list[int]:
+            return self.engine.render(closed_prompt(question))
+
+        identity = prompt_identity(self.engine)
+        return self.once((identity, question), make) if identity else make()
 
 
 class GroundedAnswerer:
-    """Searches, shows the passages to the model, and ties its answer to their words."""
+    """Searches, shows the passages to the model, and ties its answer to their words.
+
+    Answerers over one index and with equal settings may share a `once`: a question is then searched once for all of them,
+    and its prompt made once for those of one tokenizer.
+    """
 
     def __init__(
         self,
@@ -100,6 +125,7 @@ class GroundedAnswerer:
         *,
         condense: Condense = joined,
         unruled: str = "",
+        once: Once | None = None,
     ) -> None:
         self.name, self.engine, self.retriever, self.settings, self.sampling, self.decline = (
             name,
@@ -109,7 +135,7 @@ class GroundedAnswerer:
             sampling,
             decline,
         )
-        self.condense, self.unruled = condense, unruled
+        self.condense, self.unruled, self.once = condense, unruled, once
 
     def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
@@ -125,8 +151,9 @@ class GroundedAnswerer:
             group = conversations[begin : begin + _BATCH]
             answers = _known(group, known[begin : begin + _BATCH])
             began = time.monotonic()
-            packed = [self.packed(c) for c in group]
-            found = time.monotonic()
+            spared = self._spared_seconds
+            packed = [self._shared(c) for c in group]
+            spared, found = self._spared_seconds - spared, time.monotonic()
             rated = [
                 [declining, *_fitting_answer(self.engine, prompt, a)]
                 for (_, prompt, *_), a in zip(packed, answers, strict=True)
@@ -134,11 +161,11 @@ class GroundedAnswerer:
             replies = self.engine.generate([p.prompt for p in packed], self.sampling, rated=rated)
             done = time.monotonic()
             timings = Timings(
-                retrieve_seconds=(found - began) / len(group),
+                retrieve_seconds=(found - began + spared) / len(group),
                 generate_seconds=(done - found) / len(group),
-                total_seconds=(done - began) / len(group),
+                total_seconds=(done - began + spared) / len(group),
             )
-            for asked, reply, answer in zip(packed, replies, answers, strict=True):
+            for asked, reply, answer, tokens in zip(packed, replies, answers, rated, strict=True):
                 passages = asked.passages
                 logprob = reply.ratings[0] if reply.ratings else None
                 doubt = self.doubt(logprob, passages)
@@ -146,15 +173,31 @@ class GroundedAnswerer:
                     reply.text,
                     passages,
                     self.name,
-                    timings=timings,
+                    timings=_with_first_token(timings, reply),
                     finish_reason=reply.finish_reason,
                     prompt_tokens=reply.prompt_tokens,
                     completion_tokens=len(reply.token_ids),
                     doubt=doubt,
-                    known_bits=_bits(reply.ratings[1:], answer),
+                    known=_cost_of_known(reply, answer, tokens, 1),
                 )
                 made = self.told(asked, made)
                 yield (held_back(made) if self.is_too_doubtful(doubt) else made), logprob
+
+    @property
+    def _spared_seconds(self) -> float:
+        return 0.0 if self.once is None else self.once.spared_seconds
+
+    def _shared(self, conversation: Conversation) -> Packed:
+        identity = prompt_identity(self.engine)
+        if self.once is None or not identity:
+            return self.packed(conversation)
+        turns = tuple((m.role, m.content) for m in conversation)
+        return self.once((identity, self.engine.context_tokens, turns), lambda: self.packed(conversation))
+
+    def _searched(self, query: str, count: int) -> list[RetrievedPassage]:
+        if self.once is None:
+            return self.retriever.search(query, count)
+        return self.once((query, count), lambda: self.retriever.search(query, count))
 
     def told(self, packed: Packed, answer: Answer) -> Answer:
         """Return an answer with what was searched, screened and not ruled, where there is something to tell."""
@@ -255,7 +298,7 @@ class GroundedAnswerer:
         """The best passages, each looked at by the screen, and those it dropped; others take their places."""
         wanted, room = self.settings.top_k, 0
         while True:
-            found = [_Screened(p, screen(passage_text(p.chunk))) for p in self.retriever.search(query, wanted + room)]
+            found = [_Screened(p, screen(passage_text(p.chunk))) for p in self._searched(query, wanted + room)]
             if self.settings.screen != "drop":
                 return found, []
             refused = [one for one in found if one.seen.signs]
@@ -308,11 +351,20 @@ def _fitting_answer(engine: Engine, prompt: list[int], answer: str | None) -> li
     return [tokens] if 0 < len(tokens) <= engine.context_tokens - len(prompt) else []
 
 
-def _bits(ratings: Sequence[float], answer: str | None) -> float | None:
-    """Bits per byte (UTF-8) of a known answer with this log-probability."""
-    if not answer or not ratings:
-        return None
-    return -ratings[0] / math.log(2) / len(answer.encode())
+def _cost_of_known(reply: Generation, answer: str | None, rated: Sequence[list[int]], place: int = 0) -> _Known:
+    """Of the reply rated at a place, where there is one."""
+    if not answer or len(reply.ratings) <= place:
+        return _NOT_RATED
+    bits = -reply.ratings[place] / math.log(2) / len(answer.encode())
+    hits = reply.rated_hits[place] if len(reply.rated_hits) > place else None
+    return _Known(bits, len(rated[place]), hits)
+
+
+def _with_first_token(timings: Timings, reply: Generation) -> Timings:
+    """The times of an answer with that to its first token, what it waited for its passages included."""
+    if reply.first_token_seconds is None:
+        return timings
+    return timings.model_copy(update={"first_token_seconds": timings.retrieve_seconds + reply.first_token_seconds})
 
 
 def held_back(answer: Answer) -> Answer:
@@ -331,7 +383,7 @@ def held_back(answer: Answer) -> Answer:
     )
 
 
-def _closed_answer(reply: Generation, name: str, seconds: float, known_bits: float | None) -> Answer:
+def _closed_answer(reply: Generation, name: str, seconds: float, known: _Known) -> Answer:
     text = reply.text.strip()
     return Answer(
         text=text,
@@ -341,8 +393,10 @@ def _closed_answer(reply: Generation, name: str, seconds: float, known_bits: flo
         finish_reason=reply.finish_reason,
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=len(reply.token_ids),
-        known_bits=known_bits,
-        timings=Timings(generate_seconds=seconds, total_seconds=seconds),
+        known_bits=known.bits,
+        known_tokens=known.tokens,
+        known_hits=known.hits,
+        timings=_with_first_token(Timings(generate_seconds=seconds, total_seconds=seconds), reply),
     )
 
 
@@ -356,7 +410,7 @@ def grounded_answer(
     prompt_tokens: int,
     completion_tokens: int,
     doubt: float | None = None,
-    known_bits: float | None = None,
+    known: _Known = _NOT_RATED,
 ) -> Answer:
     """Build the answer of a reply: marks become citations, each checked against the stored words."""
     text = text.strip()
@@ -370,7 +424,9 @@ def grounded_answer(
         passages=tuple(passages),
         is_declined=declined,
         doubt=doubt,
-        known_bits=known_bits,
+        known_bits=known.bits,
+        known_tokens=known.tokens,
+        known_hits=known.hits,
         finish_reason=finish_reason,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,

@@ -14,6 +14,8 @@ from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.files import write_json, write_jsonl, write_text
 from fieldwise.hashing import sha256_file, sha256_text
 from fieldwise.interfaces import Engine
+from fieldwise.llm.budget import cost
+from fieldwise.llm.settings import PriceSettings
 from fieldwise.progress import say
 from fieldwise.run import RunFolder
 from fieldwise.serve.release_file import BASE, TUNED, named_builds, read_release
@@ -35,6 +37,7 @@ class Source(NamedTuple):
     endpoint: str | None = None
     key_env: str | None = None
     max_tokens: int = 256
+    price: PriceSettings | None = None
 
 
 def run_suite(
@@ -55,10 +58,18 @@ def run_suite(
             say(f"{suite.name}: {len(suite.items)} items for {respondent.name}")
             replies = ask(suite, respondent, ledger, max_tokens=source.max_tokens)
             result = sum_up(suite, replies, respondent, max_tokens=source.max_tokens, at_least=at_least)
+            result = _priced(result, source.price)
         _keep(place, result, suite.about)
         results.append(result)
     write_text(folder / "report.md", markdown(results, suite.about))
     return results, folder
+
+
+def _priced(result: SuiteResult, price: PriceSettings | None) -> SuiteResult:
+    if price is None or result.spent is None:
+        return result
+    money = cost(result.spent.prompt_tokens, result.spent.completion_tokens, price).money
+    return result.model_copy(update={"spent": result.spent.model_copy(update={"price": money})})
 
 
 def _keep(place: Path, result: SuiteResult, about: str) -> None:

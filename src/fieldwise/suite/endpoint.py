@@ -218,7 +218,20 @@ def _read(value: dict[str, Any]) -> Reply:
         raise _Again("no_completion", "the answer holds no message")
     choice, message = found
     calls = tuple(_call(c) for c in message.get("tool_calls") or () if isinstance(c, dict))
-    return Reply(text=message_text(message), tool_calls=calls, finish_reason=str(choice.get("finish_reason") or "stop"))
+    return Reply(
+        text=message_text(message),
+        tool_calls=calls,
+        finish_reason=str(choice.get("finish_reason") or "stop"),
+        prompt_tokens=_counted(value, "prompt_tokens"),
+        completion_tokens=_counted(value, "completion_tokens"),
+    )
+
+
+def _counted(value: dict[str, Any], name: str) -> int:
+    """What the endpoint says that it counted; 0 where it says nothing of sense."""
+    usage = value.get("usage")
+    found = usage.get(name) if isinstance(usage, dict) else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
 
 
 def _call(raw: dict[str, Any]) -> ToolCall:

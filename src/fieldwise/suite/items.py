@@ -79,6 +79,8 @@ class Reply(Record):
     finish_reason: str = "stop"
     problem: str = Field("", description="short code such as timeout, too_long or http_500")
     detail: str = ""
+    prompt_tokens: int = Field(0, exclude_if=lambda tokens: tokens == 0, description="0: nobody counted")
+    completion_tokens: int = Field(0, exclude_if=lambda tokens: tokens == 0)
 
     @property
     def spoken(self) -> str:

@@ -67,12 +67,21 @@ def _notes(results: Sequence[SuiteResult]) -> list[str]:
     first = results[0]
     lines = [difference(r, first) for r in results[1:]]
     lines += [line for r in results for line in _unscored(r)]
+    lines += [_cost(r) for r in results if r.spent is not None]
     if first.skipped:
         reasons = sorted({s.reason for s in first.skipped})
         lines.append(
             f"{len(first.skipped)} items of the file cannot be judged here and were left out ({'; '.join(reasons[:5])})"
         )
     return lines
+
+
+def _cost(result: SuiteResult) -> str:
+    spent = result.spent
+    assert spent is not None
+    fewer = f" for {spent.items} of {len(result.items)} items" if spent.items < len(result.items) else ""
+    money = f", cost {spent.price:.4g} in the currency of the prices" if spent.price is not None else ""
+    return f"{result.model}: {spent.prompt_tokens} tokens read, {spent.completion_tokens} said{fewer}{money}"
 
 
 def _verdicts(results: Sequence[SuiteResult]) -> list[str]:

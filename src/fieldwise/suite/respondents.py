@@ -91,4 +91,10 @@ def _reply(generation: Generation, *, has_tools: bool) -> Reply:
     text = "" if calls else generation.text.strip()
     if generation.finish_reason in ("error", "cancelled"):
         return Reply(problem=generation.finish_reason, detail="the engine did not finish the reply")
-    return Reply(text=text, tool_calls=calls, finish_reason=generation.finish_reason)
+    return Reply(
+        text=text,
+        tool_calls=calls,
+        finish_reason=generation.finish_reason,
+        prompt_tokens=generation.prompt_tokens,
+        completion_tokens=len(generation.token_ids),
+    )

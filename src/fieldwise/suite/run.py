@@ -55,6 +55,15 @@ class ItemResult(Record):
         return [c for c in self.checks if c.is_critical and c.value == 0]
 
 
+class Spent(Record):
+    """The tokens of the replies of a suite, as whoever replied counts them, and what they cost."""
+
+    items: int = Field(description="whose tokens were counted")
+    prompt_tokens: int
+    completion_tokens: int
+    price: float | None = Field(None, description="in the currency of the prices; None where none were named")
+
+
 class SuiteResult(Record):
     """What a model reached in a suite."""
 
@@ -71,6 +80,7 @@ class SuiteResult(Record):
     verdict: Verdict | None = Field(None, description="None: nothing was required")
     reasons: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
+    spent: Spent | None = Field(None, exclude_if=lambda spent: spent is None)
     items: tuple[ItemResult, ...]
 
     @property
@@ -195,7 +205,19 @@ def summed(
         verdict=verdict,
         reasons=tuple(reasons),
         skipped=heading.skipped,
+        spent=_spent(items),
         items=items,
+    )
+
+
+def _spent(items: Sequence[ItemResult]) -> Spent | None:
+    counted = [i.reply for i in items if i.reply.prompt_tokens]
+    if not counted:
+        return None
+    return Spent(
+        items=len(counted),
+        prompt_tokens=sum(r.prompt_tokens for r in counted),
+        completion_tokens=sum(r.completion_tokens for r in counted),
     )
 
 

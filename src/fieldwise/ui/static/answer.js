@@ -3,6 +3,7 @@
 import { count, make, seconds } from "./dom.js";
 import { openDocument } from "./document.js";
 import { placeOf, readable } from "./places.js";
+import { screenedNote, searchedNote } from "./told.js";
 
 export class Pane {
   constructor(model, label) {
@@ -37,7 +38,7 @@ export class Pane {
     if (answer.is_declined) this.decline(answer.doubt);
     else this.reply.replaceChildren(...withChips(answer));
     const sources = answer.is_declined ? null : sourceList(answer.citations);
-    this.evidence.replaceChildren(...[sources, passageList(answer.passages)].filter(Boolean));
+    this.evidence.replaceChildren(...[sources, screenedNote(answer.screened), searchedNote(answer.searched), passageList(answer.passages)].filter(Boolean));
     this.figures.textContent = figures(answer);
   }
 
