@@ -20,8 +20,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from fieldwise.collect.settings import CollectSettings, RowsSource, WebSource, is_other_scheme, is_url
 from fieldwise.errors import FieldwiseError, RecipeError
-from fieldwise.evaluate.metrics import METRICS, by_judge, by_model, in_batches
-from fieldwise.evaluate.settings import EvaluateSettings, SuiteSettings
+from fieldwise.evaluate.metrics import METRICS, TIMES, by_judge, by_model, in_batches
+from fieldwise.evaluate.settings import BY_PROBABILITY, RAG_SYSTEMS, RESERVED, EvaluateSettings, SuiteSettings
 from fieldwise.files import write_text
 from fieldwise.generate.settings import DataSettings, GenerateSettings
 from fieldwise.hashing import canonical_json, sha256_text
@@ -487,7 +487,27 @@ def _contradictions(recipe: Recipe, places: dict[str, str]) -> Iterator[Fieldwis
             "Raise it, or name a file with evaluate.questions.",
         )
     yield from _suite_problems(recipe, problem)
+    yield from _endpoint_system_problems(evaluate, problem)
     yield from _gate_problems(evaluate, problem)
+
+
+def _endpoint_system_problems(
+    evaluate: EvaluateSettings, problem: Callable[..., FieldwiseError]
+) -> Iterator[FieldwiseError]:
+    """Names of systems at endpoints that cannot be told apart, and passages that nobody searches."""
+    names = [e.name for e in evaluate.endpoints]
+    for n, system in enumerate(evaluate.endpoints):
+        key = f"evaluate.endpoints.{n}"
+        if system.name in RESERVED or system.name in names[:n]:
+            what = "the name of a system of this run" if system.name in RESERVED else "the name stands twice"
+            yield problem(f"{key}.name", what, system.name, "Give it a name of its own, such as hosted.")
+        if system.documents and not set(RAG_SYSTEMS) & set(evaluate.systems):
+            yield problem(
+                f"{key}.documents",
+                "it is asked over the passages of rag_tuned or rag_base, which are not measured",
+                ", ".join(evaluate.systems),
+                "Add one of them to evaluate.systems, or set documents: false.",
+            )
 
 
 def _gate_problems(evaluate: EvaluateSettings, problem: Callable[..., FieldwiseError]) -> Iterator[FieldwiseError]:
@@ -503,10 +523,18 @@ def _gate_problems(evaluate: EvaluateSettings, problem: Callable[..., FieldwiseE
         elif METRICS[metric].score is by_judge and key.startswith("evaluate.gates"):
             fix = "No stage asks a judge: set evaluate.judge_at_least, or name it in evaluate.regressions."
             yield problem(key, "the metric is not measured", metric, fix)
+    served = [e.name for e in evaluate.endpoints]
     for n, gate in enumerate(evaluate.gates):
         key = f"evaluate.gates.{n}"
         for name, system in (("system", gate.system), ("baseline", gate.baseline)):
-            if system is not None and system not in evaluate.systems:
+            if system in served and gate.metric in (*BY_PROBABILITY, *TIMES):
+                yield problem(
+                    f"{key}.{name}",
+                    f"{gate.metric} has no value at an endpoint",
+                    system,
+                    "Take another metric: an endpoint gives no probabilities of tokens, and its times are not measured.",
+                )
+            elif system is not None and system not in (*evaluate.systems, *served):
                 yield problem(
                     f"{key}.{name}",
                     "the gate needs a system that is not measured",
@@ -587,6 +615,8 @@ def _endpoint_problems(recipe: Recipe, problem: Callable[..., FieldwiseError]) -
         asked.append(("train.distillation.teacher.endpoint", "the teacher", teacher))
     if recipe.serve.follow_up == "endpoint" or recipe.serve.search.rewrite == "endpoint":
         asked.append(("serve.search.endpoint", "the wording of searches", recipe.serve.search.endpoint))
+    for n, system in enumerate(recipe.evaluate.endpoints):
+        asked.append((f"evaluate.endpoints.{n}.endpoint", f"the system {system.name}", system.endpoint))
     for key, who, endpoint in asked:
         for name, example in (("base_url", "http://127.0.0.1:11434/v1"), ("model", "the name the endpoint gives it")):
             if getattr(endpoint, name) is None:

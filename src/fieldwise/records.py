@@ -477,6 +477,11 @@ class Answer(Record):
         exclude_if=lambda why: not why,
         description="why the fitted rule of when to decline was not applied, if there is one",
     )
+    problem: str = Field(
+        "",
+        exclude_if=lambda why: not why,
+        description="why there is no answer, in a short code; what holds one is not scored by any metric",
+    )
     finish_reason: Literal["stop", "length", "cancelled", "error"] = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0

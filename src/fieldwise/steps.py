@@ -134,6 +134,22 @@ def _select(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     return run_select(recipe.evaluate, recipe.retrieve, step)
 
 
+def _require_endpoints(recipe: Recipe) -> None:
+    """Raise for a key that is missing before hours are spent on what comes first."""
+    if recipe.evaluate.endpoints:
+        from fieldwise.evaluate.endpoints import require_keys
+
+        require_keys(recipe.evaluate.endpoints)
+
+
+def _endpoints_estimate(recipe: Recipe, run: RunFolder) -> str | None:
+    if not recipe.evaluate.endpoints:
+        return None
+    from fieldwise.evaluate.stage import estimate_endpoints
+
+    return estimate_endpoints(recipe.evaluate, recipe.retrieve, run)
+
+
 def _evaluate(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
     from fieldwise.evaluate import stage
 
@@ -346,11 +362,13 @@ STEPS: tuple[Step, ...] = (
         "evaluate",
         "measure all systems and judge the gates",
         ("2_prepare", "2i_index", "3_generate", "4a_baseline", "4b_train", "4c_select"),
-        ("evaluate", "claims", "retrieve", "engine", "page", "shingles", "support"),
+        ("evaluate", "claims", "retrieve", "engine", "page", "shingles", "support", "llm"),
         (*_MODEL_LIBRARIES, "scipy", "sacrebleu"),
         lambda r: {"evaluate": r.evaluate.keyed(), "retrieve": r.retrieve.keyed(), "name": r.name},
         _evaluate,
         lambda r: {**weights_hash(r), **_questions_hash(r), **_flaky_questions(r)},
+        require=_require_endpoints,
+        estimate=_endpoints_estimate,
     ),
     Step(
         "5a",
@@ -384,7 +402,15 @@ STEPS: tuple[Step, ...] = (
         "suites",
         "put base, weights and the file to serve through the suites",
         ("4b_train", "4c_select", "5a_build"),
-        ("suite", "engine", "serve/tool_calls", "evaluate/quarantine", "evaluate/statistics", "evaluate/power"),
+        (
+            "suite",
+            "engine",
+            "serve/tool_calls",
+            "evaluate/quarantine",
+            "evaluate/statistics",
+            "evaluate/power",
+            "evaluate/unscored",
+        ),
         (*_MODEL_LIBRARIES, "xllamacpp", "scipy"),
         lambda r: {
             "suites": [s.model_dump(mode="json", exclude={"suite"}) for s in r.evaluate.wanted_suites],

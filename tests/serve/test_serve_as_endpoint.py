@@ -1,4 +1,4 @@
-"""Our own service as the endpoint of a teacher or judge."""
+"""Our own service as the endpoint of a teacher, a judge, or a system of the evaluation report."""
 
 from pathlib import Path
 
@@ -7,10 +7,13 @@ from live import Live, live
 from pydantic import BaseModel
 
 from fieldwise.errors import ServiceError
+from fieldwise.evaluate.endpoints import ask_endpoints
+from fieldwise.evaluate.settings import EndpointSystemSettings
 from fieldwise.interfaces import LlmReply, LlmRequest
 from fieldwise.llm.client import EndpointClient
 from fieldwise.llm.settings import EndpointSettings
-from fieldwise.records import Message
+from fieldwise.records import Answer, Message, Question
+from fieldwise.retrieve.settings import RetrieveSettings
 from fieldwise.run import RunFolder
 
 
@@ -53,3 +56,27 @@ def test_it_is_asked_with_its_key(run: RunFolder, tmp_path: Path, monkeypatch: p
         with pytest.raises(ServiceError, match="wants a key"):
             ask(guarded.url, tmp_path / "j.jsonl", HELLO)
         assert ask(guarded.url, tmp_path / "j.jsonl", HELLO, key_variable="FIELDWISE_API_KEY").problem == ""
+
+
+def test_it_is_a_system_of_the_report_over_our_passages_and_over_its_own(service: Live, tmp_path: Path) -> None:
+    questions = [
+        Question(id="q1", question="How many visitors may sit at a bed?", answer="two"),
+        Question(id="q2", question="What do I ring if I see smoke?", answer="2222"),
+    ]
+    searched = service.backend.answerer("tuned").retriever.search
+    passages = [tuple(searched(q.question, 2)) for q in questions]
+    beside = [Answer(text="", answer="", model="rag_tuned", passages=p) for p in passages]
+    named = [("over_ours", "tuned", True), ("over_its_own", "rag", False)]
+    systems = [
+        EndpointSystemSettings(
+            name=name,
+            documents=documents,
+            endpoint=EndpointSettings(base_url=f"{service.url}/v1", model=model, max_tokens=64),
+        )
+        for name, model, documents in named
+    ]
+    found = ask_endpoints(systems, questions, beside, RetrieveSettings(), tmp_path)
+    for answers in found.values():
+        assert [(a.problem, a.prompt_tokens > 0) for a in answers] == [("", True), ("", True)]
+    assert [a.passages for a in found["over_ours"]] == passages and all(passages)
+    assert not any(a.passages or a.citations for a in found["over_its_own"])

@@ -191,6 +191,7 @@ def _names(places: Sequence[Path]) -> list[str]:
 def read_predictions(run: RunFolder, path: Path, system: str) -> Predictions:
     """Read a file of predictions: `id`, `question` and `answer`, a record of an answer or its text alone.
 
+    A question that was not answered, which the record says, is left out.
     Raises DatasetError for an empty file, an id that stands twice, or a line that is no prediction.
     """
     digest = sha256_file(path)
@@ -204,7 +205,8 @@ def read_predictions(run: RunFolder, path: Path, system: str) -> Predictions:
         entries[entry.question_id] = entry
     if not entries:
         raise DatasetError("the file holds no predictions", where=path, fix="Run fieldwise evaluate again.")
-    return Predictions(system, path, digest, _made_by(run, path, digest), entries)
+    answered = {i: e for i, e in entries.items() if not e.answer.problem}
+    return Predictions(system, path, digest, _made_by(run, path, digest), answered)
 
 
 def _entry(row: dict[str, JsonValue], where: str, system: str) -> Entry:

@@ -20,7 +20,7 @@ from fieldwise.evaluate.baseline import (
 )
 from fieldwise.evaluate.metrics import METRICS
 from fieldwise.evaluate.quarantine import NONE, QUESTIONS, Quarantine, quarantine_in, told_left_out
-from fieldwise.evaluate.report import EvalReport, as_family, judge_pair, overall
+from fieldwise.evaluate.report import EvalReport, as_family, judge_pair, overall, told_unanswered
 from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, RegressionSettings
 from fieldwise.files import read_json
 from fieldwise.records import GateResult, Record
@@ -244,11 +244,20 @@ def _judge(regression: RegressionSettings, pair: _Pair, samples: int, left_out: 
                 found=f"{side} was not measured by it",
             )
     assert after is not None and before is not None
+    if told := _unanswered(candidate) or _unanswered(pair.baseline):
+        requirement = _requirement(regression, candidate.system)
+        return GateResult(metric=gate.metric, verdict="INCONCLUSIVE", requirement=requirement, found=told)
     counted = (None if i.id in left_out else v for i, v in zip(candidate.items, after.values, strict=True))
     after = after._replace(values=tuple(counted))
     result = judge_pair(gate, after, before, pair.candidate.clusters, samples, candidate.seed)
     told = result.found + told_left_out(sum(i.id in left_out for i in candidate.items))
     return result.model_copy(update={"requirement": _requirement(regression, candidate.system), "found": told})
+
+
+def _unanswered(side: Baseline) -> str:
+    """That too many questions were not answered to decide anything; F1 with declines has a score for every answer."""
+    scores = side.scores.get(_FLIPS, ())
+    return told_unanswered(f"{side.system} of {side.run}", scores.count(None), len(side.items))
 
 
 def _not_comparable(metric: str, run: Baseline, baseline: Baseline) -> str:

@@ -23,6 +23,7 @@ from fieldwise.evaluate.table import (
     beside_constant,
     cell,
     detectable,
+    elsewhere,
     money,
     need,
     scored,
@@ -77,8 +78,8 @@ class Measured(NamedTuple):
 
     @property
     def candidate(self) -> str:
-        """The system that would be released, or the last one measured."""
-        return RELEASED if RELEASED in self.answers else self.report.systems[-1].system
+        """The system that would be released, or the last one of this run's own."""
+        return self.report.candidate
 
     @property
     def reference(self) -> str | None:
@@ -219,7 +220,7 @@ def _systems(report: EvalReport) -> str:
         "Systems",
         "<p>Every system was asked the same questions, which training never saw. In brackets: the 95&nbsp;% interval.</p>",
         table("All systems", [_METRIC_HEADING, *(_heading(report, s.system) for s in report.systems)], rows, "numbers"),
-        *([f"<p>{escape(told)}</p>"] if (told := money(report)) else []),
+        *(f"<p>{escape(told)}</p>" for told in (*elsewhere(report), money(report)) if told),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field, JsonValue
@@ -28,6 +28,7 @@ from fieldwise.evaluate.statistics import (
     p_beyond,
     paired_difference,
 )
+from fieldwise.evaluate.unscored import told_unscored
 from fieldwise.llm.settings import PriceSettings
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question, Record
 
@@ -44,6 +45,15 @@ class Scored(NamedTuple):
     values: tuple[float | None, ...]
 
 
+class AtEndpoint(Record):
+    """A model behind an endpoint, as the report names it."""
+
+    model: str
+    base_url: str
+    documents: bool = Field(description="whether it was asked over the passages of this run's retrieval")
+    price: PriceSettings | None = Field(None, description="of a million tokens there; None where none was named")
+
+
 class SystemReport(Record):
     """All figures of one system."""
 
@@ -56,6 +66,14 @@ class SystemReport(Record):
         None,
         exclude_if=lambda perplexity: perplexity is None,
         description="of a token of the known answers; of all together, and by the tokenizer of these weights",
+    )
+    endpoint: AtEndpoint | None = Field(
+        None, exclude_if=lambda endpoint: endpoint is None, description="who answered, if not weights of this run"
+    )
+    unanswered: dict[str, int] = Field(
+        default_factory=dict,
+        exclude_if=lambda counts: not counts,
+        description="why questions have no answer -> how many",
     )
     peak: Peak | None = Field(None, exclude=True, description="of the last measurement: printed, never written")
 
@@ -117,6 +135,12 @@ class EvalReport(Record):
         return next((s for s in self.systems if s.system == name), None)
 
     @property
+    def candidate(self) -> str:
+        """The system that would be released, else the last one of this run's own."""
+        own = [s.system for s in self.systems if s.endpoint is None]
+        return "rag_tuned" if "rag_tuned" in own else own[-1]
+
+    @property
     def verdict(self) -> str:
         """PASS if every gate passed, FAIL if one failed, else INCONCLUSIVE."""
         return overall(self.gates)
@@ -137,19 +161,26 @@ def score_system(
     nli: str | None = None,
 ) -> dict[str, Scored]:
     """Score every answer by every metric; those that need an encoder only with `semantic`, or the folder of an NLI model."""
-    scores = {
-        name: Scored(system, name, tuple(metric.score(a, q) for a, q in zip(answers, questions, strict=True)))
-        for name, metric in METRICS.items()
-    }
+    rows = [scores_of(a, q) for a, q in zip(answers, questions, strict=True)]
+    values = {name: tuple(row[name] for row in rows) for name in METRICS}
     if semantic:
         from fieldwise.evaluate.semantic import semantic_scores
 
-        scores |= {name: Scored(system, name, values) for name, values in semantic_scores(answers, questions).items()}
+        values |= semantic_scores(answers, questions)
     if nli is not None:
         from fieldwise.evaluate.entailment import entailed_shares
 
-        scores["claims_entailed"] = Scored(system, "claims_entailed", entailed_shares(answers, nli))
-    return scores
+        values["claims_entailed"] = entailed_shares(answers, nli)
+    return {name: Scored(system, name, _of_answers(found, answers)) for name, found in values.items()}
+
+
+def scores_of(answer: Answer, question: Question) -> dict[str, float | None]:
+    """Score one answer by every metric; what is no answer is not scored, which is not wrong."""
+    return {name: None if answer.problem else metric.score(answer, question) for name, metric in METRICS.items()}
+
+
+def _of_answers(values: Sequence[float | None], answers: Sequence[Answer]) -> tuple[float | None, ...]:
+    return tuple(None if a.problem else v for v, a in zip(values, answers, strict=True))
 
 
 def cluster_names(questions: Sequence[Question]) -> list[str]:
@@ -244,7 +275,9 @@ def with_whole_sets(
 
     def bleu(given: Sequence[Answer]) -> CorpusBleu | None:
         known = [
-            (a.answer, (q.answer, *q.aliases)) for a, q in zip(given, questions, strict=True) if q.answer is not None
+            (a.answer, (q.answer, *q.aliases))
+            for a, q in zip(given, questions, strict=True)
+            if q.answer is not None and not a.problem
         ]
         return corpus_bleu([said for said, _ in known], [answers for _, answers in known])
 
@@ -267,9 +300,16 @@ def judge_all(
     clusters: Sequence[str],
     samples: int,
     seed: int,
+    unanswered: Mapping[str, int] | None = None,
 ) -> tuple[GateResult, ...]:
-    """Decide all gates as one family."""
-    return as_family([judge(gate, scores, clusters, samples, seed) for gate in gates])
+    """Decide all gates as one family; `unanswered` counts the questions that a system has no answer to."""
+    missing = {s: told for s, count in (unanswered or {}).items() if (told := told_unanswered(s, count, len(clusters)))}
+    return as_family([judge(gate, scores, clusters, samples, seed, missing) for gate in gates])
+
+
+def told_unanswered(system: str, count: int, total: int) -> str:
+    """Return in words that a system left too many questions without an answer for a gate; empty where it did not."""
+    return told_unscored(count, total, f"questions were not answered by {system}")
 
 
 def without(scored: Scored, questions: Sequence[Question], left_out: frozenset[str]) -> Scored:
@@ -308,15 +348,25 @@ def as_family(results: Sequence[GateResult]) -> tuple[GateResult, ...]:
 
 
 def judge(
-    gate: GateSettings, scores: dict[str, dict[str, Scored]], clusters: Sequence[str], samples: int, seed: int
+    gate: GateSettings,
+    scores: dict[str, dict[str, Scored]],
+    clusters: Sequence[str],
+    samples: int,
+    seed: int,
+    missing: Mapping[str, str] | None = None,
 ) -> GateResult:
-    """Decide one gate: PASS, FAIL, or INCONCLUSIVE with the number of items it would need. A missing metric fails."""
+    """Decide one gate: PASS, FAIL, or INCONCLUSIVE with the number of items it would need. A missing metric fails.
+
+    `missing` says of systems that too many questions were not answered for anything to be decided.
+    """
     metric = METRICS.get(gate.metric)
     candidate = scores.get(gate.system, {}).get(gate.metric)
     if metric is None:
         return _result(gate, "FAIL", f"unknown metric; known: {', '.join(METRICS)}")
     if candidate is None:
-        return _result(gate, "FAIL", "not measured: add the metric's system to evaluate.systems")
+        return _result(gate, "FAIL", "not measured: add the metric's system to evaluate.systems or evaluate.endpoints")
+    if told := next((t for s in (gate.system, gate.baseline) if (t := (missing or {}).get(s or ""))), None):
+        return _result(gate, "INCONCLUSIVE", told)
     figure = summarise(candidate, clusters, samples, seed)
     if figure.value is None or figure.n < LEAST_ITEMS:
         return _result(gate, "INCONCLUSIVE", f"{figure.n} scored items", need_n=LEAST_ITEMS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, JsonValue
 
 from fieldwise.judge.settings import JudgeSettings
-from fieldwise.llm.settings import PriceSettings
+from fieldwise.llm.settings import EndpointSettings, PriceSettings
 from fieldwise.retrieve.settings import hashes_of
 from fieldwise.settings import Settings
 
@@ -24,8 +24,14 @@ _NOT_KEYED = {
     "quarantine",
     "nli",
     "price",
+    "endpoints",
 }
 SYSTEMS: tuple[System, ...] = ("base", "rag_base", "sft", "preference", "rag_tuned")
+RAG_SYSTEMS: tuple[System, ...] = ("rag_tuned", "rag_base")
+BY_PROBABILITY = ("bits_per_byte", "token_accuracy", "brier")
+"""Metrics that need the probabilities of tokens, which an endpoint does not give."""
+RESERVED = frozenset((*get_args(System), "rag_served", "served", "constant"))
+"""Names that a system at an endpoint cannot have."""
 
 
 ScoreName = Literal[
@@ -46,8 +52,8 @@ class GateSettings(Settings):
     """One requirement: the candidate against a baseline, or against a fixed level."""
 
     metric: str
-    system: System = "rag_tuned"
-    baseline: System | None = Field("base", description="None compares with `at_least` alone")
+    system: str = Field("rag_tuned", description="one of evaluate.systems, or the name of one of evaluate.endpoints")
+    baseline: str | None = Field("base", description="a system as above; None compares with `at_least` alone")
     requires: Literal["better", "not_worse"] = Field(
         "better", description="better: the interval of the paired difference lies above 0; not_worse: above -margin"
     )
@@ -88,6 +94,29 @@ class SuiteSettings(Settings):
     )
 
 
+class EndpointSystemSettings(Settings):
+    """A model behind an OpenAI-compatible endpoint that the report compares as one more system."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]{0,39}$", description="what the system is called in the report, gates and files"
+    )
+    endpoint: EndpointSettings
+    documents: bool = Field(
+        True,
+        description="ask over the passages that this run's retrieval finds, in the prompt of rag_tuned (else rag_base), which leave this machine with the questions; false: the question alone",
+    )
+
+    def keyed(self) -> dict[str, JsonValue]:
+        """Return what shapes its column of the report."""
+        priced = self.endpoint.price.model_dump(mode="json")
+        return {
+            "name": self.name,
+            "documents": self.documents,
+            **self.endpoint.keyed(),
+            **({"price": priced} if any(priced.values()) else {}),
+        }
+
+
 class EvaluateSettings(Settings):
     """Settings of the evaluate stage."""
 
@@ -108,6 +137,10 @@ class EvaluateSettings(Settings):
     )
     systems: tuple[System, ...] = Field(
         SYSTEMS, min_length=1, description="what is compared; rl, the weights after train.rl, only where it is named"
+    )
+    endpoints: tuple[EndpointSystemSettings, ...] = Field(
+        (),
+        description="models behind OpenAI-compatible endpoints that the report compares as well; asked after the training (4d), and nothing is sent anywhere that is not named here",
     )
     max_new_tokens: int = Field(48, ge=1)
     semantic: bool = Field(
@@ -173,6 +206,7 @@ class EvaluateSettings(Settings):
         """
         keyed = self.model_dump(mode="json", exclude=_NOT_KEYED)
         keyed |= {} if self.nli is None else {"nli": hashes_of(self.nli)}
+        keyed |= {"endpoints": [e.keyed() for e in self.endpoints]} if self.endpoints else {}
         return keyed if self.price is None else {**keyed, "price": self.price.model_dump(mode="json")}
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,8 @@ from pydantic import JsonValue
 
 from fieldwise.engine.llama_cpp import LlamaCppEngine
 from fieldwise.engine.transformers_engine import TransformersEngine
-from fieldwise.errors import DatasetError
+from fieldwise.errors import DatasetError, FieldwiseError
+from fieldwise.evaluate import endpoints
 from fieldwise.evaluate.asking import answer_questions, decline_rule, load_questions, make_answerer, tuned
 from fieldwise.evaluate.constant import find_constant
 from fieldwise.evaluate.contamination import touched
@@ -36,12 +37,18 @@ from fieldwise.evaluate.report import (
     overall,
     report_json,
     score_system,
+    scores_of,
     summarise,
     with_left_out,
     with_whole_sets,
     without,
 )
-from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
+from fieldwise.evaluate.settings import (
+    RAG_SYSTEMS,
+    EvaluateSettings,
+    GateSettings,
+    System,
+)
 from fieldwise.evaluate.table import A_TIME, SHOWN, markdown, plain, told_peak
 from fieldwise.extras import require
 from fieldwise.files import read_json, read_ledger, write_json, write_jsonl, write_text
@@ -92,7 +99,7 @@ def _write_predictions(step: StepRun, system: str, answers: Sequence[Answer], qu
                 "document": q.document,
                 "kind": q.kind,
                 "answer": a.model_dump(mode="json", exclude={"timings"}),
-                "scores": {n: m.score(a, q) for n, m in METRICS.items() if n not in TIMES},
+                "scores": {n: v for n, v in scores_of(a, q).items() if n not in TIMES},
             }
             for q, a in zip(questions, answers, strict=True)
         ),
@@ -201,16 +208,26 @@ def run_evaluate(
         if system in BASELINES:
             scores[system] |= _earlier_times(step.run, system, len(questions))
     _keep_times(step, times)
+    beside = next((given[s] for s in RAG_SYSTEMS if s in given), ())
+    hosted = endpoints.ask_endpoints(settings.endpoints, questions, beside, retrieve, step.run.path)
+    for system_there, found in hosted.items():
+        _write_predictions(step, system_there, found, questions)
+    given |= hosted
+    scores |= _score_hosted(hosted, questions, settings)
     report = build_report(
-        scores, questions, settings, step.seed, selected=_selected(step.run), quarantine=quarantine
+        scores, questions, settings, step.seed, selected=_selected(step.run), quarantine=quarantine, hosted=hosted
     ).model_copy(
         update={
             "preference_method": (method := _preference_method(step.run)),
-            "effect": read_effect(step.run, given) if method else None,
+            "effect": read_effect(step.run, {s: given[s] for s in settings.systems}) if method else None,
         }
     )
     report = with_whole_sets(report, given, questions, settings.bootstrap_samples).model_copy(
-        update={"constant": find_constant(scores, questions, settings.bootstrap_samples, step.seed)}
+        update={
+            "constant": find_constant(
+                {s: scores[s] for s in settings.systems}, questions, settings.bootstrap_samples, step.seed
+            )
+        }
     )
     kept = _without_found_times(report)
     write_json(step.out("5_reports/report.json"), _without_times(report_json(kept)))
@@ -230,6 +247,31 @@ def run_evaluate(
     say(plain(with_times(report, step.run)))
     figures = {s.system: {m: f.value for m, f in s.figures.items() if m not in TIMES} for s in report.systems}
     return {"verdict": report.verdict, "questions": report.questions, "figures": figures}  # type: ignore[dict-item]
+
+
+def _score_hosted(
+    hosted: Mapping[str, Sequence[Answer]], questions: Sequence[Question], settings: EvaluateSettings
+) -> dict[str, dict[str, Scored]]:
+    """Score what endpoints answered; how long they took depends on who else asks them, so times are not scored."""
+    untimed: tuple[None, ...] = (None,) * len(questions)
+    return {
+        system: score_system(system, answers, questions, semantic=settings.semantic, nli=settings.nli)
+        | {m: Scored(system, m, untimed) for m in TIMES}
+        for system, answers in hosted.items()
+    }
+
+
+def estimate_endpoints(settings: EvaluateSettings, retrieve: RetrieveSettings, run: RunFolder) -> str:
+    """Return what asking the endpoints would take, a line each, as far as the passages are known; asks nothing."""
+    try:
+        questions = load_questions(settings, run)
+    except FieldwiseError:
+        return "cost of the endpoints not known before the stages that make documents and questions"
+    try:
+        beside = _earlier_answers(run, "rag_base", questions)
+    except FieldwiseError:
+        beside = []
+    return endpoints.estimate(settings.endpoints, questions, beside, retrieve, run.path)
 
 
 def _curves(run: RunFolder) -> list[Curve]:
@@ -400,8 +442,14 @@ def build_report(
     seed: int,
     selected: str = "preference",
     quarantine: Quarantine = NONE,
+    hosted: Mapping[str, Sequence[Answer]] | None = None,
 ) -> EvalReport:
-    """Put scores, intervals, differences to the first system, and gate verdicts together."""
+    """Put scores, intervals, differences to the first system, and gate verdicts together.
+
+    `hosted` are the answers of the systems at endpoints: what they left unanswered is counted.
+    """
+    unanswered = {name: endpoints.problems(answers) for name, answers in (hosted or {}).items()}
+    at = {e.name: endpoints.at_endpoint(e) for e in settings.endpoints}
     kept, left_out = quarantine.of(QUESTIONS), quarantine.left_out(QUESTIONS)
     gated = {s: {m: without(v, questions, left_out) for m, v in by.items()} for s, by in scores.items()}
     names, samples = cluster_names(questions), settings.bootstrap_samples
@@ -416,7 +464,16 @@ def build_report(
                 m: compare(s, scores[baseline][m], names, samples, seed) for m, s in by_metric.items() if m not in TIMES
             }
         )
-        systems.append(SystemReport(system=system, figures=figures, differences=differences))
+        systems.append(
+            SystemReport(
+                system=system,
+                figures=figures,
+                differences=differences,
+                endpoint=at.get(system),
+                unanswered=unanswered.get(system, {}),
+            )
+        )
+    missing = {name: sum(counts.values()) for name, counts in unanswered.items()}
     return EvalReport(
         questions=len(questions),
         unanswerable=sum(q.answer is None for q in questions),
@@ -424,7 +481,7 @@ def build_report(
         baseline=baseline,
         selected=selected,
         systems=adjust_differences(systems, [m for m in SHOWN if m not in TIMES]),
-        gates=with_left_out(judge_all(settings.gates, gated, names, samples, seed), questions, left_out),
+        gates=with_left_out(judge_all(settings.gates, gated, names, samples, seed, missing), questions, left_out),
         price=settings.price,
         quarantined=kept.standing,
         expired=kept.expired,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fieldwise.evaluate.memory import Peak
 from fieldwise.evaluate.metrics import COSTS, METRICS, TIMES
 from fieldwise.evaluate.report import EvalReport, SystemReport
+from fieldwise.llm.settings import PriceSettings
 from fieldwise.records import GateResult, Interval
 
 SHOWN = (
@@ -45,6 +46,10 @@ def title(report: EvalReport, system: str) -> str:
         return "RAG over RL (selected)"
     if system == "rag_tuned":
         return "RAG over SFT (selected)" if report.selected == "sft" else f"RAG over {trained_by(report)}"
+    found = report.system(system)
+    if found is not None and found.endpoint is not None:
+        shown = "over the same passages" if found.endpoint.documents else "closed book"
+        return f"{system}: {found.endpoint.model}, {shown}"
     return TITLES.get(system, system)
 
 
@@ -99,7 +104,7 @@ def plain(report: EvalReport) -> str:
     lines.append(
         f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole."
     )
-    lines += [told for told in (detectable(report), beside_constant(report), money(report)) if told]
+    lines += [told for told in (detectable(report), beside_constant(report), *elsewhere(report), money(report)) if told]
     if report.gates:
         lines += ["", f"Gates: {report.verdict}"]
         lines += [f"  {gate.verdict:12} {gate.requirement}: {gate.found}{need(gate)}" for gate in report.gates]
@@ -118,7 +123,8 @@ def need(gate: GateResult) -> str:
 
 def detectable(report: EvalReport) -> str:
     """Which true difference to the baseline these questions would show, for what would be released."""
-    system = report.system("rag_tuned") or report.systems[-1]
+    system = report.system(report.candidate)
+    assert system is not None
     known = {m: d.detectable for m, d in system.differences.items() if d.detectable is not None}
     parts = [f"{METRICS[m].title} {known[m]:.2f}" for m in ("token_f1", "overall_f1", "abstention") if m in known]
     if not parts:
@@ -142,18 +148,37 @@ def beside_constant(report: EvalReport) -> str:
     )
 
 
-def money(report: EvalReport) -> str:
-    """What a thousand answers of each system cost, in one sentence; nothing where the recipe names no price."""
-    if report.price is None:
-        return ""
-    parts = []
+def elsewhere(report: EvalReport) -> list[str]:
+    """Who answered at an endpoint, what has no value there, and how many questions were not answered; a line each."""
+    lines = []
     for system in report.systems:
+        if system.endpoint is None:
+            continue
+        line = (
+            f"{system.system} is {system.endpoint.model} at {system.endpoint.base_url}: an endpoint gives no probabilities of "
+            "tokens, so bits per byte, perplexity, token accuracy and a calibrated doubt have no value, and its times are not measured."
+        )
+        if count := sum(system.unanswered.values()):
+            why = ", ".join(f"{n} {problem}" for problem, n in system.unanswered.items())
+            line += f" {count} of {report.questions} questions were not answered and are not scored ({why})."
+        lines.append(line)
+    return lines
+
+
+def money(report: EvalReport) -> str:
+    """What a thousand answers of each system cost, in a sentence a price; nothing where the recipe names none."""
+    asked: dict[PriceSettings, list[str]] = {}
+    for system in report.systems:
+        price = report.price if system.endpoint is None else system.endpoint.price
         found = [system.figures[m].value for m in COSTS if m in system.figures]
-        if len(found) == len(COSTS) and found[0] is not None and found[1] is not None:
-            each = (found[0] * report.price.input + found[1] * report.price.output) / 1e6
-            parts.append(f"{title(report, system.system)} {1000 * each:.4g}")
-    told = f"{report.price.input:g} for a million tokens read and {report.price.output:g} for a million said"
-    return f"A thousand answers cost, at {told}: {', '.join(parts)}." if parts else ""
+        if price is not None and len(found) == len(COSTS) and found[0] is not None and found[1] is not None:
+            each = (found[0] * price.input + found[1] * price.output) / 1e6
+            asked.setdefault(price, []).append(f"{title(report, system.system)} {1000 * each:.4g}")
+    return " ".join(
+        f"A thousand answers cost, at {price.input:g} for a million tokens read and {price.output:g} for a million said: "
+        f"{', '.join(parts)}."
+        for price, parts in asked.items()
+    )
 
 
 def _peaks(report: EvalReport) -> list[list[str]]:
@@ -180,7 +205,7 @@ def markdown(report: EvalReport) -> str:
         f"{report.questions} questions that training never saw, {report.unanswerable} of them not answerable from the documents; 95 % intervals; documents are drawn whole.",
         "",
     ]
-    for told in (detectable(report), beside_constant(report), money(report)):
+    for told in (detectable(report), beside_constant(report), *elsewhere(report), money(report)):
         lines += [told, ""] if told else []
     lines += [f"Paired differences to {title(report, report.baseline)} (positive is better):", ""]
     lines += [f"- {title(report, s.system)}: {_differences(s)}" for s in report.systems if s.differences]

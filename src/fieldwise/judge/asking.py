@@ -61,31 +61,28 @@ def replies(client: LlmClient, requests: Sequence[LlmRequest], label: str) -> It
     return track(client.ask_all(requests), label, len(requests))
 
 
-def announce(client: LlmClient, settings: EndpointSettings, requests: Sequence[LlmRequest], what: str) -> None:
+def announce(
+    client: LlmClient,
+    settings: EndpointSettings,
+    requests: Sequence[LlmRequest],
+    what: str,
+    *,
+    who: str = "judge",
+    leaving: str = "questions with answers and passages",
+) -> None:
     """Say who is asked, and what leaves this machine."""
     if not isinstance(client, EndpointClient):
         return
-    say(f"  judge: {client.name} at {settings.base_url}; {len(requests)} {what}")
+    say(f"  {who}: {client.name} at {settings.base_url}; {len(requests)} {what}")
     left = sum(not client.is_answered(r) for r in requests)
     if left and not settings.is_loopback:
         plain = ", unencrypted" if str(settings.base_url).startswith("http:") else ""
-        say(f"  {left} questions with answers and passages leave this machine for {settings.base_url}{plain}")
+        say(f"  {left} {leaving} leave this machine for {settings.base_url}{plain}")
 
 
 def require_use(found: Sequence[LlmReply], client: LlmClient, settings: EndpointSettings, where: str) -> None:
     """Raise ServiceError when the budget is spent before the end, or no reply at all can be used."""
-    left = sum(r.problem == BUDGET_SPENT for r in found)
-    if left and settings.budget.when_spent == "stop":
-        taken = ""
-        if isinstance(client, EndpointClient):
-            taken = f"{client.journal.tokens:,} tokens and {client.journal.money:.4f} of money taken, "
-        raise ServiceError(
-            "the budget of the judge is spent",
-            where=f"{where}.budget",
-            found=f"{taken}{left} of {len(found)} requests left",
-            fix="Nothing is lost: raise the budget and run the same command again, which asks for the rest alone. "
-            f"Or go on with what is there: {where}.budget.when_spent=finish",
-        )
+    require_budget(found, client, settings, where)
     if found and all(r.problem for r in found):
         first = found[0]
         shown = f" ({' '.join(first.text.split())[:120]!r})" if first.text else ""
@@ -94,4 +91,22 @@ def require_use(found: Sequence[LlmReply], client: LlmClient, settings: Endpoint
             where=where,
             found=f"{first.problem}: {first.detail}{shown}",
             fix=f"Check base_url, or take another model than {client.name}: it must be able to write JSON.",
+        )
+
+
+def require_budget(
+    found: Sequence[LlmReply], client: LlmClient, settings: EndpointSettings, where: str, *, who: str = "the judge"
+) -> None:
+    """Raise ServiceError when the budget is spent before the end and the settings want to stop there."""
+    left = sum(r.problem == BUDGET_SPENT for r in found)
+    if left and settings.budget.when_spent == "stop":
+        taken = ""
+        if isinstance(client, EndpointClient):
+            taken = f"{client.journal.tokens:,} tokens and {client.journal.money:.4f} of money taken, "
+        raise ServiceError(
+            f"the budget of {who} is spent",
+            where=f"{where}.budget",
+            found=f"{taken}{left} of {len(found)} requests left",
+            fix="Nothing is lost: raise the budget and run the same command again, which asks for the rest alone. "
+            f"Or go on with what is there: {where}.budget.when_spent=finish",
         )

@@ -291,8 +291,7 @@ class GroundedAnswerer:
 
     def plain_prompt(self, question: str, passages: Sequence[RetrievedPassage]) -> list[int]:
         """Return the prompt that asks for an answer in words over passages, as the rule of when to decline knows it."""
-        looked = (_Screened(p, screen(passage_text(p.chunk))) for p in passages)
-        return self.engine.render(grounded_prompt(question, [self._shown(one) for one in looked]))
+        return self.engine.render(asked_over(question, passages, self.settings))
 
     def _found(self, query: str) -> tuple[list[_Screened], list[_Screened]]:
         """The best passages, each looked at by the screen, and those it dropped; others take their places."""
@@ -319,8 +318,7 @@ class GroundedAnswerer:
             found = found[:-1]
 
     def _shown(self, one: _Screened) -> str:
-        text = passage_text(one.passage.chunk)
-        return text if self.settings.screen == "keep" else shown(text, one.seen)
+        return _as_shown(one, self.settings)
 
     def _noted(self, one: _Screened, mark: int | None) -> ScreenedPassage:
         chunk = one.passage.chunk
@@ -332,6 +330,17 @@ class GroundedAnswerer:
             action=self.settings.screen,
             mark=mark,
         )
+
+
+def asked_over(question: str, passages: Sequence[RetrievedPassage], settings: RetrieveSettings) -> Conversation:
+    """Return the conversation that asks for an answer in words over passages, as every answerer with these settings asks."""
+    looked = (_Screened(p, screen(passage_text(p.chunk))) for p in passages)
+    return grounded_prompt(question, [_as_shown(one, settings) for one in looked])
+
+
+def _as_shown(one: _Screened, settings: RetrieveSettings) -> str:
+    text = passage_text(one.passage.chunk)
+    return text if settings.screen == "keep" else shown(text, one.seen)
 
 
 def _question(conversation: Conversation) -> str:

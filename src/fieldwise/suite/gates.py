@@ -9,8 +9,9 @@ from fieldwise.evaluate.power import needed_n, passes_from
 from fieldwise.evaluate.report import LEAST_ITEMS
 from fieldwise.evaluate.settings import SuiteSettings
 from fieldwise.evaluate.statistics import Estimate, degrees_of_freedom, p_beyond, paired_difference
+from fieldwise.evaluate.unscored import told_unscored
 from fieldwise.records import GateResult
-from fieldwise.suite.run import MOST_UNSCORED, ItemResult, SuiteResult, Verdict, share
+from fieldwise.suite.run import ItemResult, SuiteResult, Verdict, share
 
 _SAMPLES, _SEED = 2000, 0
 _SHOWN_IDS = 8
@@ -80,7 +81,7 @@ def _loss(wanted: SuiteSettings, pair: Paired) -> GateResult:
         for i in pair.items
         if i.is_passed is not None and i.id in base and base[i.id].is_passed is not None
     ]
-    if len(both) < LEAST_ITEMS or len(pair.items) - len(both) > MOST_UNSCORED * len(pair.items):
+    if len(both) < LEAST_ITEMS or told_unscored(len(pair.items) - len(both), len(pair.items)):
         found = f"{len(both)} of {len(pair.items)} items scored for both{left}"
         need = LEAST_ITEMS if len(both) < LEAST_ITEMS else None
         return GateResult(

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, JsonValue, ValidationError
 
 from fieldwise.evaluate.statistics import bootstrap_mean, clustered_share, wilson
+from fieldwise.evaluate.unscored import told_unscored
 from fieldwise.files import append_jsonl, read_ledger
 from fieldwise.hashing import content_id
 from fieldwise.progress import track
@@ -21,7 +22,6 @@ from fieldwise.suite.checks import score
 from fieldwise.suite.items import DIFFICULTIES, Finding, Item, Reply, Skipped, Suite
 from fieldwise.suite.respondents import Asked, Respondent
 
-MOST_UNSCORED = 0.1
 _SAMPLES, _SEED = 2000, 0
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
@@ -288,8 +288,8 @@ def judge(
             "FAIL" if failed else "PASS",
             f"{len(failed)} critical failure{'s' if len(failed) != 1 else ''}" if failed else "",
         )
-    if passed.unscored > MOST_UNSCORED * len(items):
-        add("INCONCLUSIVE", f"{passed.unscored} of {len(items)} items are not scored, more than {MOST_UNSCORED:.0%}")
+    if told := told_unscored(passed.unscored, len(items)):
+        add("INCONCLUSIVE", told)
     if at_least is not None and passed.low is not None and passed.high is not None:
         shown = f"[{passed.low:.3f}, {passed.high:.3f}] against at least {at_least:g}"
         add("PASS" if passed.low >= at_least else "FAIL" if passed.high < at_least else "INCONCLUSIVE", shown)
