@@ -12,7 +12,7 @@ from fieldwise.cli import main
 from fieldwise.compare.judge_card import JudgeCard
 from fieldwise.compare.judge_gate import judged_release
 from fieldwise.compare.judge_report import JudgeReport, SystemVerdicts
-from fieldwise.files import write_json, write_jsonl, write_text
+from fieldwise.files import read_json, write_json, write_jsonl, write_text
 from fieldwise.hashing import sha256_file
 from fieldwise.records import Interval
 from fieldwise.run import RunFolder
@@ -97,6 +97,25 @@ def test_the_chain_of_gates_names_its_worst_verdict_first(run: RunFolder) -> Non
     made = page(run)
     assert "FAIL What this release rests on" in " ".join(made.find(".//header").text_content().split())
     assert "1 new (h2)" in text(made, "gates") and text(made, "gates").count("PASS") == 4
+
+
+def test_the_file_to_serve_is_a_column_beside_all_systems(run: RunFolder) -> None:
+    report = read_json(run.path / "5_reports/report.json")
+    at = {"model": "big-1", "base_url": "http://127.0.0.1:9/v1", "documents": True}
+    hosted = {"system": "hosted", "figures": {"token_f1": share(0.9)}, "endpoint": at}
+    write_json(run.path / "5_reports/report.json", {**report, "systems": [*report["systems"], hosted]})
+    served = read_json(run.path / "5_reports/served.json")
+    more = {"perplexity": share(3.25), "figures": {**served["figures"], "bits_per_byte": share(1.5)}}
+    write_json(run.path / "5_reports/served.json", {**served, **more})
+    rows = [[" ".join(c.text_content().split()) for c in r] for r in page(run).get_element_by_id("systems").iter("tr")]
+    assert rows[0][2:] == ["served file", "hosted: big-1, over the same passages"] and "released" in rows[0][1]
+    assert {r[0].split(" n=")[0]: [c.split()[0] for c in r[1:]] for r in rows[1:]} == {
+        "Token F1n=40": ["0.50", "0.40", "0.90"],
+        "Bits per byte, known answern=40, less is better": ["-", "1.50", "-"],
+        "Perplexity of a token, known answer, by this tokenizern=40, less is better": ["-", "3.25", "-"],
+    }
+    (run.path / "5_reports/served.json").unlink()
+    assert page(run).get_element_by_id("systems", None) is None
 
 
 def test_the_ladder_goes_from_the_weights_down_and_names_what_is_served(run: RunFolder) -> None:

@@ -92,7 +92,7 @@ def page(measured: Measured) -> str:
     """Return the whole file."""
     parts = [
         _gates(measured.report),
-        _systems(measured.report),
+        systems_section(measured.report),
         _pictures(measured),
         _differences(measured.report),
         contamination_section(
@@ -209,7 +209,8 @@ def _metrics(report: EvalReport) -> list[str]:
     return [m for m in scored(report) if m not in TIMES]
 
 
-def _systems(report: EvalReport) -> str:
+def systems_section(report: EvalReport) -> str:
+    """Return the table of all systems, with what it cost and who answered elsewhere."""
     rows = []
     for name in (*_metrics(report), *spent(report)):
         n = _largest_n(report, name)

@@ -23,6 +23,7 @@ from fieldwise.evaluate.memory import Peak, peak_memory
 from fieldwise.evaluate.metrics import METRICS, TIMES
 from fieldwise.evaluate.page import Measured, page
 from fieldwise.evaluate.page_training import Curve, curve_of
+from fieldwise.evaluate.perplexity import token_perplexity
 from fieldwise.evaluate.quarantine import NONE, QUESTIONS, Quarantine
 from fieldwise.evaluate.report import (
     EvalReport,
@@ -336,11 +337,13 @@ def run_served(
         if m not in TIMES
     }
     verdict = overall(verdicts)
+    perplexity = token_perplexity(answers, questions, names, settings.bootstrap_samples, step.seed)
     write_json(
         step.out("5_reports/served.json"),
         {
             "file": path.name,
             "figures": figures,
+            "perplexity": None if perplexity is None else perplexity.model_dump(mode="json"),
             "same_replies": same,
             "questions": len(questions),
             "verdict": verdict,

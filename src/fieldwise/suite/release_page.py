@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from fieldwise.compare.judge_gate import is_current, read_judge_report
 from fieldwise.evaluate.items import flips
-from fieldwise.evaluate.page import in_words
+from fieldwise.evaluate.page import in_words, systems_section
 from fieldwise.evaluate.picture import Row, intervals
 from fieldwise.evaluate.quarantine import Flaky
-from fieldwise.evaluate.report import EvalReport, Scored
+from fieldwise.evaluate.report import EvalReport, Scored, SystemReport
 from fieldwise.evaluate.table import cell
 from fieldwise.files import read_json, read_ledger, write_text
 from fieldwise.page.frame import contents, whole
@@ -70,6 +70,7 @@ def release_page(run: RunFolder, name: str, *, has_suites: bool = False, judged:
         part
         for part in (
             _gates(parts, report),
+            _systems(report, _read(run, "5_reports/served.json")),
             _ladder(run),
             *_suites(run, suites),
             _served_flips(run),
@@ -129,6 +130,20 @@ def _gates(parts: Sequence[Part], report: EvalReport | None) -> str:
         shown.append(f'<ul class="gates">\n{items}\n</ul>' if items else "<p>No gate was set.</p>")
     told = "<p>Nothing is released unless all of these pass, or a named person answers for it in writing.</p>"
     return section("gates", "The chain of gates", told, *shown)
+
+
+# ---------------------------------------------------------------- the file to serve beside all systems
+
+
+def _systems(report: EvalReport | None, served: dict[str, Any]) -> str:
+    """Every system that was asked the questions, the file to serve behind the weights it was made from."""
+    if report is None or not served.get("figures"):
+        return ""
+    figures = {name: Interval.model_validate(found) for name, found in served["figures"].items()}
+    found = SystemReport(system="served", figures=figures, perplexity=served.get("perplexity"))
+    own = [s for s in report.systems if s.endpoint is None]
+    elsewhere = [s for s in report.systems if s.endpoint is not None]
+    return systems_section(report.model_copy(update={"systems": (*own, found, *elsewhere)}))
 
 
 # ---------------------------------------------------------------- quantisation ladder
