@@ -10,6 +10,8 @@ from fieldwise.commands.common import Parents, add_command, print_json, recipe_f
 from fieldwise.errors import FieldwiseError
 
 if TYPE_CHECKING:
+    from fieldwise.evaluate.gate import GateReport
+    from fieldwise.retrieve.settings import RetrieveSettings
     from fieldwise.run import RunFolder
 
 
@@ -29,6 +31,8 @@ def add(commands: Any, parents: Parents) -> None:
     gate.add_argument(
         "--save-baseline", type=Path, metavar="FILE", help="keep the scores of this run as a baseline file"
     )
+    about = "with --baseline DIR: add the questions that were answered there and are not here to this suite (.yaml)"
+    gate.add_argument("--save-suite", type=Path, metavar="FILE", help=about)
     about = "another run of the same weights on the same questions; with two or more, says which answers come and go"
     gate.add_argument("--repeat", type=Path, action="append", default=[], metavar="DIR", help=about)
     about = "write what --repeat found flaky into this file, with evidence and an expiry in 30 days"
@@ -50,12 +54,21 @@ def _gate(options: argparse.Namespace) -> int:
     settings = recipe.evaluate
     if options.repeat or options.quarantine is not None:
         return _repeated(options, run, name)
+    if options.save_suite is not None and (options.baseline is None or not options.baseline.is_dir()):
+        raise FieldwiseError(
+            "what was lost shows beside the answers of an earlier run",
+            where="--save-suite",
+            found="no --baseline" if options.baseline is None else f"--baseline {options.baseline}, no run folder",
+            fix="Name the folder of the earlier run: --baseline DIR",
+        )
     if options.save_baseline is not None:
         write_baseline(options.save_baseline, gate.to_keep(run, name, options.system, settings.nli))
     if options.baseline is not None:
         today = datetime.now(UTC).date()
         kept = NONE if settings.quarantine is None else read_quarantine(Path(settings.quarantine), today)
         report = gate.against(run, options.baseline, settings, name=name, system=options.system, quarantine=kept)
+        if options.save_suite is not None:
+            _keep_lost(options, run, report, recipe.retrieve)
     else:
         from fieldwise.compare.judge_gate import judged_release
         from fieldwise.suite.release_page import write_release_page
@@ -71,6 +84,20 @@ def _gate(options: argparse.Namespace) -> int:
         write_text(options.markdown, gate_report.markdown(report))
     print_json(report.model_dump(mode="json")) if options.json else print(gate_report.plain(report))
     return report.exit_code
+
+
+def _keep_lost(options: argparse.Namespace, run: RunFolder, report: GateReport, retrieve: RetrieveSettings) -> None:
+    """Keep what was lost as a suite."""
+    from fieldwise.progress import say
+    from fieldwise.run import RunFolder
+    from fieldwise.suite.lost import keep_lost
+
+    lost = [f.id for f in report.lost]
+    kept = keep_lost(options.save_suite, run, RunFolder(options.baseline), str(report.system), lost, retrieve)
+    told = f"{kept.new} of {len(lost)} lost questions were answered before and are new in {options.save_suite}"
+    say(
+        f"{told}, which holds {kept.items}" if kept.items else f"none of {len(lost)} lost questions was answered before"
+    )
 
 
 def _repeated(options: argparse.Namespace, run: RunFolder, name: str) -> int:

@@ -334,8 +334,12 @@ class GroundedAnswerer:
 
 def asked_over(question: str, passages: Sequence[RetrievedPassage], settings: RetrieveSettings) -> Conversation:
     """Return the conversation that asks for an answer in words over passages, as every answerer with these settings asks."""
-    looked = (_Screened(p, screen(passage_text(p.chunk))) for p in passages)
-    return grounded_prompt(question, [_as_shown(one, settings) for one in looked])
+    return grounded_prompt(question, shown_texts(passages, settings))
+
+
+def shown_texts(passages: Sequence[RetrievedPassage], settings: RetrieveSettings) -> list[str]:
+    """Return the texts of passages as a model is shown them."""
+    return [_as_shown(_Screened(p, screen(passage_text(p.chunk))), settings) for p in passages]
 
 
 def _as_shown(one: _Screened, settings: RetrieveSettings) -> str:

@@ -49,6 +49,25 @@ for _tag, _pattern, _first in _PLAIN:
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), [*_first, ""] if _tag.endswith("null") else [*_first])
 
 
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """A SafeDumper that quotes every text that one of the two versions of YAML would take for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def dump_yaml(value: object) -> str:
+    """Return a value as YAML that `load_yaml` reads as it was."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
 def load_yaml(text: str, path: Path) -> JsonValue:
     """Return the value of a YAML text, times and dates as text; raises DatasetError with the line."""
     try:
