@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from fieldwise.evaluate.constant import METRIC, hold_against
+from fieldwise.evaluate.kept import read_report
 from fieldwise.evaluate.metrics import exact_match
 from fieldwise.evaluate.report import Scored
-from fieldwise.evaluate.stage import read_report
 from fieldwise.evaluate.table import cell, plain
 from fieldwise.files import read_jsonl, read_ledger, write_jsonl, write_text
 from fieldwise.records import Answer, Question

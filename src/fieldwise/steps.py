@@ -166,9 +166,9 @@ def _build(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
 
 
 def _verify(recipe: Recipe, step: StepRun) -> dict[str, JsonValue]:
-    from fieldwise.evaluate import stage
+    from fieldwise.evaluate.served import run_served
 
-    return stage.run_served(
+    return run_served(
         recipe.evaluate,
         recipe.retrieve,
         step,

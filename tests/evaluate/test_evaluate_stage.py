@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fieldwise.errors import DatasetError
-from fieldwise.evaluate import memory, select, stage
+from fieldwise.evaluate import memory, select, served, stage
 from fieldwise.evaluate.asking import decline_rule
 from fieldwise.evaluate.gate import own_gates
 from fieldwise.evaluate.quarantine import QUESTIONS as QUESTIONS_NAME
@@ -51,11 +51,12 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StepRun:
     write_json(run.path / "4_adapters/sft/merged/config.json", {})
     (run.path / "4_adapters/preference/merged").mkdir(parents=True)  # left behind, empty, by a run with preferences
     write_json(run.path / "4_adapters/selected.json", {"selected": "sft"})
-    monkeypatch.setattr(stage, "LlamaCppEngine", Echo)
+    monkeypatch.setattr(served, "LlamaCppEngine", Echo)
     for module in (select, stage):
         monkeypatch.setattr(module, "TransformersEngine", Echo)
-    monkeypatch.setattr(stage, "make_answerer", lambda *_: Echo())
-    monkeypatch.setattr(stage, "load_questions", lambda *_: QUESTIONS)
+    for module in (served, stage):
+        monkeypatch.setattr(module, "make_answerer", lambda *_: Echo())
+        monkeypatch.setattr(module, "load_questions", lambda *_: QUESTIONS)
     return StepRun(run, "4d_evaluate", "0" * 64, 0)
 
 
@@ -194,10 +195,10 @@ def test_the_served_file_is_found_by_its_record_and_judged_with_and_without_its_
         write_json(step.run.path / f"6_builds/{name}-q8_0.build.json", record)
     keep(step.run, "rag_tuned", "14 days [1]")
     settings = EvaluateSettings(bootstrap_samples=100)
-    facts = stage.run_served(settings, RetrieveSettings(), step, serve="q8_0", max_score_loss=0.05)
-    served = json.loads((step.staging / "5_reports/served.json").read_text())
-    assert (served["file"], facts["verdict"]) == ("finance-base-q8_0.gguf", "PASS")
-    assert [g["requirement"] for g in served["gates"]] == [
+    facts = served.run_served(settings, RetrieveSettings(), step, serve="q8_0", max_score_loss=0.05)
+    told = json.loads((step.staging / "5_reports/served.json").read_text())
+    assert (told["file"], facts["verdict"]) == ("finance-base-q8_0.gguf", "PASS")
+    assert [g["requirement"] for g in told["gates"]] == [
         f"served: {metric} not worse than rag_tuned by more than 0.05" for metric in ("token_f1", "overall_f1")
     ]
 
@@ -240,11 +241,11 @@ def test_flaky_questions_are_left_out_of_the_gates_of_the_file_to_serve(step: St
     write_json(step.run.path / "6_builds/m-q8_0.build.json", {"path": "6_builds/m-q8_0.gguf", "adapter_id": "a"})
     keep(step.run, "rag_tuned", wrong={"q1", "q4"})
     settings = EvaluateSettings(bootstrap_samples=100)
-    stage.run_served(settings, RetrieveSettings(), step, serve="q8_0", max_score_loss=0.05, quarantine=HELD)
-    served = json.loads((step.staging / "5_reports/served.json").read_text())
-    assert all(g["found"].endswith("n=28; 2 flaky questions left out") for g in served["gates"])
-    assert served["gates"][0]["found"].startswith("+0.036")  # q4 alone differs
-    assert [f["item"] for f in served["quarantined"]] == ["q1", "q2"]
+    served.run_served(settings, RetrieveSettings(), step, serve="q8_0", max_score_loss=0.05, quarantine=HELD)
+    told = json.loads((step.staging / "5_reports/served.json").read_text())
+    assert all(g["found"].endswith("n=28; 2 flaky questions left out") for g in told["gates"])
+    assert told["gates"][0]["found"].startswith("+0.036")  # q4 alone differs
+    assert [f["item"] for f in told["quarantined"]] == ["q1", "q2"]
 
 
 def test_without_flaky_questions_the_reports_stay_as_they_were(step: StepRun) -> None:

@@ -194,7 +194,7 @@ def test_a_gate_that_says_no_ends_with_the_table_and_exit_code_3(
         raise GateFailed("the gates say FAIL")
 
     monkeypatch.setattr("fieldwise.pipeline.run_steps", refuse)
-    monkeypatch.setattr("fieldwise.evaluate.stage.read_report", lambda run: run.path.name)
+    monkeypatch.setattr("fieldwise.evaluate.kept.read_report", lambda run: run.path.name)
     monkeypatch.setattr("fieldwise.evaluate.table.plain", lambda report: f"table of {report}")
     page = run / "5_reports/report.html"
     page.parent.mkdir()

@@ -18,6 +18,7 @@ from fieldwise.errors import RecipeError, ServiceError
 from fieldwise.evaluate import stage
 from fieldwise.evaluate.asking import answer_questions, make_answerer
 from fieldwise.evaluate.gate import against
+from fieldwise.evaluate.kept import write_predictions
 from fieldwise.evaluate.settings import EvaluateSettings
 from fieldwise.files import read_json, read_jsonl, write_json, write_jsonl
 from fieldwise.interfaces import Sampling
@@ -77,7 +78,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for system in ("base", "rag_base"):
             answerer = make_answerer(system, engine, run, PLAIN, Sampling(max_tokens=4))
             answers = answer_questions(answerer, questions, step.work / f"{system}.jsonl")
-            stage._write_predictions(step, system, answers, questions)
+            write_predictions(step, system, answers, questions)
     (run.path / "5_reports").mkdir()
     (step.staging / "5_reports/predictions").rename(run.path / "5_reports/predictions")
     return run.path

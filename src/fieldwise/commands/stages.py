@@ -126,7 +126,7 @@ def _finish(options: argparse.Namespace, run: RunFolder, happened: list[dict[str
 
 
 def _print_table(run: RunFolder) -> None:
-    from fieldwise.evaluate.stage import read_report
+    from fieldwise.evaluate.kept import read_report
     from fieldwise.evaluate.table import plain
 
     print(plain(read_report(run)), flush=True)
