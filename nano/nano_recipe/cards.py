@@ -69,7 +69,7 @@ Entities, wording and documents of the test items are disjoint from training. An
 ```
 python -m nano_recipe.prepare --text FOLDER_OF_OPEN_TEXT --out build
 python -m nano_recipe.train recipes/SIZE.yaml --build build --out runs/SIZE      # resumes; a GPU is used if there is one
-python -m nano_recipe.publish runs/SIZE/after-practice --size SIZE --build build --report report.json --run runs/SIZE
+python -m nano_recipe.publish runs/SIZE/after-LAST_PHASE --size SIZE --build build --report report.json --run runs/SIZE
 python -m nano_recipe.cards
 ```
 
