@@ -16,6 +16,7 @@ import pytest
 from ballots import answer, box_of, cast, make_run, write_predictions
 
 from fieldwise.cli import main
+from fieldwise.compare import votes
 from fieldwise.compare.checks import checks, too_fast
 from fieldwise.compare.comparison import compare, open_comparison, plan
 from fieldwise.compare.dialogue import vote_in_terminal
@@ -144,8 +145,11 @@ def test_one_showing_takes_one_vote(run: RunFolder) -> None:
     assert [v.choice for v in read_votes(box.path).votes] == ["tie"]
 
 
-def test_a_vote_taken_back_stays_in_the_file_and_is_asked_again(run: RunFolder) -> None:
+def test_a_vote_taken_back_stays_in_the_file_and_is_asked_again(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     box = box_of(run)
+    monkeypatch.setattr(votes, "_now", lambda: "2026-11-22T03:36:00+00:00")  # all within one second
     cast(box, "mia", "tuned", 3)
     last = read_votes(box.path).votes[-1]
     assert box.withdraw("mia") == last and box.withdraw("tom") is None

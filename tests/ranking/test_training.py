@@ -181,7 +181,7 @@ def test_the_command_trains_a_cross_encoder_that_finds_what_words_do_not(
     encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out, marked = make_run(tmp_path), tmp_path / "cross", make_marked(tmp_path)
-    words = ("train-reranker", marked, "--run", run, "--out", out, "--base", encoder, "--learning-rate", 0.01)
+    words = ("train-reranker", marked, "--run", run, "--out", out, "--base", encoder, "--learning-rate", 0.02)
     assert call(*words, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     training = found["training"]

@@ -132,10 +132,11 @@ class BallotBox:
     def vote(self, voter: str, token: str, choice: Choice, seconds: float | None, via: Via) -> Vote | None:
         """Keep a vote on what the voter was shown last; None when they have voted on it already or were shown no such."""
         with _locked(self.path):
-            showing, _ = self._next(voter, read_votes(self.path).votes)
+            ledger = read_votes(self.path)
+            showing, _ = self._next(voter, ledger.votes)
             if showing is None or showing.token != token:
                 return None
-            made = self._vote(voter, showing, choice, seconds, via)
+            made = self._vote(voter, showing, choice, seconds, via, len(ledger.votes) + ledger.withdrawn)
             append_jsonl(self.path, made.model_dump(mode="json"))
             return made
 
@@ -150,11 +151,13 @@ class BallotBox:
                 append_jsonl(self.path, row.model_dump(mode="json"))
             return last
 
-    def _vote(self, voter: str, showing: Showing, choice: Choice, seconds: float | None, via: Via) -> Vote:
+    def _vote(
+        self, voter: str, showing: Showing, choice: Choice, seconds: float | None, via: Via, earlier: int
+    ) -> Vote:
         question = self.comparison.question(showing)
         at = _now()
         return Vote(
-            id=content_id("vot", voter, showing.token, at),
+            id=content_id("vot", voter, showing.token, at, earlier),  # given anew within the second, it is another vote
             at=at,
             voter=voter,
             item=showing.item.id,
