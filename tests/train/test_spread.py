@@ -213,12 +213,8 @@ def test_when_memory_runs_out_in_one_process_all_try_once_more_with_less(tmp_pat
     settings = TrainSettings(sft=SftSettings(batch_size=4, micro_batch_size=2))
     plan = first_plan("sft", settings, settings.sft, PRESETS["cpu"], TWO)
     fitter = partial(Fitted, estimate=None, limit=None, reasons=())
-    assert cheap(jobs.run_out_of_memory, tmp_path, fitter=partial(jobs_fitter, fitter, plan)) == 1
+    assert cheap(jobs.run_out_of_memory, tmp_path, fitter=partial(jobs.as_planned, fitter, plan)) == 1
     assert "process 1 of 2: cannot allocate" in capsys.readouterr().err
-
-
-def jobs_fitter(make, plan, measured):
-    return make(plan)
 
 
 def test_a_curriculum_whose_weights_are_chosen_by_their_replies_ends_as_that_of_one_process(
