@@ -29,7 +29,7 @@ def test_an_adapter_over_quantised_weights_learns_and_is_merged_into_whole_ones(
     sft = SftSettings(max_steps=4, learning_rate=5e-3, batch_size=1, max_length=256, evaluate_every_steps=1, lora=LORA)
     settings = TrainSettings(sft=sft, quantisation=kind)
     outcome = train_sft(
-        base, examples, examples[:2], sft, device, session=session_in(tmp_path, save_steps=9, fitter=fitted)(settings, device),
+        base, examples, examples[:2], sft, device, session=session_in(tmp_path, save_steps=9, fitter=fitted(settings, device)),
     )  # fmt: skip
     losses = [row["loss"] for row in outcome.curve if "loss" in row]
     assert losses[-1] < losses[0] and outcome.about["plan"]["quantisation"] == kind
