@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from fieldwise.evaluate.metrics import exact_match, normalise
-from fieldwise.evaluate.report import LEAST_ITEMS, ConstantAnswer, Scored, cluster_names, compare, summarise
+from fieldwise.evaluate.report import LEAST_ITEMS, RELEASED, ConstantAnswer, Scored, cluster_names, compare, summarise
 from fieldwise.records import Answer, Question
 
 _SHARE = 0.1  # of the questions with an answer: below it one answer is no rival
@@ -32,7 +32,7 @@ def find_constant(
     if count < _SHARE * len(known):
         return None
     said = next(answer for answer in known if normalise(answer) == commonest)
-    system = "rag_tuned" if "rag_tuned" in scores else list(scores)[-1]
+    system = RELEASED if RELEASED in scores else list(scores)[-1]
     return hold_against(said, scores[system][METRIC], questions, samples, seed)
 
 

@@ -11,15 +11,8 @@ from pydantic import JsonValue
 from fieldwise.errors import DatasetError
 from fieldwise.evaluate.memory import Peak
 from fieldwise.evaluate.metrics import METRICS, TIMES
-from fieldwise.evaluate.report import (
-    EvalReport,
-    Scored,
-    scores_of,
-    summarise,
-)
-from fieldwise.evaluate.settings import (
-    System,
-)
+from fieldwise.evaluate.report import EvalReport, Scored, scores_of, summarise
+from fieldwise.evaluate.settings import System
 from fieldwise.evaluate.table import A_TIME
 from fieldwise.files import read_json, read_ledger, write_json, write_jsonl
 from fieldwise.records import Answer, Question

@@ -16,7 +16,7 @@ from fieldwise.evaluate.metrics import METRICS, TIMES
 from fieldwise.evaluate.page_items import FILTER_SCRIPT, declines_section, flips_section
 from fieldwise.evaluate.page_training import Curve, contamination_section, curves_section
 from fieldwise.evaluate.picture import Row, intervals, whisker
-from fieldwise.evaluate.report import EvalReport, Scored, cluster_names
+from fieldwise.evaluate.report import RELEASED, EvalReport, Scored, cluster_names
 from fieldwise.evaluate.table import (
     A_TIME,
     PERPLEXITY,
@@ -36,7 +36,7 @@ from fieldwise.page.look import STYLE
 from fieldwise.page.markup import escape, label, section, table
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question
 
-RELEASED, REFERENCE = "rag_tuned", "rag_base"
+REFERENCE = "rag_base"
 _ABOUT = {
     "exact_match": "the answer is the known one, apart from case and punctuation",
     "token_f1": "words shared with the known answer",

@@ -33,6 +33,7 @@ from fieldwise.llm.settings import PriceSettings
 from fieldwise.records import Answer, Difference, GateResult, Interval, Question, Record
 
 LEAST_ITEMS = 20
+RELEASED = "rag_tuned"
 _SAME = 1e-9
 _FALSE_ALARMS = 0.05  # of all gates together, where nothing is worse than the gates allow
 
@@ -138,7 +139,7 @@ class EvalReport(Record):
     def candidate(self) -> str:
         """The system that would be released, else the last one of this run's own."""
         own = [s.system for s in self.systems if s.endpoint is None]
-        return "rag_tuned" if "rag_tuned" in own else own[-1]
+        return RELEASED if RELEASED in own else own[-1]
 
     @property
     def verdict(self) -> str:

@@ -27,11 +27,7 @@ from fieldwise.evaluate.report import (
     with_left_out,
     without,
 )
-from fieldwise.evaluate.settings import (
-    EvaluateSettings,
-    GateSettings,
-    System,
-)
+from fieldwise.evaluate.settings import EvaluateSettings, GateSettings, System
 from fieldwise.evaluate.table import told_peak
 from fieldwise.files import read_json, write_json
 from fieldwise.interfaces import Sampling

@@ -47,11 +47,7 @@ from fieldwise.evaluate.report import (
     with_whole_sets,
     without,
 )
-from fieldwise.evaluate.settings import (
-    RAG_SYSTEMS,
-    EvaluateSettings,
-    System,
-)
+from fieldwise.evaluate.settings import RAG_SYSTEMS, EvaluateSettings, System
 from fieldwise.evaluate.table import SHOWN, markdown, plain
 from fieldwise.extras import require
 from fieldwise.files import read_json, write_json, write_text

@@ -82,7 +82,8 @@ class ClosedAnswerer:
     """Answers from what the weights know, without passages."""
 
     def __init__(self, name: str, engine: Engine, sampling: Sampling, *, once: Once | None = None) -> None:
-        self.name, self.engine, self.sampling, self.once = name, engine, sampling, once or Once()
+        self.name, self.engine, self.sampling = name, engine, sampling
+        self.once = once or Once(keeps=False)
 
     def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
@@ -135,7 +136,7 @@ class GroundedAnswerer:
             sampling,
             decline,
         )
-        self.condense, self.unruled, self.once = condense, unruled, once
+        self.condense, self.unruled, self.once = condense, unruled, once or Once(keeps=False)
 
     def answer_all(self, conversations: Sequence[Conversation], known: Sequence[str | None] = ()) -> Iterator[Answer]:
         """Yield one answer for each conversation, in order."""
@@ -151,9 +152,9 @@ class GroundedAnswerer:
             group = conversations[begin : begin + _BATCH]
             answers = _known(group, known[begin : begin + _BATCH])
             began = time.monotonic()
-            spared = self._spared_seconds
+            spared = self.once.spared_seconds
             packed = [self._shared(c) for c in group]
-            spared, found = self._spared_seconds - spared, time.monotonic()
+            spared, found = self.once.spared_seconds - spared, time.monotonic()
             rated = [
                 [declining, *_fitting_answer(self.engine, prompt, a)]
                 for (_, prompt, *_), a in zip(packed, answers, strict=True)
@@ -183,20 +184,14 @@ class GroundedAnswerer:
                 made = self.told(asked, made)
                 yield (held_back(made) if self.is_too_doubtful(doubt) else made), logprob
 
-    @property
-    def _spared_seconds(self) -> float:
-        return 0.0 if self.once is None else self.once.spared_seconds
-
     def _shared(self, conversation: Conversation) -> Packed:
         identity = prompt_identity(self.engine)
-        if self.once is None or not identity:
+        if not identity:
             return self.packed(conversation)
         turns = tuple((m.role, m.content) for m in conversation)
         return self.once((identity, self.engine.context_tokens, turns), lambda: self.packed(conversation))
 
     def _searched(self, query: str, count: int) -> list[RetrievedPassage]:
-        if self.once is None:
-            return self.retriever.search(query, count)
         return self.once((query, count), lambda: self.retriever.search(query, count))
 
     def told(self, packed: Packed, answer: Answer) -> Answer:
