@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from fieldwise.collect.builder import TextBuilder, printable
+from fieldwise.collect.line_blocks import LineBlocks
 from fieldwise.decode import decode
 from fieldwise.records import Document, Source
 
@@ -52,23 +53,13 @@ def read_asciidoc(path: Path, source: Source) -> Document:
     return builder.document(source)
 
 
-class _Blocks:
-    """Walks the lines and hands blocks to the builder."""
+class _Blocks(LineBlocks):
+    """What the lines of AsciiDoc mean."""
 
     def __init__(self, builder: TextBuilder) -> None:
-        self._builder = builder
+        super().__init__(builder)
         self._values: dict[str, str] = {"nbsp": " ", "amp": "&", "lt": "<", "gt": ">", "vbar": "|", "plus": "+", "empty": "", "sp": " "}  # fmt: skip
-        self._paragraph: list[str] = []
-        self._item: list[str] = []
-        self._mark, self._depth = "-", 0
         self._attributes = ""
-
-    def add(self, lines: list[str]) -> None:
-        """Write all blocks."""
-        at = 0
-        while at < len(lines):
-            at = self._take(lines, at)
-        self._flush()
 
     def _take(self, lines: list[str], at: int) -> int:
         """Handle the block or line at `at`; return where to go on."""
@@ -147,13 +138,6 @@ class _Blocks:
         for pattern in (_DOUBLE, _SINGLE):
             text = pattern.sub(r"\2", text)
         return _ESCAPE.sub("", _RAISED.sub(r"\1", text))
-
-    def _flush(self) -> None:
-        if self._item:
-            self._builder.item(self._plain(" ".join(self._item)), self._mark, self._depth)
-        if self._paragraph:
-            self._builder.paragraph(self._plain(" ".join(self._paragraph)))
-        self._item, self._paragraph = [], []
 
 
 def _end(lines: list[str], at: int, delimiter: str) -> int:

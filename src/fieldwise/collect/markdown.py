@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fieldwise.collect.builder import TextBuilder, printable
+from fieldwise.collect.line_blocks import LineBlocks
 from fieldwise.decode import decode
 from fieldwise.records import Document, Source
 
@@ -93,21 +94,8 @@ def _split_front_matter(text: str) -> _FrontMatter:
     return _FrontMatter("", text)
 
 
-class _Blocks:
-    """Walks the lines and hands blocks to the builder."""
-
-    def __init__(self, builder: TextBuilder) -> None:
-        self._builder = builder
-        self._paragraph: list[str] = []
-        self._item: list[str] = []
-        self._mark = "-"
-        self._depth = 0
-
-    def add(self, lines: list[str]) -> None:
-        at = 0
-        while at < len(lines):
-            at = self._take(lines, at)
-        self._flush()
+class _Blocks(LineBlocks):
+    """What the lines of Markdown mean."""
 
     def _take(self, lines: list[str], at: int) -> int:
         """Handle the block or line at `at`; return where to go on."""
@@ -155,12 +143,8 @@ class _Blocks:
         self._builder.table_text("\n".join(rows), rows=len(rows) - 1, columns=columns)
         return end
 
-    def _flush(self) -> None:
-        if self._item:
-            self._builder.item(plain_inline(" ".join(self._item)), self._mark, self._depth)
-        if self._paragraph:
-            self._builder.paragraph(plain_inline(" ".join(self._paragraph)))
-        self._item, self._paragraph = [], []
+    def _plain(self, text: str) -> str:
+        return plain_inline(text)
 
 
 def _cells_as_text(row: str) -> str:

@@ -24,6 +24,14 @@ def add(commands: Any, parents: Parents) -> None:
         parents=[parents.common],
     )
     kinds = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_doctor(kinds, parents)
+    _add_convert(kinds, parents)
+    _add_sample(kinds, parents)
+    _add_card(kinds, parents)
+    _add_diff(kinds, parents)
+
+
+def _add_doctor(kinds: Any, parents: Parents) -> None:
     about = "Report what is in a data set, what the base makes of it, and what would spoil a run (exit code 2)."
     doctor = kinds.add_parser(
         "doctor", help="report what would spoil a run", description=about, parents=[parents.common]
@@ -47,6 +55,8 @@ def add(commands: Any, parents: Parents) -> None:
     _add_map(doctor)
     doctor.set_defaults(command=_data_doctor)
 
+
+def _add_convert(kinds: Any, parents: Parents) -> None:
     about = "Write a data set, or the examples of a run, in another format; says what the format could not hold."
     convert = kinds.add_parser(
         "convert", help="write a data set in another format", description=about, parents=[parents.common]
@@ -65,6 +75,8 @@ def add(commands: Any, parents: Parents) -> None:
     _add_map(convert)
     convert.set_defaults(command=_data_convert)
 
+
+def _add_sample(kinds: Any, parents: Parents) -> None:
     about = "Write invented questions, passages and answers for a first try, from our own grammars (Apache-2.0)."
     sample = kinds.add_parser(
         "sample", help="write invented rows for a first try", description=about, parents=[parents.common]
@@ -77,6 +89,8 @@ def add(commands: Any, parents: Parents) -> None:
     sample.add_argument("--force", action="store_true", help="replace what stands there")
     sample.set_defaults(command=_data_sample)
 
+
+def _add_card(kinds: Any, parents: Parents) -> None:
     about = (
         "Write what a data set is as Markdown: version, splits, kinds, terms, how it was made, what was found in it."
     )
@@ -92,6 +106,8 @@ def add(commands: Any, parents: Parents) -> None:
     _add_map(card)
     card.set_defaults(command=_data_card)
 
+
+def _add_diff(kinds: Any, parents: Parents) -> None:
     about = "Compare two data sets: their versions, and the rows added, removed, moved and changed, by kind."
     diff = kinds.add_parser(
         "diff", help="say what changed between two data sets", description=about, parents=[parents.common]
