@@ -180,6 +180,8 @@ def build_items(build: Path, forms: Path, each: int, context: int = 1024) -> lis
     items += tool_items(test, each, context)
     if len(test.templates) > 1:
         items += written_items(test, each, context, 2)
+        read = open_maker(build, forms, "train", seed=780)  # what the others are held against: no measure of reading
+        items += [i._replace(kind=f"trained_{i.kind}") for i in written_items(read, each, context, 2)]
     held = open_maker(build, forms, "test", held=True, seed=778)
     items += reading_items(held, ("name", "number", "bind", "reverse"), each, context, prefix="form_")
     unseen = open_maker(build, forms, "test", unseen_frames=True, seed=779)
@@ -198,12 +200,20 @@ def _padded(rows: list[list[int]], pad: int) -> torch.Tensor:
     return ids
 
 
+class Said(NamedTuple):
+    """How one item was answered."""
+
+    right: bool  # every token
+    declined: bool  # begins to decline
+    missed: bool  # wrong from the first token that is no blank on: another place was chosen, not copied badly
+
+
 @torch.no_grad()
-def score(model: Nano, items: list[Item], decline: list[int], pad: int) -> dict[str, list[tuple[bool, bool]]]:
-    """For every kind: (all tokens right, begins to decline) per item; `decline` holds the first tokens of a decline."""
+def score(model: Nano, items: list[Item], decline: list[int], pad: int) -> dict[str, list[Said]]:
+    """How the items of every kind were answered; `decline` holds the first tokens of a decline, a blank first."""
     model.eval()
     device = next(model.parameters()).device
-    results: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    results: dict[str, list[Said]] = defaultdict(list)
     ordered = sorted(items, key=lambda i: len(i.ids))
 
     def hidden_states(rows: list[list[int]]) -> torch.Tensor:
@@ -218,27 +228,35 @@ def score(model: Nano, items: list[Item], decline: list[int], pad: int) -> dict[
         for row, item in enumerate(group):
             best = model.logits(hidden[row, item.start - 1 : len(item.ids) - 1]).argmax(-1).tolist()
             declined = model.logits(begun[row, item.start - 1 : item.start - 1 + len(decline)]).argmax(-1).tolist()
-            results[item.kind].append((best == item.ids[item.start :], declined == decline))
+            answer = item.ids[item.start :]
+            first = 2 if answer[0] == decline[0] else 1
+            results[item.kind].append(Said(best == answer, declined == decline, best[:first] != answer[:first]))
     model.train()
     return results
 
 
 def summarise(model: Nano, items: list[Item], maker: RowMaker) -> dict[str, Rate]:
-    """Rates per kind, READ, form, frame and five-passage means, and the share of false declines."""
+    """Rates per kind, READ, form, frame and five-passage means, false declines, and where wrong answers of READ go wrong."""
     results = score(model, items, maker.encode(maker.lead + NOT_STATED)[:3], maker.special.pad)
-    rates = {kind: wilson(sum(right for right, _ in rows), len(rows)) for kind, rows in sorted(results.items())}
+    rates = {kind: wilson(sum(said.right for said in rows), len(rows)) for kind, rows in sorted(results.items())}
 
-    def pooled(kinds: Iterable[str], column: int = 0) -> Rate:
-        rows = [row[column] for kind in kinds for row in results.get(kind, [])]
-        return wilson(sum(rows), len(rows))
+    def among(kinds: Iterable[str]) -> list[Said]:
+        return [said for kind in kinds for said in results.get(kind, [])]
+
+    def pooled(kinds: Iterable[str]) -> Rate:
+        said = among(kinds)
+        return wilson(sum(s.right for s in said), len(said))
 
     rates["READ"] = pooled(READ)
     rates["FORMS"] = pooled(k for k in results if k.startswith("form_"))
     rates["FRAMES"] = pooled(k for k in results if k.startswith("frame_"))
     rates["FIVE"] = pooled(("five_name", "five_number", "five_bind"))
-    rates["false_decline"] = pooled(
-        (*READ, "form_name", "form_number", "form_bind", "five_name", "five_number", "five_bind", "written"), 1
+    answerable = among(
+        (*READ, "form_name", "form_number", "form_bind", "five_name", "five_number", "five_bind", "written")
     )
+    rates["false_decline"] = wilson(sum(s.declined for s in answerable), len(answerable))
+    wrong = [said for said in among(READ) if not said.right]
+    rates["wrong_from_the_start"] = wilson(sum(s.missed for s in wrong), len(wrong))
     return rates
 
 

@@ -100,8 +100,10 @@ class Feed:
     def __init__(self, build: Path, forms: Path, makers: int = 1) -> None:
         context = multiprocessing.get_context("spawn")
         self.jobs, self.done = context.Queue(), context.Queue()
-        for _ in range(makers):
-            context.Process(target=_produce, args=(self.jobs, self.done, str(build), str(forms)), daemon=True).start()
+        told = (self.jobs, self.done, str(build), str(forms))
+        self.makers = [context.Process(target=_produce, args=told, daemon=True) for _ in range(makers)]
+        for maker in self.makers:
+            maker.start()
         self.ahead, self.waiting, self.ready = 4 * makers + 2, [], {}
 
     def get(self, upcoming: list[tuple]) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -119,6 +121,12 @@ class Feed:
             self.ready[key] = (ids, weights, kinds)
             self.waiting.remove(key)
         return self.ready.pop(wanted)
+
+    def close(self) -> None:
+        """End the processes."""
+        for maker in self.makers:
+            maker.terminate()
+            maker.join()
 
 
 # ---------------------------------------------------------------- one run

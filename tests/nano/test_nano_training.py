@@ -68,7 +68,10 @@ def test_rows_are_the_same_whoever_makes_them(build: Path) -> None:
 
     def made(makers: int) -> list[np.ndarray]:
         feed = Feed(build, NANO / "forms", makers)
-        return [feed.get(jobs[n:])[0] for n in range(len(jobs))]
+        try:
+            return [feed.get(jobs[n:])[0] for n in range(len(jobs))]
+        finally:
+            feed.close()
 
     one, three = made(1), made(3)
     assert all(np.array_equal(a, b) for a, b in zip(one, three, strict=True))
