@@ -11,7 +11,7 @@ import torch
 from sessions import session_in
 
 from fieldwise.machine import Gpu
-from fieldwise.train.hardware import PRESETS, Device, Machine, device_for, flash_attention
+from fieldwise.train.hardware import BLOCKWISE, PRESETS, Device, Machine, device_for, flash_attention
 from fieldwise.train.loading import load_model
 from fieldwise.train.memory import Work
 from fieldwise.train.plan import first_plan, fit, told
@@ -62,15 +62,14 @@ def test_the_plan_says_it_and_counts_no_mask(base) -> None:
 def test_switched_off_on_a_cpu_in_float32_or_for_pairs_it_is_not_chosen(base) -> None:
     off = planned(base, TrainSettings(attention="sdpa"), WITH)
     assert off.plan.attention is None and "FlashAttention" not in told(off, "sft")
-    assert (
-        device_for(PRESETS["cpu"], "auto", 1, WITH).attention is None
-    )  # by train.hardware: cpu on a machine with a GPU
+    # by train.hardware: cpu on a machine with a GPU
+    assert device_for(PRESETS["cpu"], "auto", 1, WITH).attention == BLOCKWISE
     assert device_for(PRESETS["24gb"], "float32", 1, WITH).attention is None
     pairs = PreferenceSettings()
     device = device_for(PRESETS["24gb"], "auto", 1, WITH)
     assert first_plan("preference", TrainSettings(), pairs, PRESETS["24gb"], device).attention is None
     on_cpu = planned(base, TrainSettings(), WITH._replace(gpus=(), flash_attention=None), "cpu")
-    assert on_cpu.plan.attention is None and "FlashAttention" not in told(on_cpu, "sft")
+    assert on_cpu.plan.attention == BLOCKWISE and "FlashAttention" not in told(on_cpu, "sft")
     assert "attention" not in TrainSettings().keyed() and TrainSettings(attention="sdpa").keyed()["attention"] == "sdpa"
 
 

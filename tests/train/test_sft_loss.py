@@ -76,22 +76,35 @@ def test_no_number_in_the_middle_keeps_the_last_good_checkpoint_which_is_gone_on
 
 
 def test_frozen_weights_held_as_autocast_takes_them_change_no_bit(base, examples, tmp_path, monkeypatch) -> None:
+    dropping = SETTINGS.model_copy(update={"lora": LoraSettings(rank=4, dropout=0.1)})  # PEFT computes the adapter then
+    held, cast = lightened_and_not(base, examples, tmp_path, monkeypatch, dropping)
+    assert json.dumps(held.curve) == json.dumps(cast.curve)
+    for file in ("adapter/adapter_model.safetensors", "merged/model.safetensors"):
+        assert (tmp_path / "held/done" / file).read_bytes() == (tmp_path / "cast/done" / file).read_bytes()
+
+
+def test_layers_computed_with_their_adapter_learn_the_same_but_for_rounding(
+    base, examples, tmp_path, monkeypatch
+) -> None:
+    held, cast = lightened_and_not(base, examples, tmp_path, monkeypatch, SETTINGS)
+    assert losses(held) == pytest.approx(losses(cast), rel=0.01)
+    assert losses(held)[-1] < losses(held)[0]
+
+
+def lightened_and_not(base, examples, folder: Path, monkeypatch, settings: SftSettings):
     import torch
 
     seen = set()
-    hold = rows.hold_frozen_as_used
+    lighten = rows.lighten
 
-    def watched(model, device):
-        hold(model, device)
+    def watched(model, lora, device):
+        lighten(model, lora, device)
         seen.update(str(p.dtype) for name, p in model.named_parameters() if "base_layer" in name)
 
     halved = Device("cpu", 1, bfloat16=True)
     with monkeypatch.context() as patched:
-        patched.setattr(rows, "hold_frozen_as_used", watched)
-        held = sft(base, examples, halved, tmp_path / "held")
+        patched.setattr(rows, "lighten", watched)
+        held = sft(base, examples, halved, folder / "held", settings)
     assert seen == {str(torch.bfloat16)}
-    monkeypatch.setattr(rows, "hold_frozen_as_used", lambda model, device: None)
-    cast = sft(base, examples, halved, tmp_path / "cast")
-    assert json.dumps(held.curve) == json.dumps(cast.curve)
-    for file in ("adapter/adapter_model.safetensors", "merged/model.safetensors"):
-        assert (tmp_path / "held/done" / file).read_bytes() == (tmp_path / "cast/done" / file).read_bytes()
+    monkeypatch.setattr(rows, "lighten", lambda model, lora, device: None)
+    return held, sft(base, examples, halved, folder / "cast", settings)

@@ -21,6 +21,7 @@ from fieldwise.machine import (
 Training = Literal[
     "pretrain", "sft", "preference", "reward", "rl"
 ]  # the parts of the train stage, as the recipe and the folders call them
+BLOCKWISE = "blockwise"  # attention of our own on a CPU (train/blockwise.py), as transformers is told
 _CLASS_LIMITS = ((16e9, "8gb"), (44e9, "24gb"))  # a GPU with more is of the class 80gb
 
 
@@ -32,7 +33,7 @@ class Device:
     threads: int
     bfloat16: bool  # autocast to bfloat16; weights stay float32 on a CPU
     workers: int = 1  # processes that train together, each with these threads
-    attention: str | None = None  # FlashAttention as transformers calls it, where it can be used
+    attention: str | None = None  # as transformers calls it: FlashAttention where it can be used, our own on a CPU
     backend: Literal["transformers", "unsloth"] = "transformers"  # what loads and runs the weights
 
 
@@ -52,8 +53,8 @@ def _pairs(number: int) -> dict[Training, int]:
     return {"preference": number, "reward": number, "rl": number}
 
 
-# CPU: packed rows one at a time are 1.8 times as fast as four, since attention without FlashAttention works on a dense
-# mask over all that is packed; the same holds for a GPU. Pairs are padded, so several at once cost nothing.
+# Packed rows one at a time: attention without FlashAttention works on a dense mask over all that is packed. Pairs are
+# padded, so several at once cost nothing.
 PRESETS = {
     "cpu": Preset("cpu", {"sft": 1, **_pairs(4)}, {"sft": 512, **_pairs(768)}, "float32", "adamw"),
     "8gb": Preset("8gb", {"sft": 1, **_pairs(1)}, {"sft": 1024, **_pairs(1024)}, "bfloat16", "paged_adamw_8bit"),
@@ -142,7 +143,8 @@ def device_for(preset: Preset, precision: str, threads: int, machine: Machine) -
     if preset.name != "cpu":
         bfloat16 = precision != "float32" and all(gpu.bfloat16 for gpu in machine.gpus)
         return Device("cuda", count, bfloat16, attention=machine.flash_attention if bfloat16 else None)  # 16 bits alone
-    return Device("cpu", count, precision == "bfloat16" or (precision == "auto" and bool(has_bfloat16())))
+    bfloat16 = precision == "bfloat16" or (precision == "auto" and bool(has_bfloat16()))
+    return Device("cpu", count, bfloat16, attention=BLOCKWISE)
 
 
 def shared(device: Device, strategy: str, workers: int, machine: Machine, *, is_one_machine: bool = True) -> Device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
 from fieldwise.train import distributed
-from fieldwise.train.hardware import Device, Training
+from fieldwise.train.hardware import BLOCKWISE, Device, Training
 from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.settings import LoraSettings
+from fieldwise.train.shape import is_only_causal
 
 
 def load_tokenizer(base: Path) -> Any:
@@ -45,7 +47,7 @@ def load_model(base: Path, plan: MemoryPlan | None = None, *, has_score: bool = 
         )
         options["device_map"] = {"": distributed.local_rank() if plan.device == "cuda" else "cpu"}
     if plan is not None and plan.attention is not None:
-        options["attn_implementation"] = plan.attention
+        options["attn_implementation"] = _attention(base, plan.attention)
     dtype = torch.bfloat16 if plan is not None and plan.weights == "bfloat16" else torch.float32
     kind = transformers.AutoModelForCausalLM
     if has_score:
@@ -66,20 +68,31 @@ def load_model(base: Path, plan: MemoryPlan | None = None, *, has_score: bool = 
     return model
 
 
-def hold_frozen_as_used(model: Any, device: Device) -> None:
-    """Turn the frozen weights below an adapter to bfloat16 once, where autocast would do so at every use.
+def _attention(base: Path, wanted: str) -> str:
+    """What transformers is told: our own only for what it was made for."""
+    if wanted != BLOCKWISE:
+        return wanted
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    if not is_only_causal(config):
+        return "sdpa"
+    from fieldwise.train import blockwise
 
-    Losses and gradients stay the same to the last bit, and steps of small batches need less time and memory. On a CPU
-    and in one process only: gloo sends no bfloat16.
+    blockwise.register()
+    return BLOCKWISE
+
+
+def lighten(model: Any, lora: LoraSettings, device: Device) -> None:
+    """Let a layer and its adapter be computed together over frozen weights in bfloat16 (`lean_lora`).
+
+    On a CPU in bfloat16 and in one process only: gloo sends no bfloat16. Not with DoRA or PiSSA, which read the weights.
     """
     if device.name != "cpu" or not device.bfloat16 or distributed.here() is not None:
         return
-    torch = require("torch", extra="train", to="fine-tune")
-    lora = require("peft.tuners.lora", extra="train", to="fine-tune")
-    for module in model.modules():
-        if isinstance(module, lora.Linear) and type(module.base_layer) is torch.nn.Linear:
-            for part in module.base_layer.parameters():
-                part.data = part.data.bfloat16()
+    if lora.dora or lora.start != "zero":
+        return
+    from fieldwise.train import lean_lora
+
+    lean_lora.lighten(model)
 
 
 def adapter_config(lora: LoraSettings, model: Any, training: Training) -> Any:

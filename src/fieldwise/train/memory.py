@@ -51,7 +51,7 @@ class MemoryPlan:
     unit: Literal["rows", "pairs", "replies"] = "rows"
     least_micro: int = 1  # what the loss compares within must be in memory at once
     workers: int = 1  # processes that share a step
-    attention: str | None = None  # FlashAttention as transformers calls it: rows are laid end to end, without a mask
+    attention: str | None = None  # FlashAttention or our own, as transformers calls it: no mask, rows laid end to end
     backend: Literal["transformers", "unsloth"] = "transformers"
 
     @property
@@ -139,7 +139,8 @@ def activations(shape: Shape, plan: MemoryPlan, work: Work) -> float:
     # behind one layer: the gradients of its widest tensors, and of the stream between layers
     transient = tokens * (4 * (4 if not plan.bfloat16 else 2) * shape.intermediate + 16 * shape.hidden)
     stream = 4.0 * shape.hidden * tokens
-    slack = _SLACK if plan.packing or plan.attention is not None else _SLACK_OF_PAIRS
+    is_end_to_end = plan.packing or (plan.attention is not None and plan.unit == "rows")
+    slack = _SLACK if is_end_to_end else _SLACK_OF_PAIRS
     if plan.reference == "beside":  # a forward pass of the same rows while those of the policy are kept
         transient += tokens * (2 * (2 if plan.bfloat16 else 4) * shape.intermediate + 8 * shape.hidden)
     if plan.activation_checkpointing:
@@ -150,7 +151,7 @@ def activations(shape: Shape, plan: MemoryPlan, work: Work) -> float:
 def layer_bytes(shape: Shape, plan: MemoryPlan, work: Work) -> float:
     """Return the bytes autograd keeps of one layer, for rows that are packed or padded and so have a mask.
 
-    The mask is of all that is packed, or of each row; every layer keeps it; FlashAttention has none. Autocast keeps a copy of float32 weights in
+    The mask is of all that is packed, or of each row; every layer keeps it; FlashAttention and our own have none. Autocast keeps a copy of float32 weights in
     bfloat16 as well.
     """
     rows, length = work.rows_at_once, work.row_tokens

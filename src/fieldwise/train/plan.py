@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from fieldwise.errors import FieldwiseError, ModelError
-from fieldwise.train.hardware import PRESETS, Device, Machine, Preset, Training
+from fieldwise.train.hardware import BLOCKWISE, PRESETS, Device, Machine, Preset, Training
 from fieldwise.train.memory import Estimate, MemoryPlan, Work, estimate, seconds
 from fieldwise.train.settings import PreferenceSettings, RlSettings, RowsSettings, Trained, TrainSettings
 from fieldwise.train.shape import Shape
@@ -97,7 +97,7 @@ def first_plan(training: Training, settings: TrainSettings, own: Trained, preset
         else "pairs",
         least_micro=least,
         workers=device.workers,
-        attention=device.attention if isinstance(own, RowsSettings) and settings.attention == "auto" else None,
+        attention=_attention(own, device) if settings.attention == "auto" else None,
         backend=device.backend,
     )
 
@@ -112,6 +112,12 @@ def _share(training: Training, batch_size: int, least: int, workers: int) -> int
             fix=f"Give a multiple of {workers * least}, or another number in compute.workers.",
         )
     return batch_size // workers
+
+
+def _attention(own: Trained, device: Device) -> str | None:
+    """FlashAttention for rows alone, since it takes no padding; not for what writes replies, which has keys in a cache."""
+    is_for = not isinstance(own, RlSettings) if device.attention == BLOCKWISE else isinstance(own, RowsSettings)
+    return device.attention if is_for else None
 
 
 def _like(training: Training) -> Training:
@@ -147,6 +153,8 @@ def fit(
         reasons.append("adamw, since bitsandbytes is not installed")
     if plan.device == "cuda" and plan.packing and plan.attention is None and settings.attention == "auto":
         reasons.append("a dense mask over what is packed, since there is no FlashAttention")
+    if plan.attention == BLOCKWISE and not (shape is not None and shape.is_only_causal):
+        plan = replace(plan, attention=None)
     if shape is not None:
         if own.max_length is None:
             plan = replace(plan, max_length=min(plan.max_length, shape.context))
@@ -240,7 +248,7 @@ def told(fitted: Fitted, training: Training) -> str:
         f"{'bfloat16' if plan.bfloat16 else 'float32'} arithmetic",
         plan.optimizer,
         *(["activation checkpointing"] if plan.activation_checkpointing else []),
-        *([f"padding-free by {plan.attention}"] if plan.attention is not None else []),
+        *([f"padding-free by {plan.attention}"] if plan.attention not in (None, BLOCKWISE) else []),
         *([f"by {plan.backend}"] if plan.backend != "transformers" else []),
         *([_REFERENCES[plan.reference]] if plan.reference in _REFERENCES else []),
     ]

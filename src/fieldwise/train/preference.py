@@ -15,7 +15,7 @@ from fieldwise.records import PreferencePair, RatedReply
 from fieldwise.train import distributed
 from fieldwise.train.configuring import build_config, common_options, score_labelled_only
 from fieldwise.train.hardware import Device
-from fieldwise.train.loading import adapter_config, load_model, load_tokenizer
+from fieldwise.train.loading import adapter_config, lighten, load_model, load_tokenizer
 from fieldwise.train.loop import train_to_the_end
 from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.outcome import Outcome, with_account
@@ -85,6 +85,7 @@ def train_preference(
             peft_config=adapter_config(settings.lora, model, "preference"),
             callbacks=[curves(session.tracker, "preference")],
         )
+        lighten(trainer.model, settings.lora, device)
         return train_to_the_end(trainer, base, session.work, session.out, rows.dropped, measure=measure)
 
     def measure(model: Any) -> tuple[dict[str, float], dict[str, JsonValue]]:

@@ -22,7 +22,7 @@ from fieldwise.train import reward_figures
 from fieldwise.train.configuring import build_config, common_options
 from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
-from fieldwise.train.loading import adapter_config, load_model, load_tokenizer
+from fieldwise.train.loading import adapter_config, lighten, load_model, load_tokenizer
 from fieldwise.train.loop import train_or_resume
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.plan import told
@@ -258,6 +258,7 @@ def _train(
         peft_config=adapter,
         callbacks=[curves(session.tracker, "reward")],
     )
+    lighten(trainer.model, settings.lora, device)
     train_or_resume(trainer, session.work)
     curve = tuple(
         {k: float(v) for k, v in sorted(row.items()) if k in _KEPT_FIGURES and math.isfinite(v)}

@@ -15,7 +15,7 @@ from fieldwise.train.checkpoints import last_checkpoint, take_weights
 from fieldwise.train.configuring import build_config, common_options, score_labelled_only
 from fieldwise.train.hardware import Device, Training
 from fieldwise.train.labels import IGNORED
-from fieldwise.train.loading import adapter_config, hold_frozen_as_used, load_model
+from fieldwise.train.loading import adapter_config, lighten, load_model
 from fieldwise.train.loop import train_to_the_end
 from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.outcome import Outcome, with_account
@@ -149,8 +149,8 @@ def train_rows(
             ],
             **way.beside(plan),
         )
-        if course.scored is None and course.way is None and not settings.lora.dora and settings.lora.start == "zero":
-            hold_frozen_as_used(trainer.model, device)
+        if course.scored is None and course.way is None and settings.method != "full":
+            lighten(trainer.model, settings.lora, device)
         if course.scored is not None:
             score_at_evaluation(trainer, course.scored)
         epoch = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)

@@ -365,7 +365,8 @@ class TrainSettings(Settings):
     )
     attention: Literal["auto", "sdpa"] = Field(
         "auto",
-        description="auto takes FlashAttention for rows on a GPU where the library flash-attn is installed: no padding, no mask",
+        description="auto takes FlashAttention for rows on a GPU where the library flash-attn is installed (no padding, no "
+        "mask), and on a CPU an exact attention in blocks of our own",
         json_schema_extra=_LATER,
     )
     backend: Literal["transformers", "auto", "unsloth"] = Field(

@@ -17,6 +17,8 @@ from fieldwise.errors import ModelError
 _EMBEDDINGS = frozenset(("embed_tokens", "wte", "wpe", "word_embeddings", "embed_in", "embedding", "embeddings"))
 _HEADS = frozenset(("lm_head", "embed_out", "score"))
 _INSIDE_LAYERS = re.compile(r"\.\d+\.")
+# Decoders that hand queries, keys and values to the attention as they are; others may add terms of their own.
+_PLAIN = frozenset(("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "phi3", "olmo2"))
 _LONGEST_HEADER_BYTES = 100_000_000  # the limit of the format
 
 
@@ -46,6 +48,7 @@ class Shape(NamedTuple):
     parameters: int
     linear: tuple[Linear, ...]
     file_bytes: int
+    is_only_causal: bool = False  # the attention: no window, cap, sink or dropout beside it
 
     @property
     def linear_parameters(self) -> int:
@@ -88,6 +91,19 @@ def read_shape(folder: Path) -> Shape | None:
         parameters=sum(_product(shape) for shape in tensors.values()),
         linear=linear,
         file_bytes=sum(file.stat().st_size for file in files),
+        is_only_causal=is_only_causal(text),
+    )
+
+
+def is_only_causal(config: Mapping[str, Any]) -> bool:
+    """Say whether a position reads all positions up to its own and nothing else is done to the scores."""
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    others = ("attn_logit_softcapping", "attention_chunk_size", "attention_dropout")
+    return (
+        config.get("model_type") in _PLAIN
+        and set(config.get("layer_types") or ("full_attention",)) == {"full_attention"}
+        and not window
+        and not any(config.get(name) for name in others)
     )
 
 
