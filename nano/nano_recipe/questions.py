@@ -55,8 +55,8 @@ def conversation(
     asked: Sequence[Asked], rng: random.Random, passages: int, turns: int, decline: float
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Passages with questions in any order, each with its cited answer; a share asks what another passage would answer."""
-    drawn = rng.sample(range(len(asked)), 2 * passages)  # of two, the one of which more can be asked
-    shown = [max(pair, key=lambda n: len(asked[n].pairs)) for pair in zip(drawn[::2], drawn[1::2], strict=True)]
+    drawn = rng.sample(range(len(asked)), 4 * passages)  # of four, the one of which most can be asked
+    shown = [max(drawn[n : n + 4], key=lambda n: len(asked[n].pairs)) for n in range(0, len(drawn), 4)]
     texts = [asked[n].text for n in shown]
     found = [
         (question, f"{answer} [{place}]")

@@ -259,7 +259,7 @@ class RowMaker:
 
         def drawn() -> tuple[list[str], list[tuple[str, str]]]:
             count = 1 if length <= 256 else r.choice((1, 2, 3, 3)) if length <= 512 else r.choice((3, 4, 5, 6))
-            return questions.conversation(self.asked, r, count, r.choice((3, 8)), 0.12)
+            return questions.conversation(self.asked, r, count, r.choice((3, 8, 12)), 0.12)
 
         return self._asked(drawn, length)
 
@@ -269,7 +269,7 @@ class RowMaker:
 
         def drawn() -> tuple[list[str], list[tuple[str, str]]]:
             count = 1 if length <= 256 else r.choice((1, 2, 2, 3)) if length <= 512 else r.choice((3, 4, 5))
-            return written.conversation(self.templates, self.composer.pools, count, r.choice((4, 12)))
+            return written.conversation(self.templates, self.composer.pools, count, r.choice((4, 12, 16, 16)))
 
         return self._asked(drawn, length)
 
@@ -372,14 +372,20 @@ class RowMaker:
         return Row(ids[:length], weights[:length])
 
     def tools(self, length: int) -> Row:
-        """A request with tools on offer; the answer is a call, a question back, or that no tool fits."""
+        """Requests with tools on offer; each is answered by a call, a question back, or that no tool fits.
+
+        As many as fit: every request has its own offer in front of it, so none can be answered from another's.
+        """
         r = self.rng
+        row = Row([], [])
         while True:
             call = make_call(self.composer.pools, r, most_tools=1 if length <= 256 else 3)
             offered = "Tools:\n" + "\n".join(tool_line(public(t)) for t in call.tools)
             answer = call.answer if call.answer.startswith("<tool_call>") else self.lead + call.answer
-            row = self.chat(offered, [(call.request, answer)], length, first_weight=QUESTION)
-            if row is not None:
+            said = self.chat(offered, [(call.request, answer)], length - len(row.ids), first_weight=QUESTION)
+            if said is not None:
+                row = Row(row.ids + said.ids, row.weights + said.weights)
+            elif row.ids:
                 return self.fill(row, length)
 
     def running_text(self, length: int) -> Row:
