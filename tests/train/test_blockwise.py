@@ -145,7 +145,11 @@ def test_a_cpu_plans_with_it_and_counts_no_mask(base) -> None:
     assert ours.plan.attention == BLOCKWISE and ours.to_json()["attention"] == BLOCKWISE
     assert dense.plan.attention is None and "padding-free" not in told(ours, "sft")
     assert dense.estimate.activations - ours.estimate.activations >= shape.layers * 4 * 2048**2
-    assert planned(settings, shape._replace(is_only_causal=False)).plan.attention is None
+    other = planned(settings, shape._replace(is_only_causal=False)).plan
+    assert other.attention is None and other.micro_batch == dense.plan.micro_batch == 1
+    assert (ours.plan.micro_batch, ours.plan.effective_batch) == (2, other.effective_batch)
+    one = TrainSettings(sft=SftSettings(micro_batch_size=1))
+    assert planned(one, shape).plan.micro_batch == 1
     kinds = {"preference": PreferenceSettings(), "reward": RewardSettings(), "rl": RlSettings()}
     chosen = {name: first_plan(name, settings, own, PRESETS["cpu"], device).attention for name, own in kinds.items()}
     assert chosen == {"preference": BLOCKWISE, "reward": BLOCKWISE, "rl": None}  # replies are written from a cache

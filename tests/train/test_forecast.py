@@ -25,7 +25,7 @@ def run(tmp_path: Path, examples, pairs) -> Path:
 
 def test_the_forecast_names_both_trainings_and_what_they_take(base: Path, run: Path) -> None:
     sft, preference = told_before(TrainSettings(), base, run).splitlines()
-    assert sft.startswith("sft: 1 x 16 packed rows of 512 tokens a step, float32 weights") and "GB at the peak" in sft
+    assert sft.startswith("sft: 2 x 8 packed rows of 512 tokens a step, float32 weights") and "GB at the peak" in sft
     assert preference.startswith("preference: 4 x 4 pairs of 768 tokens a step") and "on an idle machine" in preference
     before_stage_3, _ = told_before(TrainSettings(), base, run / "empty").splitlines()
     assert "GB at the peak" in before_stage_3 and "idle machine" not in before_stage_3
@@ -34,7 +34,7 @@ def test_the_forecast_names_both_trainings_and_what_they_take(base: Path, run: P
 def test_reading_the_documents_and_training_all_weights_are_forecast_too(base: Path, run: Path) -> None:
     settings = TrainSettings.model_validate({"pretrain": {"enabled": True}, "sft": {"method": "full"}})
     read, sft, _ = told_before(settings, base, run).splitlines()
-    assert read.startswith("pretrain: 1 x 16 packed rows of 512 tokens a step") and "GB at the peak" in read
+    assert read.startswith("pretrain: 2 x 8 packed rows of 512 tokens a step") and "GB at the peak" in read
     assert "float32 weights, all of them trained" in sft and "all of them" not in read
 
 
@@ -99,7 +99,7 @@ def test_the_journey_asks_before_its_first_stage(base: Path, tmp_path: Path, cap
     command = ["run", "--config", str(recipe), "--run", str(run), "--end", "4b", "--quiet"]
     recipe.write_text(f"base: {{model: {base}}}\ncollect: {{sources: [{documents}]}}\n")
     assert main([*command, "--dry-run"]) == 0
-    assert "sft: 1 x 16 packed rows" in capsys.readouterr().out
+    assert "sft: 2 x 8 packed rows" in capsys.readouterr().out
     recipe.write_text(f"base: {{model: {quantised}}}\ncollect: {{sources: [{documents}]}}\n")
     for extra in (["--dry-run"], []):
         assert main([*command, *extra]) == 2

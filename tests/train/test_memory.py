@@ -9,7 +9,7 @@ from tiny_models import edit_json, make_tiny_llama
 
 from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.machine import Gpu
-from fieldwise.train.hardware import PRESETS, Device, Machine, device_for, preset_for
+from fieldwise.train.hardware import BLOCKWISE, PRESETS, Device, Machine, device_for, preset_for
 from fieldwise.train.memory import MemoryPlan, Work, estimate, seconds, token_bytes, trained_parameters
 from fieldwise.train.plan import Fitted, first_plan, fit, smaller, told, within
 from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings, TrainSettings
@@ -68,15 +68,20 @@ def saved_bytes(model, tokens: int, bfloat16: bool, positions) -> int:
 
 @pytest.mark.parametrize("rank", [8, None])
 @pytest.mark.parametrize("bfloat16", [False, True])
-@pytest.mark.parametrize("masked", [False, True])
-def test_the_sum_for_a_token_is_what_autograd_keeps(rank, bfloat16, masked) -> None:
+@pytest.mark.parametrize("attention", ["sdpa", "a mask", BLOCKWISE])
+def test_the_sum_for_a_token_is_what_autograd_keeps(rank, bfloat16, attention) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaModel
+
+    from fieldwise.train import blockwise
+
+    blockwise.register()
+    masked = attention == "a mask"
 
     def kept(layers: int, tokens: int) -> int:
         config = LlamaConfig(
             vocab_size=64, hidden_size=96, intermediate_size=160, num_hidden_layers=layers, num_attention_heads=4,
-            num_key_value_heads=2, head_dim=32,
+            num_key_value_heads=2, head_dim=32, attn_implementation="sdpa" if masked else attention,
         )  # fmt: skip
         model = LlamaModel(config).train()
         if rank:

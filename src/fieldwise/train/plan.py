@@ -17,6 +17,7 @@ from fieldwise.train.shape import Shape
 _SHARE = 0.95  # of the memory may be planned for: the system and other programs need a little
 _SHORTEST = 256  # tokens; a shorter row holds no passage with its question
 _REFERENCES = {"precomputed": "reference scored beforehand", "beside": "reference scored in every step"}
+_ROWS_IN_BLOCKS = 2  # laid end to end: 1.2 times as fast as one by one, four gain 6 % more (512 tokens, nano-10m)
 _NF4_BLOCK = 64  # bitsandbytes computes wrong shapes where the inputs of a layer are no multiple
 
 
@@ -120,6 +121,15 @@ def _attention(own: Trained, device: Device) -> str | None:
     return device.attention if is_for else None
 
 
+def _in_blocks(plan: MemoryPlan, own: Trained, shape: Shape | None) -> MemoryPlan:
+    """Return the plan with the attention that the base allows; rows laid end to end are read several at once."""
+    if shape is None or not shape.is_only_causal:
+        return replace(plan, attention=None)
+    if plan.unit != "rows" or own.micro_batch_size is not None:
+        return plan
+    return _with_micro(plan, _divisor(plan.micro_batch * plan.accumulation, _ROWS_IN_BLOCKS))
+
+
 def _like(training: Training) -> Training:
     """The training whose presets hold: continued pre-training packs rows as SFT does."""
     return "sft" if training == "pretrain" else training
@@ -153,8 +163,8 @@ def fit(
         reasons.append("adamw, since bitsandbytes is not installed")
     if plan.device == "cuda" and plan.packing and plan.attention is None and settings.attention == "auto":
         reasons.append("a dense mask over what is packed, since there is no FlashAttention")
-    if plan.attention == BLOCKWISE and not (shape is not None and shape.is_only_causal):
-        plan = replace(plan, attention=None)
+    if plan.attention == BLOCKWISE:
+        plan = _in_blocks(plan, own, shape)
     if shape is not None:
         if own.max_length is None:
             plan = replace(plan, max_length=min(plan.max_length, shape.context))
