@@ -355,6 +355,7 @@ def test_a_teacher_that_is_not_there_is_named_as_the_teacher(base) -> None:
         ({"method": "token", "teacher": {"endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "m"}}}, "needs the teacher's probabilities"),
         ({"method": "on_policy", "teacher": {"model": "large.gguf"}}, "needs the teacher's probabilities"),
         ({"method": "sequence", "teacher": {}}, "one of the two"),
+        ({"teacher": {"endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "m"}}, "max_new_tokens": 64}, "teacher.endpoint.max_tokens"),
     ],
 )  # fmt: skip
 def test_settings_that_would_be_ignored_or_cannot_work_are_refused(more, said) -> None:

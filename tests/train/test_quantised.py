@@ -4,15 +4,19 @@ import pytest
 
 pytest.importorskip("bitsandbytes")
 
+import shutil
+
 import torch
 from safetensors.torch import load_file
 from sessions import session_in
 from tiny_models import make_tiny_llama
 
+from fieldwise.train import ppo
 from fieldwise.train.hardware import PRESETS, Device
 from fieldwise.train.loading import load_model
 from fieldwise.train.plan import Fitted, first_plan
-from fieldwise.train.settings import LoraSettings, SftSettings, TrainSettings
+from fieldwise.train.rewards import Case
+from fieldwise.train.settings import LoraSettings, RlSettings, SftSettings, TrainSettings
 from fieldwise.train.sft import train_sft
 
 LORA = LoraSettings(rank=4, alpha=8)
@@ -60,3 +64,33 @@ def test_gradients_of_4_bit_weights_are_the_same_behind_an_evaluation(tmp_path) 
         model.eval()(ids)
     model.train()
     assert torch.allclose(gradient(), first, rtol=1e-4, atol=1e-8)
+
+
+def test_4_bit_weights_are_nf4_with_scales_that_are_quantised_too(base) -> None:
+    plan = first_plan("sft", TrainSettings(quantisation="4bit"), SftSettings(), PRESETS["cpu"], Device("cpu", 1, False))
+    state = load_model(base, plan).model.layers[0].mlp.up_proj.weight.quant_state
+    assert state.quant_type == "nf4" and state.nested
+
+
+@pytest.mark.parametrize("kind", ["adamw_8bit", "paged_adamw_8bit"])
+def test_ppo_takes_the_optimizer_of_the_plan_and_goes_on_with_it(kind, base, examples, device, tmp_path) -> None:
+    own = RlSettings(
+        enabled=True, method="ppo", rewards={"answer": 1.0}, max_steps=2, batch_size=4, max_new_tokens=4,
+        max_length=256, learning_rate=1e-3, lora=LoraSettings(rank=32, alpha=32),
+    )  # fmt: skip
+    session = session_in(tmp_path / "whole", save_steps=1)
+    plan = first_plan("rl", TrainSettings(rl=own, optimizer=kind), own, PRESETS["cpu"], device)
+    cases = [Case.of(e) for e in examples]
+
+    def letters(asked, replies):
+        return [{"answer": len(set(reply)) / 8} for reply in replies]
+
+    whole = ppo.train(base, cases, letters, own, plan, device, session)
+    learner = ppo.Learner(base, own, plan, device, tmp_path / "whole/work", 7, 2)
+    learner.resume()
+    assert type(learner.optimizer).__module__.startswith("bitsandbytes")
+    states = [v for state in learner.optimizer.state.values() for v in state.values() if torch.is_tensor(v)]
+    assert torch.uint8 in {v.dtype for v in states}  # of the larger matrices: small ones are kept in 32 bit
+    again = session_in(tmp_path / "again")
+    shutil.copytree(tmp_path / "whole/work/checkpoint-1", tmp_path / "again/work/checkpoint-1")
+    assert ppo.train(base, cases, letters, own, plan, device, again).history == whole.history

@@ -12,7 +12,7 @@ from fieldwise.hashing import sha256_of_files
 from fieldwise.prompts import closed_prompt
 from fieldwise.records import PreferencePair
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train.reward import RewardModel, split_pairs, train_reward
+from fieldwise.train.reward import RewardModel, require_pairs, split_pairs, train_reward
 from fieldwise.train.settings import LoraSettings, RewardSettings
 
 SETTINGS = RewardSettings(
@@ -153,3 +153,17 @@ def test_a_loss_that_is_no_number_stops_and_names_the_section(base, device, tmp_
     with pytest.raises(ModelError, match="not a number at step 1") as caught:
         fit(broken, device, tmp_path)
     assert "train.reward.learning_rate" in str(caught.value)
+
+
+def test_what_it_lacks_is_told_before_anything_is_trained() -> None:
+    require_pairs(PAIRS, SETTINGS, seed=7)
+    with pytest.raises(DatasetError, match=r"train\.reward: .*found 0 and 0 of 0 pairs"):
+        require_pairs([], SETTINGS, seed=7)
+
+
+def test_dropout_of_its_adapter_is_not_switched_off(trained, base, device, tmp_path: Path) -> None:
+    own = SETTINGS.model_copy(update={"max_steps": 3, "lora": LoraSettings(rank=8, alpha=16, dropout=0.5)})
+    losses = [row["loss"] for row in fit(base, device, tmp_path, settings=own)["curve"]]
+    plain = SETTINGS.model_copy(update={"max_steps": 3})
+    without = [row["loss"] for row in fit(base, device, tmp_path / "plain", settings=plain)["curve"]]
+    assert losses[1:] != without[1:]

@@ -3,13 +3,15 @@
 import json
 import shutil
 import string
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from sessions import session_in
 
-from fieldwise.errors import DatasetError, ModelError
+from fieldwise.errors import DatasetError, MissingExtra, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.prompts import closed_prompt
 from fieldwise.records import NOT_STATED, Example, Message
@@ -136,6 +138,38 @@ def test_too_few_prompts_are_told_with_what_to_change(base, examples, device, tm
         train(base, examples, device, tmp_path, SETTINGS.model_copy(update={"max_length": 64}))
     with pytest.raises(DatasetError, match="a step takes 4"):
         train(base, examples[:1], device, tmp_path, SETTINGS.model_copy(update={"batch_size": 16}))
+
+
+def test_what_rewards_need_is_told_before_anything_is_trained(examples, monkeypatch) -> None:
+    rl.require_prompts(examples, SETTINGS)
+    with pytest.raises(DatasetError, match="0 to which a reward applies; a step takes 2"):
+        rl.require_prompts(examples, SETTINGS.model_copy(update={"rewards": {"json": 1.0}}))
+    with pytest.raises(DatasetError, match=r"found 1 to which.*train\.rl\.prompts"):
+        rl.require_prompts(examples, SETTINGS.model_copy(update={"prompts": 1}))
+    asked = Message(role="user", content='Read it.\n\nSchema:\n{"type": "object"}\n\nQuestion: Which?')
+    with_schema = examples[0].model_copy(
+        update={"conversation": (examples[0].conversation[0], asked, Message(role="assistant", content="{}"))}
+    )
+    own = SETTINGS.model_copy(update={"rewards": {"json": 1.0}, "batch_size": 4})
+    rl.require_prompts([with_schema], own)
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(MissingExtra, match=r"reward JSON that fits its schema.*fieldwise\[eval\]"):
+        rl.require_prompts([with_schema], own)
+    rl.require_prompts(examples, SETTINGS.model_copy(update={"rewards": {"json": 1.0, "answer": 1.0}}))
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"method": "rloo", "clip": 0.1}, "clip is a setting of ppo"),
+        ({"method": "grpo", "ppo": {"epochs": 2}}, "ppo is a setting of ppo"),
+        ({"method": "ppo", "generations": 8}, "generations is a setting of rloo and grpo"),
+        ({"method": "ppo", "lora": {"dropout": 0.1}}, "chance would move them"),
+    ],
+)
+def test_a_setting_that_reinforcement_would_ignore_is_refused(own, said) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RlSettings.model_validate(own)
 
 
 def test_every_prompt_has_its_turn_in_another_order_each_round() -> None:

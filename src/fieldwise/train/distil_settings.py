@@ -73,7 +73,9 @@ class DistillationSettings(Settings):
     on_policy_share: float = Field(
         0.5, ge=0, le=1, description="share of batches whose replies the student draws; the others are the known ones"
     )
-    max_new_tokens: int = Field(128, ge=1, description="longest reply that is drawn, in tokens")
+    max_new_tokens: int = Field(
+        128, ge=1, description="longest reply that is drawn, in tokens; an endpoint has its own"
+    )
     when_rejected: Literal["known", "leave_out"] = Field(
         "known", description="of sequence: what takes the place of a reply that fails a check"
     )
@@ -93,6 +95,11 @@ class DistillationSettings(Settings):
             )
         if self.teacher.endpoint is not None and self.temperature is not None:
             raise ValueError("the temperature of an endpoint stands in teacher.endpoint.temperature")
+        if (
+            self.teacher.endpoint is not None
+            and self.max_new_tokens != type(self).model_fields["max_new_tokens"].default
+        ):
+            raise ValueError("the longest reply of an endpoint stands in teacher.endpoint.max_tokens")
         return self
 
     @property

@@ -141,6 +141,13 @@ def device_for(preset: Preset, precision: str, threads: int, machine: Machine) -
     """Choose device and arithmetic for a preset; what the recipe fixes is kept."""
     count = threads or machine.cores
     if preset.name != "cpu":
+        if precision == "bfloat16" and (old := [gpu for gpu in machine.gpus if not gpu.bfloat16]):
+            raise FieldwiseError(
+                "a GPU has no bfloat16 arithmetic",
+                where="train.precision",
+                found=f"{old[0].name}, compute capability {old[0].capability[0]}.{old[0].capability[1]}, bfloat16 needs 8.0",
+                fix="Set train.precision=auto, which takes float32 there.",
+            )
         bfloat16 = precision != "float32" and all(gpu.bfloat16 for gpu in machine.gpus)
         return Device("cuda", count, bfloat16, attention=machine.flash_attention if bfloat16 else None)  # 16 bits alone
     bfloat16 = precision == "bfloat16" or (precision == "auto" and bool(has_bfloat16()))

@@ -36,6 +36,7 @@ from fieldwise.train.rewards import Case, total
 from fieldwise.train.session import Session
 from fieldwise.train.settings import RlSettings
 from fieldwise.train.watching import not_a_number
+from fieldwise.train.workload import rl_steps
 
 _KEPT_CHECKPOINTS = 2
 _WARMUP = 0.05  # share of the steps, as for the other methods
@@ -80,7 +81,7 @@ def train(
     session: Session,
 ) -> Trained:
     """Train until the last step, from the last checkpoint of the session if there is one; ends in the same weights then."""
-    learner = Learner(base, settings, plan, device, session.work, session.seed, steps_of(settings, len(cases)))
+    learner = Learner(base, settings, plan, device, session.work, session.seed, rl_steps(settings, len(cases)))
     history = learner.resume()
     began, first = time.monotonic(), learner.step
     while learner.step < learner.steps:
@@ -101,11 +102,6 @@ def train(
         if learner.step % session.save_steps == 0 or learner.step == learner.steps:
             learner.save(history)
     return Trained(learner.model, tuple(history), learner.steps)
-
-
-def steps_of(settings: RlSettings, cases: int) -> int:
-    """Return the number of steps: each takes one reply of each prompt of its batch."""
-    return settings.max_steps if settings.max_steps > 0 else math.ceil(settings.epochs * cases / settings.batch_size)
 
 
 def rate_at(done: int, steps: int) -> float:
@@ -165,12 +161,12 @@ class Learner:
         self.torch.nn.init.zeros_(self.values.weight)
         self.torch.nn.init.zeros_(self.values.bias)
         self.adapter = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = self.torch.optim.AdamW(
+        self.optimizer = _optimizer(
+            plan.optimizer,
             [
                 {"params": self.adapter, "lr": settings.learning_rate},
                 {"params": list(self.values.parameters()), "lr": settings.ppo.value_learning_rate},
             ],
-            weight_decay=0.0,
         )
         self.schedule = self.torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda done: rate_at(done, steps))
         self.control = KlControl(settings.kl, settings.ppo.target_kl)
@@ -362,6 +358,15 @@ class Learner:
         saved = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
         self.step, self.control.weight = int(saved["step"]), float(saved["kl_weight"])
         return list(saved["history"])
+
+
+def _optimizer(kind: str, groups: list[dict[str, Any]]) -> Any:
+    """AdamW as the plan says; those of 8 bit are of bitsandbytes, as the other methods have them by transformers."""
+    if kind == "adamw":
+        torch = require("torch", extra="train", to="train by PPO")
+        return torch.optim.AdamW(groups, weight_decay=0.0)
+    library: Any = require("bitsandbytes.optim", extra="gpu", to="keep the optimizer in 8 bit")
+    return {"adamw_8bit": library.AdamW8bit, "paged_adamw_8bit": library.PagedAdamW8bit}[kind](groups, weight_decay=0.0)
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:

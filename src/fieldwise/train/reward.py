@@ -24,13 +24,14 @@ from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
 from fieldwise.train.loading import adapter_config, lighten, load_model, load_tokenizer
 from fieldwise.train.loop import train_or_resume
-from fieldwise.train.memory import MemoryPlan, Work
+from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.plan import told
 from fieldwise.train.retry import with_one_retry
 from fieldwise.train.reward_card import card
 from fieldwise.train.session import Session
 from fieldwise.train.settings import RewardSettings, TrainSettings
 from fieldwise.train.watching import curves, watched
+from fieldwise.train.workload import reward_work
 
 RECORD = "reward.json"
 _KEPT_FIGURES = frozenset(("step", "epoch", "loss", "learning_rate", "grad_norm", "accuracy", "margin", "mean_reward"))
@@ -93,16 +94,11 @@ def train_reward(
     split = split_pairs(pairs, settings.held_out, session.seed)
     rows, held = (_rows(side, tokenizer, max_length) for side in split)
     if not rows.ids or not held.ids:
-        raise DatasetError(
-            "a reward model needs pairs to learn from and others to be measured on",
-            where="train.reward",
-            found=f"{len(rows.ids)} and {len(held.ids)} of {len(pairs)} pairs, within {max_length} tokens",
-            fix="Raise generate.preference_pairs or train.reward.max_length, or set train.reward.enabled=false.",
-        )
+        raise _too_few(f"{len(rows.ids)} and {len(held.ids)} of {len(pairs)} pairs, within {max_length} tokens")
     if len(held.ids) < _FEWEST_HELD_OUT:
         say(f"  only {len(held.ids)} held-out pairs: the figures of the reward model will be vague")
     lengths = [len(ids) for row in rows.ids for ids in row.values()]
-    fitted = session.fit(functools.partial(_work, lengths, settings))
+    fitted = session.fit(functools.partial(reward_work, lengths, settings))
     say(f"  {told(fitted, 'reward')}")
 
     def once(plan: MemoryPlan) -> tuple[tuple[dict[str, float], ...], int]:
@@ -128,6 +124,22 @@ def train_reward(
             sync(path)
     (out / "complete").touch()
     return record
+
+
+def require_pairs(pairs: Sequence[PreferencePair], settings: RewardSettings, seed: int) -> None:
+    """Raise DatasetError for pairs of which none is left to learn from, or to measure on, however long they are."""
+    split = split_pairs(pairs, settings.held_out, seed)
+    if not split.learnt or not split.held_out:
+        raise _too_few(f"{len(split.learnt)} and {len(split.held_out)} of {len(pairs)} pairs")
+
+
+def _too_few(found: str) -> DatasetError:
+    return DatasetError(
+        "a reward model needs pairs to learn from and others to be measured on",
+        where="train.reward",
+        found=found,
+        fix="Raise generate.preference_pairs or train.reward.max_length, or set train.reward.enabled=false.",
+    )
 
 
 class RewardModel:
@@ -214,13 +226,6 @@ def _judged(model: RewardModel, held: _Rows) -> list[reward_figures.Judged]:
     ]
 
 
-def _work(lengths: Sequence[int], settings: RewardSettings, plan: MemoryPlan) -> Work:
-    pairs = len(lengths) // 2
-    steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.epochs * pairs / plan.effective_batch)
-    tokens = steps * plan.effective_batch * 2 * sum(lengths) / len(lengths)
-    return Work(2 * plan.micro_batch, max(lengths), 2 * plan.micro_batch, int(tokens), steps)
-
-
 def _train(
     base: Path,
     rows: Sequence[dict[str, list[int]]],
@@ -241,6 +246,7 @@ def _train(
         learning_rate=settings.learning_rate,
         max_length=plan.max_length,
         center_rewards_coefficient=settings.centre or None,
+        disable_dropout=settings.lora.dropout == 0,  # TRL switches it off unless told otherwise
         eval_strategy="no",
         weight_decay=0.0,
         **common_options(device, plan, session),

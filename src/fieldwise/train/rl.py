@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
@@ -26,7 +27,7 @@ from fieldwise.train.hardware import Device
 from fieldwise.train.labels import messages
 from fieldwise.train.loading import adapter_config, load_model, load_tokenizer
 from fieldwise.train.loop import train_or_resume
-from fieldwise.train.memory import MemoryPlan, Work
+from fieldwise.train.memory import MemoryPlan
 from fieldwise.train.merging import merge
 from fieldwise.train.outcome import Outcome
 from fieldwise.train.plan import told
@@ -36,6 +37,7 @@ from fieldwise.train.rewards import RULES, Case, by_rules, total, usable
 from fieldwise.train.session import Session
 from fieldwise.train.settings import RlSettings, TrainSettings
 from fieldwise.train.watching import curves, not_a_number, watched
+from fieldwise.train.workload import rl_work
 
 _KEPT_FIGURES = frozenset(
     (
@@ -115,16 +117,7 @@ def train_rl(
     )
     known = _reward_of_known(cases, rewarder)
     other = sum(p.stat().st_size for p in reward_model.rglob("*.safetensors")) if reward_model is not None else 0
-    steps = ppo.steps_of(settings, len(cases) * (1 if settings.method == "ppo" else settings.generations))
-
-    def measured(plan: MemoryPlan) -> Work:
-        passes = settings.ppo.epochs + 1 if settings.method == "ppo" else 2  # the reference reads every reply as well
-        tokens = steps * plan.effective_batch * (sum(lengths) / len(lengths) + settings.max_new_tokens) * passes
-        longest = max(lengths) + settings.max_new_tokens
-        scored = plan.micro_batch * settings.max_new_tokens
-        return Work(plan.micro_batch, longest, scored, int(tokens), steps, float(other))
-
-    fitted = session.fit(measured)
+    fitted = session.fit(lambda plan: rl_work(lengths, settings, plan, float(other)))
     say(f"  {told(fitted, 'rl')}")
     say(f"  rl: {settings.method} on {len(cases)} prompts; the known replies are rewarded with {known:.3f} in the mean")
 
@@ -204,13 +197,28 @@ def _fitting(
     return [cases[n] for n in kept], [lengths[n] for n in kept]
 
 
-def _require_enough(cases: Sequence[Case], settings: RlSettings, max_length: int) -> None:
-    needed = 1 if settings.method == "ppo" else settings.batch_size // settings.generations
-    if len(cases) < needed:
+def require_prompts(examples: Sequence[Example], settings: RlSettings) -> None:
+    """Raise for too few prompts to which a reward applies, however long they are, or a library that rewards need."""
+    cases = [Case.of(e) for e in examples if not e.tools]
+    if "json" in settings.rewards and any(case.schema is not None for case in cases):
+        require("jsonschema", extra="eval", to="reward JSON that fits its schema")
+    applying = (case for case in cases if usable([case], settings.weights))
+    _require_enough(
+        list(islice(applying, min(_needed(settings), settings.prompts or _needed(settings)))), settings, None
+    )
+
+
+def _needed(settings: RlSettings) -> int:
+    return 1 if settings.method == "ppo" else settings.batch_size // settings.generations
+
+
+def _require_enough(cases: Sequence[Case], settings: RlSettings, max_length: int | None) -> None:
+    if len(cases) < _needed(settings):
+        room = "" if max_length is None else f" and that leave room for a reply in {max_length} tokens"
         raise DatasetError(
             "too few prompts to learn from",
             where="train.rl",
-            found=f"{len(cases)} to which a reward applies and that leave room for a reply in {max_length} tokens; a step takes {needed}",
+            found=f"{len(cases)} to which a reward applies{room}; a step takes {_needed(settings)}",
             fix="Name other train.rl.rewards, raise train.rl.max_length or train.rl.prompts, or lower train.rl.batch_size.",
         )
 

@@ -276,6 +276,8 @@ class RewardSettings(Settings):
     lora: LoraSettings = LoraSettings()
 
 
+RlMethod = Literal["rloo", "grpo", "ppo"]
+_ONLY_OF_RL: dict[str, tuple[RlMethod, ...]] = {"generations": ("rloo", "grpo"), "clip": ("ppo",), "ppo": ("ppo",)}
 RewardName = Literal["answer", "citation", "grounded", "declines", "json", "reward_model"]
 
 
@@ -302,7 +304,7 @@ class RlSettings(Settings):
     """Reinforcement learning on the tuned weights: replies are drawn, rewarded, and the better ones made likelier."""
 
     enabled: bool = False
-    method: Literal["rloo", "grpo", "ppo"] = Field(
+    method: RlMethod = Field(
         "rloo", description="rloo and grpo compare several replies to one prompt, ppo learns a value for each token"
     )
     rewards: dict[RewardName, Annotated[float, Field(gt=0)]] = Field(
@@ -321,9 +323,27 @@ class RlSettings(Settings):
     max_new_tokens: int = Field(64, ge=1, description="longest reply, in tokens")
     temperature: float = Field(1.0, gt=0, description="of drawing replies")
     kl: float = Field(0.05, gt=0, description="weight of the distance to the weights at the start")
-    clip: float = Field(0.2, gt=0, lt=1, description="how far a token's probability may move in one step")
+    clip: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="of ppo: how far a token's probability may move in one step; rloo and grpo learn from replies once",
+    )
     ppo: PpoSettings = PpoSettings()
     lora: LoraSettings = LoraSettings()
+
+    @model_validator(mode="after")
+    def _is_of_one_method(self) -> Self:
+        """Raise ValueError for a setting that the method would ignore."""
+        for name, methods in _ONLY_OF_RL.items():
+            if self.method not in methods and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is a setting of {' and '.join(methods)}, the method is {self.method}")
+        if self.lora.dropout:
+            raise ValueError(
+                "lora.dropout is for other trainings: here the probabilities of a reply are compared between passes, "
+                "and chance would move them"
+            )
+        return self
 
     @property
     def weights(self) -> dict[str, float]:

@@ -26,8 +26,8 @@ from fieldwise.train.hardware import Device, Machine, Preset, Training, device_f
 from fieldwise.train.outcome import Outcome
 from fieldwise.train.plan import fit
 from fieldwise.train.preference import train_preference
-from fieldwise.train.reward import train_reward
-from fieldwise.train.rl import train_rl
+from fieldwise.train.reward import require_pairs, train_reward
+from fieldwise.train.rl import require_prompts, train_rl
 from fieldwise.train.rows import Course
 from fieldwise.train.scoring import TaskScore
 from fieldwise.train.session import Session
@@ -96,6 +96,7 @@ def run(
     require_shareable(settings, asides.compute)
     given = _read(step, settings)
     require_base(Path(base.path))
+    _require_enough(settings, given, step.seed)
     shop = _shop(settings, step, asides.compute)
     _say_with_what(given, shop)
     facts = _found(shop)
@@ -108,6 +109,8 @@ def run(
     if settings.preference.enabled and (given.ratings or _of_split(given.pairs, "train")):
         facts["preference"], below = _preference(shop, given, base, sft, beneath)
         tuned = step.out("4_adapters/preference")
+    elif settings.preference.enabled:
+        say("  preference: passed over, since no pair is of the training split (generate.preference_pairs)")
     if settings.reward.enabled:
         facts["reward"] = _reward(shop, given, base, tuned)
     if settings.rl.enabled:
@@ -137,6 +140,14 @@ def _ratings(step: StepRun, settings: TrainSettings) -> list[RatedReply]:
         say(f"  {len(found)} rated replies are not learnt from: train.preference.method=kto does")
         return []
     return found
+
+
+def _require_enough(settings: TrainSettings, given: Given, seed: int) -> None:
+    """Raise for what the last trainings lack before the first one spends time."""
+    if settings.reward.enabled:
+        require_pairs(given.pairs, settings.reward, seed)
+    if settings.rl.enabled:
+        require_prompts(given.train, settings.rl)
 
 
 def _of_split(pairs: Sequence[PreferencePair], split: str) -> list[PreferencePair]:
