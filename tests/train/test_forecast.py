@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,16 @@ from transformers import AutoTokenizer
 
 from fieldwise.cli import main
 from fieldwise.errors import FieldwiseError, ModelError
+from fieldwise.records import Chunk, Document, Source
 from fieldwise.tables import write_records
 from fieldwise.train import hardware
+from fieldwise.train.distil_memory import with_teacher
+from fieldwise.train.distil_settings import DistillationSettings, TeacherSettings
 from fieldwise.train.forecast import require_base, require_trainable, told_before
+from fieldwise.train.memory import Estimate
+from fieldwise.train.plan import Fitted, first_plan
 from fieldwise.train.settings import SftSettings, TrainSettings
+from fieldwise.train.shape import read_shape
 
 
 @pytest.fixture
@@ -36,6 +43,54 @@ def test_reading_the_documents_and_training_all_weights_are_forecast_too(base: P
     read, sft, _ = told_before(settings, base, run).splitlines()
     assert read.startswith("pretrain: 2 x 8 packed rows of 512 tokens a step") and "GB at the peak" in read
     assert "float32 weights, all of them trained" in sft and "all of them" not in read
+
+
+def test_what_has_its_data_is_forecast_with_the_time(base: Path, run: Path) -> None:
+    document = Document.make(title="Lease", text="The tenant pays by the month. " * 400, source=Source(uri="a.md"))
+    (run / "2_chunks").mkdir()
+    settings = TrainSettings.model_validate(
+        {
+            "pretrain": {"enabled": True},
+            "reward": {"enabled": True},
+            "rl": {"enabled": True, "batch_size": 4, "max_new_tokens": 8},
+        }
+    )
+    before = told_before(settings, base, run).splitlines()
+    assert "idle machine" not in before[0] and all("idle machine" in line for line in before[1:])
+    write_records(run / "2_chunks/chunks.parquet", [Chunk.make(document, 0, len(document.text))], Chunk)
+    read, *_, reward, rl = told_before(settings, base, run).splitlines()
+    assert read.startswith("pretrain") and "idle machine" in read
+    assert reward.startswith("reward") and rl.startswith("rl")
+
+
+def test_a_teacher_is_counted_before_any_stage(base: Path, tmp_path: Path, monkeypatch) -> None:
+    def learning(method: str) -> TrainSettings:
+        return TrainSettings.model_validate({"distillation": {"method": method, "teacher": {"model": str(base)}}})
+
+    sft = told_before(learning("on_policy"), base, tmp_path / "run").splitlines()[0]
+    assert "more for the teacher" in sft
+    assert "teacher" not in told_before(learning("token"), base, tmp_path / "run")
+    monkeypatch.setattr("fieldwise.train.distil_memory._COPIES", 10**9)
+    with pytest.raises(ModelError, match="does not fit into memory beside its teacher"):
+        require_trainable(learning("on_policy"), base)
+
+
+def test_a_teacher_that_is_asked_beforehand_needs_room_for_itself_alone(base: Path, device) -> None:
+    shape = read_shape(base)
+    assert shape is not None
+    plan = first_plan("sft", TrainSettings(), SftSettings(), hardware.PRESETS["cpu"], device)
+    own = DistillationSettings(method="token", teacher=TeacherSettings(model=str(base)))
+    parts = Estimate(1.0, 0.0, 0.0, 0.0, 0.0, libraries=1000.0, merge=0.0)
+    room = 4 * shape.parameters + 1000
+    with_teacher(Fitted(plan, parts, room, ()), own, base, base)
+    with pytest.raises(ModelError, match=r"train\.distillation\.teacher\.model: the teacher does not fit"):
+        with_teacher(Fitted(plan, parts, room - 1, ()), own, base, base)
+    beside = own.model_copy(update={"method": "on_policy"})
+    one, two = (
+        with_teacher(Fitted(replace(plan, micro_batch=n, max_length=10_000), parts, None, ()), beside, base, base)
+        for n in (1, 2)
+    )
+    assert one.reasons != two.reasons  # whole rows of probabilities for each that is read at once
 
 
 def test_the_forecast_loads_nothing_heavy(base: Path, run: Path) -> None:

@@ -191,6 +191,8 @@ def test_bfloat16_arithmetic_needs_a_gpu_that_has_it() -> None:
     assert device_for(PRESETS["8gb"], "auto", 0, gpu(8)) == Device("cuda", 2, True)
     assert not device_for(PRESETS["8gb"], "auto", 0, gpu(8, (7, 5))).bfloat16
     assert not device_for(PRESETS["8gb"], "float32", 0, gpu(8)).bfloat16
+    with pytest.raises(FieldwiseError, match=r"train\.precision: .*found GPU, compute capability 7\.5.*precision=auto"):
+        device_for(PRESETS["8gb"], "bfloat16", 0, gpu(8, (7, 5)))
 
 
 def test_the_cpu_preset_is_what_was_trained_with_before_there_were_presets() -> None:
@@ -240,6 +242,16 @@ def test_pairs_at_once_are_fewer_where_memory_is_short_and_the_batch_stays() -> 
     tight = fit("preference", settings, PRESETS["cpu"], CPU, LAPTOP._replace(memory=9_000_000_000), shape, works).plan
     assert (roomy.micro_batch, roomy.effective_batch) == (4, 12)
     assert tight.micro_batch < 4 and tight.effective_batch == 12
+
+
+def test_memory_that_others_hold_is_told_and_kept_out_of_the_record() -> None:
+    shape = llama_shape(hidden=1024, ffn=4096, layers=12, heads=16, kv=8, vocabulary=32000)
+    roomy, busy = (
+        fit("sft", TrainSettings(), PRESETS["cpu"], CPU, LAPTOP._replace(available=free), shape, works)
+        for free in (12_000_000_000, 1_000_000_000)
+    )
+    assert "only 1.0 GB are free now" in told(busy, "sft") and "free now" not in told(roomy, "sft")
+    assert busy.to_json() == roomy.to_json()
 
 
 # ---------------------------------------------------------------- refusals

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from fieldwise.errors import ModelError
 from fieldwise.files import write_jsonl
 from fieldwise.progress import say
 from fieldwise.records import BaseWeights, Example
+from fieldwise.train.distil_memory import with_teacher
 from fieldwise.train.distil_sequence import MEMO, taught
 from fieldwise.train.distil_settings import DistillationSettings
 from fieldwise.train.distil_teacher import Teaching, require_fitting, teacher_weights
@@ -33,11 +33,6 @@ from fieldwise.train.rows import Course
 from fieldwise.train.session import Session
 from fieldwise.train.settings import SftSettings
 from fieldwise.train.sft import train_sft
-from fieldwise.train.shape import read_shape
-
-_COPIES = (
-    8  # float32 rows of the whole vocabulary that GKD and GOLD hold at a position, of both models and on the way back
-)
 
 
 def student(settings: DistillationSettings, run: Path) -> Callable[..., Outcome]:
@@ -90,29 +85,9 @@ def _with(outcome: Outcome, about: dict[str, JsonValue]) -> Outcome:
 
 
 def _beside(fitter: Fitter, settings: DistillationSettings, teacher: BaseWeights, base: Path) -> Fitter:
-    """Let a fitter count what stands beside the student: the teacher's weights, and whole rows of probabilities.
-
-    For the method token the teacher is gone before the training begins.
-    """
-    large, small = read_shape(Path(teacher.path)), read_shape(base)
+    """Let a fitter count the teacher."""
 
     def fit(measured: Callable[[MemoryPlan], Work]) -> Fitted:
-        fitted = fitter(measured)
-        if settings.method == "token" or large is None or small is None or fitted.estimate is None:
-            return fitted
-        plan = fitted.plan
-        weights = (4 if plan.device == "cpu" or not plan.bfloat16 else 2) * large.parameters
-        rows = _COPIES * 4 * plan.max_length * max(large.vocabulary, small.vocabulary)
-        whole = fitted.estimate.peak + weights + rows
-        if fitted.limit is not None and whole > fitted.limit:
-            raise ModelError(
-                "the training does not fit into memory beside its teacher",
-                where="train.distillation",
-                found=f"about {whole / 1e9:.1f} GB needed ({weights / 1e9:.1f} of it the teacher), "
-                f"{fitted.limit / 1e9:.1f} usable",
-                fix="Take method: token, which needs the teacher only beforehand, or lower train.sft.max_length.",
-            )
-        told = f"{(weights + rows) / 1e9:.1f} GB more for the teacher and whole rows of probabilities"
-        return fitted._replace(reasons=(*fitted.reasons, told))
+        return with_teacher(fitter(measured), settings, Path(teacher.path), base)
 
     return fit

@@ -6,21 +6,23 @@ Reads the configuration and the headers of the weights, and the examples where a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fieldwise.errors import FieldwiseError, MissingExtra, ModelError
 from fieldwise.extras import installed_version
 from fieldwise.prompts import joined, same_passages
-from fieldwise.records import Conversation, Example, PreferencePair, RatedReply
+from fieldwise.records import Chunk, Conversation, Example, PreferencePair, RatedReply
 from fieldwise.tables import read_records
 from fieldwise.tracking import require_trackers
+from fieldwise.train.distil_memory import with_teacher
+from fieldwise.train.distil_teacher import teacher_weights
 from fieldwise.train.hardware import Device, Machine, Training, device_for, preset_for, shared, this_machine
 from fieldwise.train.memory import MemoryPlan, Work
 from fieldwise.train.plan import fit, told
 from fieldwise.train.settings import ComputeSettings, TrainSettings
 from fieldwise.train.shape import Shape, read_shape
-from fieldwise.train.workload import Extent, preference_work, sft_work
+from fieldwise.train.workload import Extent, preference_work, reward_work, rl_work, sft_work
 
 SHARED: tuple[Training, ...] = ("sft", "preference")  # trainings that several processes can share
 _SCORED_SHARE = 0.05  # of a row, before the examples are known: a short answer behind its passages
@@ -126,19 +128,20 @@ def _of_training(
     count = _counter(base)
     measured: Callable[[MemoryPlan], Work]
     if training == "pretrain":
-        measured = _all_scored
-    elif training in ("reward", "rl"):
-        measured = _further_measured(training, settings, shape)
+        measured = _pretrain_measured(settings, run, count)
+    elif training == "reward":
+        measured = _reward_measured(settings, run, count)
+    elif training == "rl":
+        measured = _rl_measured(settings, run, count, shape)
     elif training == "sft":
         measured = _sft_measured(settings, run, count)
     else:
         measured = _preference_measured(settings, run, count)
-    return told(fit(training, settings, preset, device, machine, shape, measured), training)
-
-
-def _all_scored(plan: MemoryPlan) -> Work:
-    """Rows of documents: every token carries loss."""
-    return Work(plan.micro_batch, plan.max_length, plan.micro_batch * plan.max_length)
+    fitted = fit(training, settings, preset, device, machine, shape, measured)
+    learnt_from = settings.distillation if training == "sft" else None
+    if learnt_from is not None and learnt_from.method != "sequence":
+        fitted = with_teacher(fitted, learnt_from, Path(teacher_weights(learnt_from.teacher).path), base)
+    return told(fitted, training)
 
 
 def _further(settings: TrainSettings) -> list[Training]:
@@ -146,14 +149,52 @@ def _further(settings: TrainSettings) -> list[Training]:
     return [training for training, is_on in named if is_on]
 
 
-def _further_measured(training: Training, settings: TrainSettings, shape: Shape | None) -> Callable[[MemoryPlan], Work]:
-    """How much is learnt from at once at most; a reward model scores no token, and stands beside the policy later on."""
-    if training == "reward":
+def _pretrain_measured(
+    settings: TrainSettings, run: Path | None, count: Callable[[Iterable[str]], list[int]]
+) -> Callable[[MemoryPlan], Work]:
+    """Rows of documents, those that will be held out among them: every token carries loss."""
+    path = run / "2_chunks/chunks.parquet" if run is not None else None
+    texts = [chunk.text for chunk in read_records(path, Chunk)] if path is not None and path.exists() else []
+    if not texts:
+        return lambda p: Work(p.micro_batch, p.max_length, p.micro_batch * p.max_length)
+    lengths = count(texts)
+    return lambda plan: sft_work(cut := _in_rows(lengths, plan.max_length), cut, settings.pretrain, plan)
+
+
+def _in_rows(lengths: Sequence[int], longest: int) -> list[int]:
+    return [min(longest, length - begin) for length in lengths for begin in range(0, length, longest)] or [1]
+
+
+def _reward_measured(
+    settings: TrainSettings, run: Path | None, count: Callable[[Iterable[str]], list[int]]
+) -> Callable[[MemoryPlan], Work]:
+    """Both sides of every pair, those that will be held out among them; a reward model scores no token."""
+    pairs = _pairs(run)
+    if not pairs:
         return lambda p: Work(2 * p.micro_batch, p.max_length, 2 * p.micro_batch)
-    other = 4.0 * shape.parameters if shape is not None and "reward_model" in settings.rl.rewards else 0.0
-    return lambda p: Work(
-        p.micro_batch, p.max_length, p.micro_batch * settings.rl.max_new_tokens, None, None, other_bytes=other
-    )
+    lengths = [_size(p.prompt, count) + n + _TOKENS_A_MESSAGE for p in pairs for n in count((p.chosen, p.rejected))]
+    return lambda plan: reward_work([min(n, plan.max_length) for n in lengths], settings.reward, plan)
+
+
+def _rl_measured(
+    settings: TrainSettings, run: Path | None, count: Callable[[Iterable[str]], list[int]], shape: Shape | None
+) -> Callable[[MemoryPlan], Work]:
+    """Prompts with the replies to be drawn; a reward model stands beside the policy later on."""
+    rl = settings.rl
+    other = 4.0 * shape.parameters if shape is not None and "reward_model" in rl.rewards else 0.0
+    path = run / "3_examples/train.parquet" if run is not None else None
+    asked = [e for e in read_records(path, Example) if not e.tools] if path is not None and path.exists() else []
+    if not asked:
+        return lambda p: Work(
+            p.micro_batch, p.max_length, p.micro_batch * rl.max_new_tokens, None, None, other_bytes=other
+        )
+    lengths = [_size(e.conversation[:-1], count) for e in asked][: rl.prompts]
+
+    def measured(plan: MemoryPlan) -> Work:
+        room = max(1, plan.max_length - rl.max_new_tokens)
+        return rl_work([min(n, room) for n in lengths], rl, plan, other)
+
+    return measured
 
 
 def _sft_measured(
@@ -176,8 +217,7 @@ def _sft_measured(
 def _preference_measured(
     settings: TrainSettings, run: Path | None, count: Callable[[Iterable[str]], list[int]]
 ) -> Callable[[MemoryPlan], Work]:
-    path = run / "3_examples/preferences.parquet" if run is not None else None
-    pairs = list(read_records(path, PreferencePair)) if path is not None and path.exists() else []
+    pairs = _pairs(run)
     sides = 1 if settings.preference.method == "kto" else 2
     ratings = _ratings(run) if sides == 1 else []
     if not pairs and not ratings:
@@ -194,6 +234,11 @@ def _preference_measured(
     return lambda plan: preference_work(
         extent._replace(longest=min(extent.longest, plan.max_length)), number, settings.preference, plan
     )
+
+
+def _pairs(run: Path | None) -> list[PreferencePair]:
+    path = run / "3_examples/preferences.parquet" if run is not None else None
+    return list(read_records(path, PreferencePair)) if path is not None and path.exists() else []
 
 
 def _ratings(run: Path | None) -> list[RatedReply]:

@@ -29,6 +29,7 @@ class Fitted(NamedTuple):
     limit: int | None
     reasons: tuple[str, ...]
     seconds: float | None = None  # about, on an idle machine; not in the record, which must not depend on it
+    free: int | None = None  # bytes of a CPU's memory that others leave now; neither in the record
 
     def to_json(self) -> dict[str, JsonValue]:
         """The plan as it stands in the record of a training."""
@@ -157,7 +158,8 @@ def fit(
     """
     own: Trained = getattr(settings, training)
     plan = first_plan(training, settings, own, preset, device)
-    reasons = [f"{preset.name} preset"] if not own.max_length or not own.micro_batch_size else []
+    is_filled = None in (own.max_length, own.micro_batch_size, settings.weights, settings.optimizer)
+    reasons = [f"{preset.name} preset"] if is_filled else []
     if plan.optimizer != "adamw" and not machine.has_bitsandbytes and settings.optimizer is None:
         plan = replace(plan, optimizer="adamw")
         reasons.append("adamw, since bitsandbytes is not installed")
@@ -186,7 +188,8 @@ def fit(
             found=f"about {_gb(found.peak)} needed ({_parts(found)}), {_gb(limit)} usable",
             fix=_remedy(training, plan, shape, machine, measured, limit),
         )
-    return Fitted(plan, found, limit, tuple(reasons), seconds(shape, plan, work, machine, device.threads))
+    free = None if plan.device == "cuda" or machine.available is None else machine.available // plan.workers
+    return Fitted(plan, found, limit, tuple(reasons), seconds(shape, plan, work, machine, device.threads), free)
 
 
 def memory_limit(plan: MemoryPlan, machine: Machine) -> int | None:
@@ -265,6 +268,8 @@ def told(fitted: Fitted, training: Training) -> str:
     text = f"{training}: {', '.join(parts)}"
     if fitted.estimate is not None:
         text += f"; about {_gb(fitted.estimate.peak)} at the peak ({_parts(fitted.estimate)})"
+        if fitted.free is not None and fitted.estimate.peak > fitted.free:
+            text += f", of which only {_gb(fitted.free)} are free now: end other programs first"
     if fitted.seconds is not None:
         text += f", about {_duration(fitted.seconds)} on an idle machine"
     return text + (f"; {', '.join(fitted.reasons)}" if fitted.reasons else "")
