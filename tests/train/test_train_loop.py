@@ -50,6 +50,21 @@ def test_sft_lowers_the_loss_and_every_figure_is_a_number(tuned) -> None:
     assert (folder / "curve.jsonl").read_text().count('"stage": "sft"') >= 2
 
 
+def test_what_is_learnt_and_a_batch_that_was_cut_are_told(base, examples, device, tmp_path, capsys) -> None:
+    from fieldwise.train.labels import labelled_rows
+    from fieldwise.train.loading import load_tokenizer
+
+    rows, _ = labelled_rows(examples, load_tokenizer(base), 256)
+    read, learnt = sum(len(r["labels"]) for r in rows), sum(n != -100 for r in rows for n in r["labels"])
+    own = SftSettings(max_steps=1, batch_size=16, max_length=256, evaluate_every_steps=1, lora=LoraSettings(rank=4))
+    outcome = train_sft(base, examples, [], own, device, session=session_in(tmp_path))
+    told = capsys.readouterr().err
+    assert 0 < learnt < read and f"{learnt:,} of {read:,} tokens carry loss" in told
+    cut = "1 in place of batch_size 16, so that an epoch has 8 steps"
+    assert cut in told and cut in outcome.about["plan"]["reasons"]
+    assert "nothing is held out, so train.sft.evaluate_every_steps measures nothing" in told
+
+
 def test_the_first_loss_is_that_of_the_base_on_the_replies_alone(tuned, base, examples) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

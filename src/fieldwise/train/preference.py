@@ -77,6 +77,8 @@ def train_preference(
         model = load_model(base, plan)
         prepare(model, settings)
         alone = len(rows.rows) % plan.micro_batch == 1 and plan.least_micro > 1  # none beside it to compare with
+        if alone:
+            say("  preference: the last reply would stand alone in memory, with none to compare with, and is left out")
         trainer = watched(kind, "preference")(
             model=model,
             args=arguments,

@@ -134,6 +134,13 @@ def pretrain(
             found=f"{len(texts)} documents, all of them held out" if texts else "no document",
             fix="Lower generate.split.validation and generate.split.test, or set train.pretrain.enabled=false.",
         )
+    if settings.early_stopping and not held:
+        raise DatasetError(
+            "early stopping needs a held-out document",
+            where="train.pretrain.early_stopping",
+            found="no document of the validation split",
+            fix="Leave the key out, or raise generate.split.validation.",
+        )
     tokenizer = load_tokenizer(base)
     max_length = session.max_length
     rows = token_rows([t.text for t in train], tokenizer, max_length)

@@ -28,6 +28,7 @@ from fieldwise.train.watching import curves, score_at_evaluation, stopping, watc
 from fieldwise.train.workload import sft_work
 
 Row = dict[str, Any]
+_FEWEST_STEPS = 8  # of an epoch: the batch is cut for less
 
 
 class Extent(NamedTuple):
@@ -108,10 +109,12 @@ def train_rows(
         return dataclasses.replace(within(plan, effective), packing=settings.packing, attention=attention)
 
     fitted = session.fit(lambda plan: sft_work(lengths, scored, settings, sized(plan)))
-    fitted = fitted._replace(plan=sized(fitted.plan))
+    fitted = fitted._replace(plan=sized(fitted.plan), reasons=(*fitted.reasons, *_cut(settings, effective)))
     is_full = settings.method == "full"
     unused = f", which leaves train.{training}.lora unused" if is_full and settings.lora != LoraSettings() else ""
     say(f"  {told(fitted, training)}{unused}")
+    if settings.evaluate_every_steps and not held:
+        say(f"  {training}: nothing is held out, so train.{training}.evaluate_every_steps measures nothing")
     patience, best_by = settings.early_stopping, course.best_by or ("loss" if settings.early_stopping else None)
     best = {"metric_for_best_model": f"eval_{best_by}", "greater_is_better": best_by == "score"} if best_by else {}
 
@@ -173,7 +176,13 @@ def _loaded(base: Path, plan: MemoryPlan, settings: RowsSettings, training: Trai
     return model, None if settings.method == "full" else adapter_config(settings.lora, model, training)
 
 
+def _cut(settings: RowsSettings, effective: int) -> tuple[str, ...]:
+    if effective == settings.batch_size:
+        return ()
+    return (f"{effective} in place of batch_size {settings.batch_size}, so that an epoch has {_FEWEST_STEPS} steps",)
+
+
 def _rows_a_step(lengths: Sequence[int], settings: RowsSettings, max_length: int) -> int:
-    """Rows a step: the wanted batch, but never so many that an epoch has fewer than eight steps."""
+    """Rows a step: the wanted batch, but never so many that an epoch has too few steps."""
     filled = sum(lengths) / max_length if settings.packing else len(lengths)
-    return max(1, min(settings.batch_size, math.floor(filled / 8)))
+    return max(1, min(settings.batch_size, math.floor(filled / _FEWEST_STEPS)))

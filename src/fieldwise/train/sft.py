@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fieldwise.errors import DatasetError
+from fieldwise.progress import say
 from fieldwise.records import Example
 from fieldwise.train.hardware import Device
-from fieldwise.train.labels import labelled_rows
+from fieldwise.train.labels import IGNORED, labelled_rows
 from fieldwise.train.loading import load_tokenizer
 from fieldwise.train.outcome import Outcome
 from fieldwise.train.rows import Course, Rows, train_rows
@@ -38,6 +39,7 @@ def train_sft(
     session = session.with_fitter("sft", TrainSettings(sft=settings), device)
     max_length = session.max_length
     data = labelled_data(tokenizer, train, validation, max_length)
+    say(f"  sft: {_learnt(data)}")
     best_by = settings.best_by or ("loss" if settings.early_stopping else None)
     scored = None
     if best_by == "score":
@@ -55,6 +57,13 @@ def train_sft(
         session,
         course=dataclasses.replace(course, best_by=best_by, scored=scored, neftune=settings.neftune),
     )
+
+
+def _learnt(data: Rows) -> str:
+    """How much of the rows carries loss: a template that marks the wrong side shows here."""
+    read = sum(len(row["input_ids"]) for row in data.train)
+    learnt = sum(label != IGNORED for row in data.train for label in row["labels"])
+    return f"{learnt:,} of {read:,} tokens carry loss, those that the assistant says"
 
 
 def labelled_data(tokenizer: Any, train: Sequence[Example], validation: Sequence[Example], max_length: int) -> Rows:
