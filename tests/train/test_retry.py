@@ -12,10 +12,11 @@ from sessions import session_in
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
+from fieldwise.train import ppo, preference, reward, rl
 from fieldwise.train import rows as training_rows
 from fieldwise.train.loading import load_model
 from fieldwise.train.retry import is_out_of_memory
-from fieldwise.train.settings import LoraSettings, SftSettings
+from fieldwise.train.settings import LoraSettings, PreferenceSettings, RewardSettings, RlSettings, SftSettings
 from fieldwise.train.sft import train_sft
 
 LORA = LoraSettings(rank=4, alpha=8)
@@ -36,12 +37,12 @@ def allocate_too_much() -> None:
     torch.empty(1 << 60, dtype=torch.uint8)
 
 
-def run_out_above(rows: int, monkeypatch) -> list[int]:
+def run_out_above(rows: int, monkeypatch, place=training_rows) -> list[int]:
     """Make the model ask for more memory than there is when it sees more rows at once; returns what it has seen."""
     load, seen = load_model, []
 
-    def loaded(base, plan=None):
-        model = load(base, plan)
+    def loaded(base, plan=None, **more):
+        model = load(base, plan, **more)
 
         def hook(module, given, named):
             if module.training and torch.is_grad_enabled():
@@ -52,7 +53,7 @@ def run_out_above(rows: int, monkeypatch) -> list[int]:
         model.register_forward_pre_hook(hook, with_kwargs=True)
         return model
 
-    monkeypatch.setattr(training_rows, "load_model", loaded)
+    monkeypatch.setattr(place, "load_model", loaded)
     return seen
 
 
@@ -99,6 +100,28 @@ def test_when_half_is_too_much_as_well_the_settings_to_change_are_named(
     for part in ("train.sft.micro_batch_size=1", "train.activation_checkpointing=true", "train.sft.max_length=128"):
         assert part in str(caught.value)
     assert caught.value.__cause__ is None and caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(("training", "place", "at_once"), [
+    ("preference", preference, 8), ("reward", reward, 8), ("rloo", rl, 4), ("ppo", ppo, 4),
+])  # fmt: skip
+def test_other_trainings_try_half_with_the_same_effective_batch_too(
+    training, place, at_once, base, examples, pairs, device, tmp_path, monkeypatch, capsys
+) -> None:
+    own = {"max_steps": 1, "batch_size": 4, "micro_batch_size": 4, "max_length": 256, "lora": LORA}
+    drawn = {"rewards": {"answer": 1.0}, "max_new_tokens": 4, "generations": 2 if training == "rloo" else 4}
+    seen = run_out_above(at_once // 2, monkeypatch, place)
+    session = session_in(tmp_path, save_steps=1)
+    if training == "preference":
+        about = preference.train_preference(base, pairs, PreferenceSettings(**own), device, session).about
+    elif training == "reward":
+        about = reward.train_reward(base, pairs, RewardSettings(**own), device, session)
+    else:
+        settings = RlSettings(method=training, **own, **drawn)
+        about = rl.train_rl(base, examples, settings, device, session, reward_model=None).about
+    assert seen[0] == at_once and set(seen[1:]) == {at_once // 2}
+    assert (about["plan"]["micro_batch_size"], about["plan"]["accumulation"]) == (2, 2)
+    assert "micro_batch_size 2 instead of 4, the effective batch as before" in capsys.readouterr().err
 
 
 def test_an_error_of_another_kind_is_not_tried_again(base, examples, device, tmp_path, monkeypatch) -> None:
