@@ -103,6 +103,11 @@ class DistillationSettings(Settings):
         return self
 
     @property
+    def pads(self) -> bool:
+        """Whether rows are padded, and not packed or laid end to end: replies are drawn in between."""
+        return self.method in ("on_policy", "cross_tokenizer")
+
+    @property
     def softening(self) -> float:
         """The temperature, filled in; 0 takes the best token."""
         return (

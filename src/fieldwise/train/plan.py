@@ -99,7 +99,7 @@ def first_plan(training: Training, settings: TrainSettings, own: Trained, preset
         else "pairs",
         least_micro=least,
         workers=device.workers,
-        attention=_attention(own, device) if settings.attention == "auto" else None,
+        attention=_attention(training, settings, own, device) if settings.attention == "auto" else None,
         backend=device.backend,
     )
 
@@ -116,8 +116,10 @@ def _share(training: Training, batch_size: int, least: int, workers: int) -> int
     return batch_size // workers
 
 
-def _attention(own: Trained, device: Device) -> str | None:
+def _attention(training: Training, settings: TrainSettings, own: Trained, device: Device) -> str | None:
     """FlashAttention for rows alone, since it takes no padding; not for what writes replies, which has keys in a cache."""
+    if training == "sft" and settings.distillation is not None and settings.distillation.pads:
+        return None
     is_for = not isinstance(own, RlSettings) if device.attention == BLOCKWISE else isinstance(own, RowsSettings)
     return device.attention if is_for else None
 
