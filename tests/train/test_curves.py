@@ -37,6 +37,7 @@ def test_what_a_curve_shows(rows, state, best) -> None:
     verdict = judge(rows, "sft")
     assert (verdict.state, verdict.best_step) == (state, best)
     assert verdict.about and verdict.to_json()["state"] == state
+    assert ("underfitting" in verdict.about) is (state in ("still_falling", "not_falling"))
 
 
 def test_a_held_out_loss_that_rises_with_the_training_loss_is_not_called_overfitting() -> None:

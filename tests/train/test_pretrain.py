@@ -140,6 +140,14 @@ def test_without_a_document_to_read_the_shares_are_named(base, chunks, device, t
         run_pretrain(base, chunks, sides, device, tmp_path)
 
 
+def test_early_stopping_without_a_held_out_document_is_refused_before_a_step(base, chunks, device, tmp_path) -> None:
+    sides = sides_of(chunks, "train", "train", "test", "train")
+    stopping = SETTINGS.model_copy(update={"early_stopping": 1})
+    with pytest.raises(DatasetError, match=r"train\.pretrain\.early_stopping.*no validation document.*validation"):
+        run_pretrain(base, chunks, sides, device, tmp_path, stopping)
+    assert not (tmp_path / "curve.jsonl").exists()
+
+
 def test_a_loss_that_is_no_number_names_step_and_batch_and_keeps_the_checkpoint(
     base, chunks, device, tmp_path, monkeypatch
 ) -> None:

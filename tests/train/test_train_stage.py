@@ -1,6 +1,7 @@
 """The train stage on tiny weights: which data each method of the preference step takes, and what it begins with."""
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ def test_kto_learns_from_pairs_and_rated_replies_of_the_training_split(run, base
     assert adapter.method == "kto" and adapter.path == "4_adapters/preference/adapter" and adapter.parent is not None
     assert len([i for i in adapter.example_ids if i.startswith("rat_")]) == 4 and "rat_held" not in adapter.example_ids
     assert facts["preference"]["lengths"] == {**facts["preference"]["lengths"], "wanted": 10, "unwanted": 10}
+    machine = this_machine()
+    assert facts["hardware"]["cores"] == machine.cores and facts["hardware"]["memory_bytes"] == machine.memory
+    assert facts["hardware"]["threads"] >= 1 and facts["system"]["python"] == platform.python_version()
     assert "8 preference pairs, 4 rated replies" in capsys.readouterr().err
     (step.staging / "4_adapters").rename(run.path / "4_adapters")
     found = Lineage(run)

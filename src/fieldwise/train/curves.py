@@ -60,7 +60,7 @@ def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
     if last > first - _FALL * abs(first):
         return Verdict(
             "not_falling",
-            f"the training loss went from {first:.3f} to {last:.3f}",
+            f"underfitting, the training loss went from {first:.3f} to {last:.3f}",
             f"If the evaluation shows no gain either: raise train.{training}.learning_rate, or look at the data (fieldwise data doctor).",
             best_step,
         )
@@ -68,7 +68,7 @@ def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
     if is_lowest and last < before - _FALL * abs(before):
         return Verdict(
             "still_falling",
-            f"the training loss fell from {before:.3f} to {last:.3f} over the last half",
+            f"still underfitting, the training loss fell from {before:.3f} to {last:.3f} over the last half",
             f"More train.{training}.epochs may help.",
             best_step,
         )

@@ -266,7 +266,7 @@ def told(fitted: Fitted, training: Training) -> str:
     if fitted.estimate is not None:
         text += f"; about {_gb(fitted.estimate.peak)} at the peak ({_parts(fitted.estimate)})"
     if fitted.seconds is not None:
-        text += f", about {_duration(fitted.seconds)} on an idle machine"
+        text += f", about {duration(fitted.seconds)} on an idle machine"
     return text + (f"; {', '.join(fitted.reasons)}" if fitted.reasons else "")
 
 
@@ -389,7 +389,8 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -109,6 +109,9 @@ def train_rows(
 
     fitted = session.fit(lambda plan: sft_work(lengths, scored, settings, sized(plan)))
     fitted = fitted._replace(plan=sized(fitted.plan))
+    if fitted.plan.effective_batch < settings.batch_size:
+        cut = f"a batch of {fitted.plan.effective_batch} in place of {settings.batch_size}, for eight steps an epoch"
+        fitted = fitted._replace(reasons=(*fitted.reasons, cut))
     is_full = settings.method == "full"
     unused = f", which leaves train.{training}.lora unused" if is_full and settings.lora != LoraSettings() else ""
     say(f"  {told(fitted, training)}{unused}")
