@@ -77,6 +77,15 @@ def test_orpo_can_begin_with_the_base_weights_in_place_of_sft(run, base) -> None
     assert config["base_model_name_or_path"] == resolve(str(base)).model
 
 
+def test_without_any_pair_the_preference_step_is_passed_over_with_a_word(run, base, capsys) -> None:
+    write_records(run.path / "3_examples/preferences.parquet", [], PreferencePair)
+    write_records(run.path / "3_examples/ratings.parquet", [], RatedReply)
+    settings = TrainSettings(sft=SftSettings(**SMALL), precision="float32", hardware="cpu")
+    facts = stage.run(settings, resolve(str(base)), StepRun(run, "4b_train", "0" * 64, 3))
+    assert "preference" not in facts and "sft" in facts
+    assert "preference: no training pair, so that the step is passed over" in capsys.readouterr().err
+
+
 def test_rated_replies_alone_of_one_label_are_refused(run, base) -> None:
     write_records(run.path / "3_examples/preferences.parquet", [], PreferencePair)
     rated = [RatedReply.make(prompt=closed_prompt("Why?"), reply="x", is_wanted=True, judge="data")]

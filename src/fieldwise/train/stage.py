@@ -109,6 +109,8 @@ def run(
     if settings.preference.enabled and (given.ratings or _of_split(given.pairs, "train")):
         facts["preference"], below = _preference(shop, given, base, sft, beneath)
         tuned = step.out("4_adapters/preference")
+    elif settings.preference.enabled:
+        say("  preference: no training pair, so that the step is passed over (generate.preference_pairs)")
     if settings.reward.enabled:
         facts["reward"] = _reward(shop, given, base, tuned)
     if settings.rl.enabled:

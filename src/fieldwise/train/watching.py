@@ -163,6 +163,13 @@ def curves(tracker: Tracker, training: Training, label: str | None = None) -> An
                     f"norm {norm}",
                     Path(args.output_dir),
                 )
+            if not math.isfinite(figures.get("eval_loss", 0.0)):  # nothing could be chosen or stopped by it
+                raise not_a_number(
+                    training,
+                    f"the loss on held-out examples is not a number at step {state.global_step}",
+                    f"{figures['eval_loss']}",
+                    Path(args.output_dir),
+                )
             finite = {k: v for k, v in figures.items() if math.isfinite(v)}
             if loss is not None:
                 finite |= self.pace.figures(state.num_input_tokens_seen)
