@@ -13,6 +13,7 @@ from sessions import session_in
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.files import read_jsonl
 from fieldwise.hashing import sha256_of_files
+from fieldwise.prompts import closed_prompt
 from fieldwise.tracking import JsonlTracker
 from fieldwise.train import rows, watching
 from fieldwise.train.configuring import build_config
@@ -47,6 +48,10 @@ def tuned(base, examples, device, tmp_path_factory):
 def test_sft_lowers_the_loss_and_every_figure_is_a_number(tuned) -> None:
     outcome, folder = tuned
     losses = [row["loss"] for row in outcome.curve if "loss" in row]
+    assert sorted(p.name for p in (folder / "work").glob("checkpoint-*")) == [
+        "checkpoint-4",
+        "checkpoint-6",
+    ]  # the last two
     assert outcome.about["plan"]["reasons"] == ["a batch of 1 in place of 2, for eight steps an epoch"]
     assert losses[-1] < losses[0] - 0.3
     assert outcome.steps == 6 and outcome.dropped == 0 and set(outcome.figures) == {"loss", "eval_loss"}
@@ -207,6 +212,18 @@ def test_examples_that_all_are_too_long_stop_with_the_setting_to_change(
         sft(base, examples, device, tmp_path, SFT.model_copy(update={"max_length": 64}))
     with pytest.raises(DatasetError, match=r"train\.preference\.enabled=false"):
         dpo(base, pairs, device, tmp_path, DPO.model_copy(update={"max_length": 64}))
+
+
+def test_held_out_examples_that_all_are_too_long_are_told(base, examples, device, tmp_path, capsys) -> None:
+    long = examples[0].model_copy(
+        update={"conversation": (*closed_prompt("Why? " * 300), examples[0].conversation[-1])}
+    )
+    settings = SFT.model_copy(update={"max_steps": 1})
+    outcome = train_sft(base, examples, [long], settings, device, session=session_in(tmp_path))
+    told = capsys.readouterr().err
+    assert "1 of 1 held-out examples are longer than 256 tokens and were left out" in told
+    assert "no held-out example fits 256 tokens" in told and "eval_loss" not in outcome.figures
+    assert outcome.dropped == 0  # of what was to be learnt
 
 
 def test_a_loss_that_is_no_number_stops_training(base, examples, device, tmp_path: Path) -> None:
