@@ -83,6 +83,7 @@ def read_plan(path: Path) -> Plan:
 
 def _produce(jobs: multiprocessing.Queue, done: multiprocessing.Queue, build: str, forms: str) -> None:
     maker = open_maker(Path(build), Path(forms), "train")
+    done.cancel_join_thread()  # rows that a killed parent never fetches must not keep this process
     parent = os.getppid()
     while os.getppid() == parent:  # a killed parent cannot tell its child to stop
         try:

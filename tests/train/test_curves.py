@@ -31,18 +31,30 @@ SETTLED = [3.0, 2.0, 1.6, 1.5, *[1.4] * 12]
         (curve(SETTLED, [(8, 1.5), (16, 1.49)]), "levelled_off", 16),
         (curve([3.0, 2.0, 1.0]), "too_short", None),
         ([], "too_short", None),
+        (curve([2.0, 2.1, 1.9, 2.0] * 4, [(0, 3.0), (16, 2.5)]), "levelled_off", 16),  # its batches differ, it learns
+        (curve(FALLING, [(0, 3.0), (16, 2.99)]), "not_falling", 16),
+        (curve([3.0, 2.0], [(0, 3.0), (2, 2.99)]), "not_falling", 2),
+        (curve([3.0, 2.0], [(0, 3.0), (2, 2.5)]), "too_short", 2),
+        (curve(FALLING, [(0, 3.0), (16, 2.5)]), "still_falling", 16),
     ],
 )
 def test_what_a_curve_shows(rows, state, best) -> None:
     verdict = judge(rows, "sft")
     assert (verdict.state, verdict.best_step) == (state, best)
     assert verdict.about and verdict.to_json()["state"] == state
-    assert ("underfitting" in verdict.about) is (state in ("still_falling", "not_falling"))
+    by_training_loss = state == "not_falling" and not verdict.about.startswith("the held-out loss")
+    assert ("underfitting" in verdict.about) is (state == "still_falling" or by_training_loss)
 
 
 def test_a_held_out_loss_that_rises_with_the_training_loss_is_not_called_overfitting() -> None:
     diverging = curve([2.0 + 0.2 * n for n in range(16)], [(4, 2.0), (16, 5.0)])
     assert judge(diverging, "sft").state == "not_falling"
+
+
+def test_weights_that_got_worse_are_to_learn_more_gently() -> None:
+    worse, same = (judge(curve(FALLING, [(0, 2.0), (16, end)]), "sft") for end in (2.5, 2.0))
+    assert worse.about == "the held-out loss was 2.000 before and is 2.500"
+    assert "Lower train.sft.learning_rate" in (worse.advice or "") and "raise train.sft" in (same.advice or "")
 
 
 def test_overfitting_names_the_step_to_go_back_to_and_the_setting() -> None:

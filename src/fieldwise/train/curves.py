@@ -11,6 +11,9 @@ from pydantic import JsonValue
 _FEWEST = 8  # losses of steps; below that a trend is noise
 _RISE = 0.02  # share by which the held-out loss must have risen again to be called overfitting
 _FALL = 0.02  # share by which a loss must fall to be called falling
+_REMEDY = (
+    "If the evaluation shows no gain either: raise train.{}.learning_rate, or look at the data (fieldwise data doctor)."
+)
 
 
 class Verdict(NamedTuple):
@@ -27,12 +30,13 @@ class Verdict(NamedTuple):
 
 
 def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
-    """Read the curves of a training: rows with `step` and `loss` or `eval_loss`, in order.
+    """Read the curves of a training: rows with `step` and `loss` or `eval_loss`, in order; step 0 is before the first.
 
     Overfitting: the held-out loss has risen by 2 % of its lowest value while the training loss fell further. Not
-    falling: the last quarter of the training losses is not 2 % lower than the first. Still falling: the last quarter is
-    2 % lower than the one before it, and the held-out loss, if there is one, is at its lowest. Losses are compared as
-    means over quarters, since those of single steps are noisy.
+    falling: the held-out loss is not 2 % lower than before training; where that is not known, the last quarter of the
+    training losses than the first. Still falling: the last quarter is 2 % lower than the one before it, and the held-out
+    loss, if there is one, is at its lowest. Losses are compared as means over quarters, since those of single steps are
+    noisy; batches differ in more than what was learnt meanwhile, so held-out examples are asked first.
     """
     losses = [(int(row["step"]), row["loss"]) for row in history if "loss" in row]
     held = [(int(row["step"]), row["eval_loss"]) for row in history if "eval_loss" in row]
@@ -50,6 +54,16 @@ def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
                 else f"Lower train.{training}.epochs or train.{training}.learning_rate.",
                 best_step,
             )
+    before_it = held[0][1] if held and held[0][0] == 0 and len(held) > 1 else None
+    if before_it is not None and held[-1][1] > before_it - _FALL * abs(before_it):
+        return Verdict(
+            "not_falling",
+            f"the held-out loss was {before_it:.3f} before and is {held[-1][1]:.3f}",
+            f"Lower train.{training}.learning_rate, or look at the data (fieldwise data doctor)."
+            if held[-1][1] > before_it
+            else _REMEDY.format(training),
+            best_step,
+        )
     if len(losses) < _FEWEST:
         return Verdict("too_short", f"{len(losses)} steps are too few to tell", None, best_step)
     quarter = len(losses) // 4
@@ -57,11 +71,11 @@ def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
     first, before, last = (
         fmean(part) for part in (values[:quarter], values[-2 * quarter : -quarter], values[-quarter:])
     )
-    if last > first - _FALL * abs(first):
+    if before_it is None and last > first - _FALL * abs(first):
         return Verdict(
             "not_falling",
             f"underfitting, the training loss went from {first:.3f} to {last:.3f}",
-            f"If the evaluation shows no gain either: raise train.{training}.learning_rate, or look at the data (fieldwise data doctor).",
+            _REMEDY.format(training),
             best_step,
         )
     is_lowest = not held or held[-1][1] <= best
@@ -74,6 +88,7 @@ def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
         )
     settled = (
         f"the held-out loss is {held[-1][1]:.3f}, lowest {best:.3f} at step {best_step}"
+        + (f", {before_it:.3f} before training" if before_it is not None else "")
         if held
         else f"the training loss has settled at {last:.3f}"
     )

@@ -24,7 +24,7 @@ from fieldwise.train.retry import with_one_retry
 from fieldwise.train.scoring import TaskScore
 from fieldwise.train.session import Session
 from fieldwise.train.settings import LoraSettings, RowsSettings
-from fieldwise.train.watching import curves, score_at_evaluation, stopping, watched
+from fieldwise.train.watching import curves, measuring_the_start, score_at_evaluation, stopping, watched
 from fieldwise.train.workload import sft_work
 
 Row = dict[str, Any]
@@ -156,6 +156,8 @@ def train_rows(
             lighten(trainer.model, settings.lora, device)
         if course.scored is not None:
             score_at_evaluation(trainer, course.scored)
+        if held:
+            trainer.add_callback(measuring_the_start(trainer))
         epoch = math.ceil(len(trainer.get_train_dataloader()) / arguments.gradient_accumulation_steps)
         arguments.eval_steps = settings.evaluate_every_steps or epoch
         if best_by is not None:  # only a checkpoint that was evaluated can be gone back to

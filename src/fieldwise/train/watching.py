@@ -111,13 +111,29 @@ def score_at_evaluation(trainer: Any, scored: Callable[[Any], float]) -> None:
     transformers = require("transformers", extra="train", to="fine-tune")
 
     class Scoring(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
-        """Adds `eval_score` to what an evaluation has found."""
+        """Adds `eval_score` to what an evaluation has found; the start is not scored, since its weights are not to be taken."""
 
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
+            if state.global_step == 0:
+                return
             metrics["eval_score"] = distributed.agreed(lambda: scored(trainer.model))  # all hold the same weights
             trainer.log({"eval_score": metrics["eval_score"]})
 
     trainer.callback_handler.callbacks.insert(0, Scoring())
+
+
+def measuring_the_start(trainer: Any) -> Any:
+    """Return the callback that measures the held-out loss before the first step, once: a resumed training has it already."""
+    transformers = require("transformers", extra="train", to="fine-tune")
+
+    class Start(transformers.TrainerCallback):  # type: ignore[name-defined,misc]
+        """Evaluates at step 0."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 0:
+                trainer.evaluate()
+
+    return Start()
 
 
 def stopping(patience: int, best_by: str, training: Training) -> Any:
@@ -163,7 +179,10 @@ def curves(tracker: Tracker, training: Training, label: str | None = None) -> An
                     f"norm {norm}",
                     Path(args.output_dir),
                 )
-            if not math.isfinite(figures.get("eval_loss", 0.0)):  # nothing could be chosen or stopped by it
+            is_spoilt = not math.isfinite(figures.get("eval_loss", 0.0))
+            if (
+                is_spoilt and state.global_step
+            ):  # nothing could be chosen by it; the base itself is told by its first batch
                 raise not_a_number(
                     training,
                     f"the loss on held-out examples is not a number at step {state.global_step}",
