@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,15 @@ class Gpu(NamedTuple):
     def bfloat16(self) -> bool:
         """Whether it multiplies bfloat16 itself: Ampere (8.0) and later."""
         return self.capability >= (8, 0)
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held: on a GPU, where PyTorch uses one, else the resident set."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_reserved())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
 def usable_cores() -> int:

@@ -148,15 +148,17 @@ def plan_step(
             return Plan(step, "skip", "up to date", key, parts)
         stored = run.stored(key)
         return Plan(step, "restore" if stored else "run", f"{damaged[0]} is missing or was changed", key, parts)
-    reason = "never run here" if old is None else _difference(old, parts)
+    reason = "never run here" if old is None else _difference(old.parts, parts)
+    if (begun := run.begun_otherwise(step.id, key)) is not None:
+        reason += f"; begun before and not finished, which is not gone on with: {_difference(begun, parts)}"
     if run.stored(key) is not None:
         return Plan(step, "restore", f"{reason}; made before", key, parts)
     return Plan(step, "run", reason, key, parts)
 
 
-def _difference(old: Manifest, parts: dict[str, JsonValue]) -> str:
+def _difference(old: dict[str, JsonValue], parts: dict[str, JsonValue]) -> str:
     """Say which part of the key is new."""
-    changes = list(_changes(old.parts, parts, ""))
+    changes = list(_changes(old, parts, ""))
     return (
         "; ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
         if changes
@@ -261,7 +263,7 @@ def _require_apart(settings: CollectSettings, run: RunFolder) -> None:
 
 def _run_one(step: Step, recipe: Recipe, run: RunFolder, key: str, parts: dict[str, JsonValue]) -> Manifest:
     began = time.monotonic()
-    with StepRun(run, step.id, key, recipe.seed) as given:
+    with StepRun(run, step.id, key, recipe.seed, parts) as given:
         facts = step.work(recipe, given)
         return run.publish(step.id, key, parts, given.staging, facts, time.monotonic() - began)
 

@@ -39,6 +39,7 @@ from fieldwise.tracking import JsonlTracker, Tracker
 
 LAYOUT_VERSION = 1
 _LEAST_FREE_BYTES = 200_000_000
+_PARTS = "key.json"  # in a work folder: what its key is made of
 
 
 class Output(NamedTuple):
@@ -213,7 +214,8 @@ class RunFolder:
         write_json(self._record(key), manifest.to_json())
         write_json(self.manifests / f"{step}.json", manifest.to_json())
         shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(self._work_folder(step, key), ignore_errors=True)  # else --force would find all done
+        for folder in (self._work_folder(step, key), *self._begun(step, key)):  # else --force would find all done
+            shutil.rmtree(folder, ignore_errors=True)
         return manifest
 
     def _retire(self, step: str, keep: dict[str, Output]) -> None:
@@ -253,14 +255,33 @@ class RunFolder:
             raise
         return folder
 
-    def work(self, step: str, key: str) -> Path:
-        """Return the folder of a step's ledger and checkpoints; that of another key is removed, since it no longer fits."""
+    def work(self, step: str, key: str, parts: dict[str, JsonValue] | None = None) -> Path:
+        """Return the folder of a step's ledger and checkpoints, with what its key is made of beside them.
+
+        Of other keys the one that was begun last is kept until the step is done, in case a setting was changed by mistake.
+        """
         folder = self._work_folder(step, key)
-        for other in (self.path / "work").glob(f"{step}-*"):
-            if other != folder:
-                shutil.rmtree(other, ignore_errors=True)
+        for other in self._begun(step, key)[1:]:
+            shutil.rmtree(other, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
+        if parts is not None and not (folder / _PARTS).exists():
+            write_json(folder / _PARTS, parts)
         return folder
+
+    def begun_otherwise(self, step: str, key: str) -> dict[str, JsonValue] | None:
+        """Return what the key of an unfinished run of a step was made of, where it was begun with another key alone."""
+        if _has_work(self._work_folder(step, key)):
+            return None
+        try:
+            others = self._begun(step, key)
+            return read_json(others[0] / _PARTS) if others and _has_work(others[0]) else None
+        except FileNotFoundError:  # of an older version, or taken away just now by a command that runs
+            return None
+
+    def _begun(self, step: str, key: str) -> list[Path]:
+        """Folders of other keys of a step, the one that was worked in last first; those in which nothing was done come last."""
+        others = [p for p in (self.path / "work").glob(f"{step}-*") if p != self._work_folder(step, key)]
+        return sorted(others, key=lambda p: (_has_work(p), p.stat().st_mtime), reverse=True)
 
     def _work_folder(self, step: str, key: str) -> Path:
         return self.path / "work" / f"{step}-{key[:12]}"
@@ -317,6 +338,11 @@ class RunFolder:
             )
 
 
+def _has_work(folder: Path) -> bool:
+    """Whether a step has left anything in its work folder."""
+    return folder.is_dir() and any(p.name != _PARTS for p in folder.iterdir())
+
+
 def _open_lock(path: Path) -> IO[str]:
     try:
         return path.open("a+", encoding="utf-8")
@@ -357,10 +383,12 @@ class Memo:
 class StepRun:
     """What a stage is given while it runs: where to read, where to write, where to keep what must survive a kill."""
 
-    def __init__(self, run: RunFolder, step: str, key: str, seed: int) -> None:
+    def __init__(
+        self, run: RunFolder, step: str, key: str, seed: int, parts: dict[str, JsonValue] | None = None
+    ) -> None:
         self.run, self.step, self.key, self.seed = run, step, key, seed
         self.staging = run.staging(step)
-        self.work = run.work(step, key)
+        self.work = run.work(step, key, parts)
         self.tracker: Tracker = run.tracker
 
     def out(self, relative: str) -> Path:

@@ -63,7 +63,12 @@ class Also:
                 act(library)
             except Exception as error:  # noqa: BLE001 other people's libraries and servers: no reason to lose a training
                 del self.others[name]
-                say(f"  {name} takes no more figures: {error or type(error).__name__}. They stand in curves.jsonl")
+                say(_dropped(name, error))
+
+
+def _dropped(name: str, error: Exception) -> str:
+    found = str(error).strip().splitlines() or [type(error).__name__]
+    return f"  {name} takes no more figures: {found[0][:200]}. They stand in curves.jsonl"
 
 
 def require_trackers(names: Sequence[TrackerName]) -> None:
@@ -80,10 +85,19 @@ def require_trackers(names: Sequence[TrackerName]) -> None:
 def with_trackers(first: Tracker, names: Sequence[TrackerName], folder: Path, run: str, key: str) -> Also:
     """Return a tracker that tells others as well; their files stand below `folder`.
 
-    `run` is the name under which they group; `key` tells the same training, gone on with, from another.
+    `run` is the name under which they group; `key` tells the same training, gone on with, from another. One that cannot
+    begin, such as for a server that does not answer, is left out with a word.
     """
     require_trackers(names)
-    return Also(first, {name: _LIBRARIES[name](folder / name, run, key) for name in names})
+    others: dict[str, Library] = {}
+    for name in names:
+        try:
+            others[name] = _LIBRARIES[name](folder / name, run, key)
+        except MissingExtra:
+            raise
+        except Exception as error:  # noqa: BLE001 as in `Also`: no reason to lose a training
+            say(_dropped(name, error))
+    return Also(first, others)
 
 
 class Library(Protocol):

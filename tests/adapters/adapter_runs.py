@@ -157,7 +157,17 @@ class Home:
         report = {"questions": len(QUESTIONS), "systems": systems, "verdict": verdict, "seed": 1}
         with self.run.locked("test"):
             self.publish("4a", {"5_reports/predictions/base.jsonl": rows})
-            self.publish("4c", {"4_adapters/selected.json": {"selected": selected, "items": 3, "scores": {}}})
+            self.publish(
+                "4c",
+                {
+                    "4_adapters/selected.json": {
+                        "selected": selected,
+                        "metric": "f1",
+                        "items": 3,
+                        "scores": {selected: 0.5},
+                    }
+                },
+            )
             written: dict[str, Any] = {f"5_reports/predictions/{s['system']}.jsonl": rows for s in systems}
             self.publish("4d", {"5_reports/report.json": report, **written})
 

@@ -17,7 +17,7 @@ from fieldwise.adapters.difference import difference
 from fieldwise.adapters.lineage import taught
 from fieldwise.adapters.merge import Order, compare_methods, gather, make
 from fieldwise.adapters.methods import Plan
-from fieldwise.adapters.registry import open_registry
+from fieldwise.adapters.registry import Choice, open_registry
 from fieldwise.adapters.removal import depends, remove
 from fieldwise.errors import FieldwiseError
 from fieldwise.files import write_json
@@ -54,6 +54,7 @@ def test_it_says_of_each_adapter_what_it_stands_on_and_what_was_measured(
     assert tuned.data is not None and tuned.data.startswith("dat_") and tuned.examples == 2
     assert set(tuned.metrics) == {"sft"} and set(preferred.metrics) == {"preference", "rag_tuned"}
     assert preferred.metrics["rag_tuned"]["overall_f1"].value == 0.5
+    assert tuned.selection is None and preferred.selection == Choice(metric="f1", score=0.5, items=3)
     assert tuned.training == {"loss": 1.25} and tuned.verdict is None and preferred.verdict == "FAIL"
 
 

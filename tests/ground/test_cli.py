@@ -47,11 +47,21 @@ def test_help_needs_no_heavy_library_and_is_quick(arguments: list[str], limit: f
 
 
 def test_importing_the_package_sets_the_switches_against_telemetry() -> None:
-    code = "import fieldwise, os; print(os.environ['HF_HUB_DISABLE_TELEMETRY'], os.environ['DO_NOT_TRACK'])"
-    environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK")}
-    assert subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    ).stdout.split() == ["1", "1"]
+    wanted = {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "OPENVINO_TELEMETRY_DISABLE": "1",
+    }
+    code = f"import fieldwise, os; print(*(os.environ[name] for name in {list(wanted)}))"
+    environment = {k: v for k, v in os.environ.items() if k not in wanted}
+    for own in ({}, {"DO_NOT_TRACK": "user"}):  # what the user has set is kept
+        told = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**environment, **own}
+        ).stdout.split()
+        assert dict(zip(wanted, told, strict=True)) == {**wanted, **own}
 
 
 def test_a_user_error_is_one_line_without_traceback_and_exit_code_2(tmp_path: Path) -> None:

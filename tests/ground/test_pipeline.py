@@ -7,7 +7,7 @@ import pytest
 from fieldwise_nano import weights
 
 import fieldwise
-from fieldwise.errors import FieldwiseError
+from fieldwise.errors import FieldwiseError, ModelError
 from fieldwise.pipeline import choose, plan_all, require_outside, run_steps
 from fieldwise.recipe import Recipe, load_recipe
 from fieldwise.run import RunFolder, StepRun
@@ -53,6 +53,25 @@ def test_force_does_not_take_over_the_work_of_the_last_time(tmp_path: Path) -> N
     for force in (False, True):
         run_steps(Recipe(), RunFolder(tmp_path), (step,), force=force)
     assert seen == [False, False]
+
+
+def test_gone_on_with_another_recipe_an_unfinished_step_names_the_difference(tmp_path: Path) -> None:
+    def work(recipe: Recipe, step: StepRun) -> dict[str, object]:
+        found = sorted(p.name for p in step.work.iterdir())
+        if recipe.seed == 1 and "ledger" not in found:
+            (step.work / "ledger").write_text("half")
+            raise ModelError("stopped in the middle")
+        return _copy(" ".join(found), "a.txt", step)
+
+    step = Step("1a", "first", "", (), (), (), lambda r: {"name": r.name}, work)
+    run, one, two = RunFolder(tmp_path), Recipe(seed=1), Recipe(seed=2, name="two")
+    with pytest.raises(ModelError):
+        run_steps(one, run, (step,))
+    assert plan_all(one, run, (step,))[0].reason == "never run here"
+    told = plan_all(two, run, (step,))[0].reason
+    assert "begun before and not finished" in told and "seed: 1 -> 2" in told and "name: 'fieldwise' -> 'two'" in told
+    run_steps(one, run, (step,))  # the first recipe again: goes on
+    assert (tmp_path / "a.txt").read_text() == "key.json ledger"
 
 
 def test_a_release_needs_the_system_it_is_compared_with(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
@@ -49,12 +50,28 @@ def test_a_changed_output_is_noticed_and_a_spoilt_store_is_not_trusted(tmp_path:
     assert run.damaged_outputs(run.manifest("s")) == []
 
 
-def test_work_of_another_key_is_thrown_away_and_of_the_same_key_kept(tmp_path: Path) -> None:
+def test_of_the_work_of_other_keys_the_last_is_kept_until_the_step_is_done(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    (run.work("s", "k1") / "ledger").touch()
-    assert (run.work("s", "k1") / "ledger").exists()
-    run.work("s", "k2")
-    assert not (run.work("s", "k1") / "ledger").exists()
+    for when, key in enumerate(("k1", "k2")):
+        (run.work("s", key) / "ledger").touch()
+        os.utime(run.work("s", key), (when, when))
+    run.work("s", "k3")
+    assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["s-k2", "s-k3"]
+    run.work("s", "k4")  # nothing was done in that of k3
+    assert (run.work("s", "k2") / "ledger").exists()
+    make(run, "k4", "one")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_what_an_unfinished_run_of_another_key_was_made_of_is_known(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    begun = run.work("s", "k1", {"settings": {"rate": 1}})
+    assert run.begun_otherwise("s", "k2") is None  # nothing done yet
+    (begun / "ledger").touch()
+    assert run.begun_otherwise("s", "k2") == {"settings": {"rate": 1}}
+    assert run.begun_otherwise("s", "k1") is None and run.begun_otherwise("t", "k2") is None
+    (run.work("s", "k2", {"settings": {"rate": 2}}) / "ledger").touch()
+    assert run.begun_otherwise("s", "k2") is None  # its own work is there to go on with
 
 
 def test_what_a_finished_step_worked_with_is_removed_so_that_force_starts_anew(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def test_what_a_curve_shows(rows, state, best) -> None:
     verdict = judge(rows, "sft")
     assert (verdict.state, verdict.best_step) == (state, best)
     assert verdict.about and verdict.to_json()["state"] == state
+    by_training_loss = state == "not_falling" and not verdict.about.startswith("the held-out loss")
+    assert ("underfitting" in verdict.about) is (state == "still_falling" or by_training_loss)
 
 
 def test_a_held_out_loss_that_rises_with_the_training_loss_is_not_called_overfitting() -> None:

@@ -317,14 +317,15 @@ def test_a_reply_that_is_wanted_and_unwanted_is_left_out(base, pairs, capsys) ->
     assert "wanted here and unwanted there" in capsys.readouterr().err
 
 
-def test_kto_learns_from_rated_replies_alone_and_names_a_missing_label(base, pairs, device, tmp_path) -> None:
+def test_kto_learns_from_rated_replies_alone_and_names_a_missing_label(base, pairs, device, tmp_path, capsys) -> None:
     rated = [
         RatedReply.make(prompt=p.prompt, reply=text, is_wanted=good, judge="data")
         for p in pairs
         for text, good in ((p.chosen, True), (p.rejected, False))
     ][:15]  # the last would stand alone in memory
     outcome = train(base, (), device, tmp_path, settings("kto", batch_size=2), ratings=rated)
-    assert outcome.steps == 4 and outcome.about["effect"] == {}
+    assert outcome.steps == 4 and outcome.about["effect"] == {} and outcome.dropped == 1
+    assert "the last reply has none beside it in memory to compare with, and was left out" in capsys.readouterr().err
     with pytest.raises(DatasetError, match=r"replies of both labels.*8 wanted, 0 unwanted"):
         train(base, (), device, tmp_path / "x", settings("kto"), ratings=[r for r in rated if r.is_wanted])
 

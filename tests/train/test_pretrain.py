@@ -140,12 +140,12 @@ def test_without_a_document_to_read_the_shares_are_named(base, chunks, device, t
         run_pretrain(base, chunks, sides, device, tmp_path)
 
 
-def test_early_stopping_without_a_held_out_document_is_refused_before_the_training(
-    base, chunks, device, tmp_path
-) -> None:
-    own = SETTINGS.model_copy(update={"early_stopping": 1})
-    with pytest.raises(DatasetError, match=r"train\.pretrain\.early_stopping: .*generate\.split\.validation"):
-        run_pretrain(base, chunks, sides_of(chunks, "train", "train", "train", "test"), device, tmp_path, own)
+def test_early_stopping_without_a_held_out_document_is_refused_before_a_step(base, chunks, device, tmp_path) -> None:
+    sides = sides_of(chunks, "train", "train", "test", "train")
+    stopping = SETTINGS.model_copy(update={"early_stopping": 1})
+    with pytest.raises(DatasetError, match=r"train\.pretrain\.early_stopping.*no validation document.*validation"):
+        run_pretrain(base, chunks, sides, device, tmp_path, stopping)
+    assert not (tmp_path / "curve.jsonl").exists()
 
 
 def test_a_loss_that_is_no_number_names_step_and_batch_and_keeps_the_checkpoint(

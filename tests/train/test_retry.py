@@ -4,6 +4,7 @@ import errno
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from sessions import session_in
 from fieldwise.errors import DatasetError, ModelError
 from fieldwise.hashing import sha256_of_files
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import ppo, preference, reward, rl
+from fieldwise.train import ppo, preference, reward, rl, watching
 from fieldwise.train import rows as training_rows
 from fieldwise.train.loading import load_model
 from fieldwise.train.retry import is_out_of_memory
@@ -190,6 +191,16 @@ STOPPED = PADDED.model_copy(
         "early_stopping": 2,
     }
 )
+
+
+def test_a_held_out_loss_that_is_no_number_stops_and_names_the_last_checkpoint(tmp_path) -> None:
+    kept = tmp_path / "checkpoint-4"
+    kept.mkdir()
+    (kept / "trainer_state.json").write_text("{}")
+    told = watching.curves(JsonlTracker(tmp_path / "c"), "sft")
+    state = SimpleNamespace(global_step=6)
+    with pytest.raises(ModelError, match=r"held-out examples is not a number at step 6.*checkpoint-4.*learning_rate"):
+        told.on_log(SimpleNamespace(output_dir=str(tmp_path)), state, None, logs={"eval_loss": float("nan")})
 
 
 def test_early_stopping_ends_with_the_best_weights_also_after_a_kill(base, examples, device, tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Reinforcement on tiny weights: a simple rule is learnt, every method can be resumed, nothing spoilt is kept."""
 
 import json
+import re
 import shutil
 import string
 import sys
@@ -75,10 +76,12 @@ class Interrupting(JsonlTracker):
 
 @pytest.mark.parametrize("method", ["rloo", "grpo", "ppo"])
 def test_every_method_trains_shows_its_rewards_and_resumes_to_the_same_bytes(
-    method, base, examples, device, tmp_path
+    method, base, examples, device, tmp_path, capsys
 ) -> None:
     settings = SETTINGS.model_copy(update={"method": method})
     whole = train(base, examples, device, tmp_path / "whole", settings)
+    line = next(s for s in capsys.readouterr().err.splitlines() if "rl step 1/4" in s)
+    assert re.search(r"reward \d\.\d{3}, KL -?\d\.\d+, \d+ tokens/s, \d+\.\d GB, about \d+ s left$", line), line
     assert whole.steps == 4 and len(whole.curve) == 4
     for row in whole.curve:
         assert {"step", "loss", "reward", "kl", "rewards/answer/mean", "rewards/declines/mean"} <= set(row)

@@ -69,12 +69,15 @@ def test_full_fine_tuning_moves_every_weight_and_leaves_no_adapter(base, example
     assert json.loads((outcome.merged / "config.json").read_text())["use_cache"] is True
 
 
-@pytest.mark.parametrize("settings", [FULL, lora(start="pissa")], ids=["full", "pissa"])
+@pytest.mark.parametrize(
+    "settings", [FULL, lora(start="pissa"), lora(dropout=0.2)], ids=["full", "pissa", "dropout_and_packing"]
+)
 def test_interrupted_and_run_again_it_ends_in_the_same_weights(settings, base, examples, device, tmp_path) -> None:
     whole = sft(base, examples, device, tmp_path / "whole", settings)
     with pytest.raises(KeyboardInterrupt):
         sft(base, examples, device, tmp_path, settings, Interrupting(tmp_path / "curve.jsonl"))
     again = sft(base, examples, device, tmp_path, settings)
+    assert again.about["plan"]["packing"] and [p.name for p in (tmp_path / "work").glob("checkpoint-2")]
     assert digest(again.merged) == digest(whole.merged) and json.dumps(again.curve) == json.dumps(whole.curve)
 
 
@@ -82,7 +85,8 @@ def test_full_early_stopping_takes_the_weights_of_the_best_step(base, examples, 
     steep = FULL.model_copy(update={"learning_rate": 0.3, "evaluate_every_steps": 1, "early_stopping": 2})
     outcome = sft(base, examples, device, tmp_path, steep)
     held = {row["step"]: row["eval_loss"] for row in outcome.curve if "eval_loss" in row}
-    best = min((step for step in held if step), key=lambda step: held[step])  # those of step 0 are the base's
+    del held[0]  # before training, which is no result of it
+    best = min(held, key=lambda step: held[step])
     assert outcome.steps < 4 or best < 4
     assert outcome.about["weights_of_step"] == best and outcome.figures["eval_loss"] == held[best]
     kept = load_file(tmp_path / f"work/checkpoint-{best:.0f}/model.safetensors")
@@ -139,6 +143,11 @@ def test_dora_adapters_are_not_added_to_others_and_rslora_ones_by_their_scale(ba
 def test_what_does_not_go_together_is_refused_with_the_reason(own, message) -> None:
     with pytest.raises(ValidationError, match=message):
         TrainSettings.model_validate(own)
+
+
+def test_modules_by_a_broken_expression_are_refused_with_the_recipe() -> None:
+    with pytest.raises(ValueError, match=r"no regular expression: unterminated character set.*\[q_proj, v_proj\]"):
+        LoraSettings(target_modules="[q_proj")
 
 
 def test_settings_that_say_nothing_are_no_part_of_the_key() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sessions import session_in
 
+from fieldwise import tracking
 from fieldwise.errors import MissingExtra
 from fieldwise.extras import installed_version
 from fieldwise.tracking import Also, JsonlTracker, require_trackers, with_trackers
@@ -110,6 +111,21 @@ def test_a_tracker_that_fails_is_dropped_with_a_word_and_the_curve_stays(tmp_pat
     told = capsys.readouterr().err
     assert told.count("mlflow takes no more figures: no space left") == 1
     assert curve(tmp_path / "c") == {1: 2.0, 2: 1.0}
+
+
+def test_a_tracker_that_cannot_begin_is_left_out_with_a_word(tmp_path, capsys, monkeypatch) -> None:
+    class Silent:
+        def __init__(self, folder, run, key) -> None:
+            raise ConnectionError("http://127.0.0.1:9 does not answer\nlong story")
+
+    monkeypatch.setattr(tracking, "require_trackers", lambda names: None)
+    monkeypatch.setitem(tracking._LIBRARIES, "mlflow", Silent)
+    several = with_trackers(JsonlTracker(tmp_path / "c"), ("mlflow",), tmp_path / "tracking", "first-run", KEY)
+    several.log("sft", 1, {"loss": 2.0})
+    several.close()
+    assert curve(tmp_path / "c") == {1: 2.0}
+    told = capsys.readouterr().err
+    assert "mlflow takes no more figures: http://127.0.0.1:9 does not answer. They stand in" in told
 
 
 def test_a_library_that_is_missing_is_named_before_anything_is_trained() -> None:

@@ -1,6 +1,8 @@
 import json
 import math
+import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,11 @@ from safetensors.torch import load_file, save_file
 from sessions import session_in
 
 from fieldwise.errors import DatasetError, ModelError
+from fieldwise.files import read_jsonl
 from fieldwise.hashing import sha256_of_files
+from fieldwise.prompts import closed_prompt
 from fieldwise.tracking import JsonlTracker
-from fieldwise.train import rows
+from fieldwise.train import rows, watching
 from fieldwise.train.configuring import build_config
 from fieldwise.train.preference import train_preference
 from fieldwise.train.settings import LoraSettings, PreferenceSettings, SftSettings
@@ -44,6 +48,11 @@ def tuned(base, examples, device, tmp_path_factory):
 def test_sft_lowers_the_loss_and_every_figure_is_a_number(tuned) -> None:
     outcome, folder = tuned
     losses = [row["loss"] for row in outcome.curve if "loss" in row]
+    assert sorted(p.name for p in (folder / "work").glob("checkpoint-*")) == [
+        "checkpoint-4",
+        "checkpoint-6",
+    ]  # the last two
+    assert outcome.about["plan"]["reasons"] == ["1 in place of batch_size 2, so that an epoch has 8 steps"]
     assert losses[-1] < losses[0] - 0.3
     assert outcome.steps == 6 and outcome.dropped == 0 and set(outcome.figures) == {"loss", "eval_loss"}
     assert all(math.isfinite(value) for row in outcome.curve for value in row.values())
@@ -63,6 +72,37 @@ def test_what_is_learnt_and_a_batch_that_was_cut_are_told(base, examples, device
     cut = "1 in place of batch_size 16, so that an epoch has 8 steps"
     assert cut in told and cut in outcome.about["plan"]["reasons"]
     assert "nothing is held out, so train.sft.evaluate_every_steps measures nothing" in told
+
+
+def test_progress_has_loss_tokens_a_second_memory_and_the_time_that_is_left(
+    base, examples, device, tmp_path, capsys
+) -> None:
+    from transformers import AutoTokenizer
+
+    from fieldwise.train.labels import labelled_rows
+
+    own = SFT.model_copy(update={"batch_size": 1, "max_steps": 3, "packing": False})
+    began = time.monotonic()
+    sft(base, examples, device, tmp_path, own)
+    took = time.monotonic() - began
+    line = next(s for s in capsys.readouterr().err.splitlines() if "sft step 1/3" in s)
+    assert re.fullmatch(r"  sft step 1/3: loss \d\.\d{3}, \d+ tokens/s, \d+\.\d GB, about \d+ s left", line)
+    steps = [row for row in read_jsonl(tmp_path / "curve.jsonl") if "loss" in row]
+    assert all(0.1 < row["peak_memory_gb"] < 64 for row in steps)
+    rows, _ = labelled_rows(examples, AutoTokenizer.from_pretrained(base), 256)
+    sizes = sorted(len(row["input_ids"]) for row in rows)
+    state = json.loads((tmp_path / "work/checkpoint-3/trainer_state.json").read_text())
+    assert sum(sizes[:3]) <= state["num_input_tokens_seen"] <= sum(sizes[-3:])  # padding is not counted
+    assert steps[-1]["tokens_per_second"] > state["num_input_tokens_seen"] / took
+
+
+def test_speed_and_time_left_are_those_since_the_training_was_resumed(monkeypatch) -> None:
+    now = iter([100.0, 110.0, 110.0, 110.0])
+    monkeypatch.setattr(watching.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(watching, "peak_bytes", lambda: 1_340_000_000)
+    pace = watching.Pace(40, 1_000)  # ten seconds later ten more steps and 5,000 more tokens
+    assert pace.told(50, 450, 6_000) == ", 500 tokens/s, 1.3 GB, about 7 min left"
+    assert pace.figures(6_000) == {"tokens_per_second": 500.0, "peak_memory_gb": 1.34}
 
 
 def test_the_first_loss_is_that_of_the_base_on_the_replies_alone(tuned, base, examples) -> None:
@@ -189,6 +229,18 @@ def test_examples_that_all_are_too_long_stop_with_the_setting_to_change(
         sft(base, examples, device, tmp_path, SFT.model_copy(update={"max_length": 64}))
     with pytest.raises(DatasetError, match=r"train\.preference\.enabled=false"):
         dpo(base, pairs, device, tmp_path, DPO.model_copy(update={"max_length": 64}))
+
+
+def test_held_out_examples_that_all_are_too_long_are_told(base, examples, device, tmp_path, capsys) -> None:
+    long = examples[0].model_copy(
+        update={"conversation": (*closed_prompt("Why? " * 300), examples[0].conversation[-1])}
+    )
+    settings = SFT.model_copy(update={"max_steps": 1})
+    outcome = train_sft(base, examples, [long], settings, device, session=session_in(tmp_path))
+    told = capsys.readouterr().err
+    assert "1 of 1 held-out examples are longer than 256 tokens and were left out" in told
+    assert "no held-out example fits 256 tokens" in told and "eval_loss" not in outcome.figures
+    assert outcome.dropped == 0  # of what was to be learnt
 
 
 def test_a_loss_that_is_no_number_stops_training(base, examples, device, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The train stage on tiny weights: which data each method of the preference step takes, and what it begins with."""
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ def test_kto_learns_from_pairs_and_rated_replies_of_the_training_split(run, base
     assert adapter.method == "kto" and adapter.path == "4_adapters/preference/adapter" and adapter.parent is not None
     assert len([i for i in adapter.example_ids if i.startswith("rat_")]) == 4 and "rat_held" not in adapter.example_ids
     assert facts["preference"]["lengths"] == {**facts["preference"]["lengths"], "wanted": 10, "unwanted": 10}
+    machine = this_machine()
+    assert facts["hardware"]["cores"] == machine.cores and facts["hardware"]["memory_bytes"] == machine.memory
+    assert facts["hardware"]["threads"] >= 1 and facts["system"]["python"] == platform.python_version()
     assert "8 preference pairs, 4 rated replies" in capsys.readouterr().err
     (step.staging / "4_adapters").rename(run.path / "4_adapters")
     found = Lineage(run)
@@ -71,6 +75,15 @@ def test_orpo_can_begin_with_the_base_weights_in_place_of_sft(run, base) -> None
     config = json.loads((step.staging / "4_adapters/preference/adapter/adapter_config.json").read_text())
     assert adapter.parent is None and adapter.base_sha256 == resolve(str(base)).sha256
     assert config["base_model_name_or_path"] == resolve(str(base)).model
+
+
+def test_without_any_pair_the_preference_step_is_passed_over_with_a_word(run, base, capsys) -> None:
+    write_records(run.path / "3_examples/preferences.parquet", [], PreferencePair)
+    write_records(run.path / "3_examples/ratings.parquet", [], RatedReply)
+    settings = TrainSettings(sft=SftSettings(**SMALL), precision="float32", hardware="cpu")
+    facts = stage.run(settings, resolve(str(base)), StepRun(run, "4b_train", "0" * 64, 3))
+    assert "preference" not in facts and "sft" in facts
+    assert "preference: passed over, since no pair" in capsys.readouterr().err
 
 
 def test_rated_replies_alone_of_one_label_are_refused(run, base) -> None:

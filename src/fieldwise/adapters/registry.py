@@ -63,6 +63,14 @@ class Lora(Record):
     variant: str = Field("LoRA", description="LoRA, rsLoRA or DoRA, and how it was started where that is unusual")
 
 
+class Choice(Record):
+    """What stage 4c chose by: the score of this adapter's weights on the validation side."""
+
+    metric: str
+    score: float
+    items: int
+
+
 class Entry(Record):
     """One adapter as the registry shows it."""
 
@@ -81,6 +89,7 @@ class Entry(Record):
     examples: int = 0
     lora: Lora | None = None
     training: dict[str, float] = Field(default_factory=dict, description="figures of the training's last steps")
+    selection: Choice | None = Field(None, description="None where stage 4c has not looked at it")
     metrics: dict[str, dict[str, Interval]] = Field(
         default_factory=dict, description="system, metric, figure with its interval, from the report of stage 4d"
     )
@@ -399,7 +408,16 @@ def _measured(shelf: Shelf, manifest: Manifest, entry: Entry) -> Entry:
         status.append("not selected" if selected is not None else "not chosen yet")
     if verdict is not None:
         status.append(f"gates {verdict}")
-    return entry.model_copy(update={"metrics": metrics, "verdict": verdict, "status": tuple(status)})
+    found = {"metrics": metrics, "verdict": verdict, "status": tuple(status)}
+    return entry.model_copy(update={**found, "selection": _choice(entry.name, selected or {})})
+
+
+def _choice(name: str, selected: dict[str, JsonValue]) -> Choice | None:
+    scores, items = selected.get("scores"), selected.get("items")
+    score = scores.get(name) if isinstance(scores, dict) else None
+    if not isinstance(score, int | float) or not isinstance(items, int):
+        return None
+    return Choice(metric=str(selected.get("metric") or "score"), score=score, items=items)
 
 
 def _first(shelf: Shelf, step: str, source: Manifest, output: str) -> dict[str, JsonValue] | None:

@@ -82,6 +82,10 @@ def details(entry: Entry, seen: Taught, dependents: Sequence[str], merge: Merged
     lines += [f"           {question}" for question in seen.sample]
     if entry.training:
         lines.append("training   " + ", ".join(f"{k} {v:.3f}" for k, v in entry.training.items()))
+    if entry.selection is not None:
+        lines.append(
+            f"choice     {entry.selection.metric} {entry.selection.score:.3f} on {entry.selection.items} items"
+        )
     lines += [f"needed by  {reason}" for reason in dependents]
     text = "\n".join(line for line in lines if line)
     return f"{text}\n\n{figures(entry)}" if entry.metrics else f"{text}\nNot measured: stage 4d has no report of it."

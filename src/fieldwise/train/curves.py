@@ -74,7 +74,7 @@ def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
     if before_it is None and last > first - _FALL * abs(first):
         return Verdict(
             "not_falling",
-            f"the training loss went from {first:.3f} to {last:.3f}",
+            f"underfitting, the training loss went from {first:.3f} to {last:.3f}",
             _REMEDY.format(training),
             best_step,
         )
@@ -82,7 +82,7 @@ def judge(history: Sequence[Mapping[str, float]], training: str) -> Verdict:
     if is_lowest and last < before - _FALL * abs(before):
         return Verdict(
             "still_falling",
-            f"the training loss fell from {before:.3f} to {last:.3f} over the last half",
+            f"still underfitting, the training loss fell from {before:.3f} to {last:.3f} over the last half",
             f"More train.{training}.epochs may help.",
             best_step,
         )

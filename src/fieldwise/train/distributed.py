@@ -83,6 +83,11 @@ def is_first() -> bool:
     return _here is None or _here.is_first
 
 
+def count() -> int:
+    """Return how many processes train together; 1 for one that trains alone."""
+    return 1 if _here is None else _here.workers
+
+
 def local_rank() -> int:
     """Return the number of this process on its machine, which is that of its GPU; 0 for one that trains alone."""
     return 0 if _here is None else int(os.environ.get("LOCAL_RANK", "0"))

@@ -64,7 +64,7 @@ def require_base(base: Path) -> None:
     config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     if "quantization_config" in config:
         raise ModelError(
-            "the base weights are quantised already, and an adapter cannot be merged into them",
+            "the base weights are quantised already: they cannot be trained, and no adapter be merged into them",
             where="base.model",
             found=str(config["quantization_config"].get("quant_method", "a quantization_config")),
             fix="Name the weights they were made from, and set train.quantisation=4bit to train over 4-bit weights.",

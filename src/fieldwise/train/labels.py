@@ -73,7 +73,7 @@ def label(tokenizer: Any, said: list[dict[str, Any]], tools: Sequence[dict[str, 
 
 
 def labelled_rows(
-    examples: Sequence[Example], tokenizer: Any, max_length: int
+    examples: Sequence[Example], tokenizer: Any, max_length: int, called: str = "examples"
 ) -> tuple[list[dict[str, list[int]]], int]:
     """Return the rows that fit whole and the number of examples that do not; a trainer would cut them without a word.
 
@@ -96,7 +96,7 @@ def labelled_rows(
         else:
             too_long += 1
     if too_long:
-        say(f"  {too_long} of {len(examples)} examples are longer than {max_length} tokens and were left out")
+        say(f"  {too_long} of {len(examples)} {called} are longer than {max_length} tokens and were left out")
     return rows, dropped + too_long
 
 

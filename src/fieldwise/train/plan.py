@@ -273,7 +273,7 @@ def told(fitted: Fitted, training: Training) -> str:
         if fitted.free is not None and fitted.estimate.peak > fitted.free:
             text += f", of which only {_gb(fitted.free)} are free now: end other programs first"
     if fitted.seconds is not None:
-        text += f", about {_duration(fitted.seconds)} on an idle machine"
+        text += f", about {duration(fitted.seconds)} on an idle machine"
     return text + (f"; {', '.join(fitted.reasons)}" if fitted.reasons else "")
 
 
@@ -396,7 +396,8 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -10,7 +10,6 @@ import json
 import math
 import random
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +34,7 @@ from fieldwise.train.ppo_math import (
 from fieldwise.train.rewards import Case, total
 from fieldwise.train.session import Session
 from fieldwise.train.settings import RlSettings
-from fieldwise.train.watching import not_a_number
+from fieldwise.train.watching import Pace, not_a_number
 from fieldwise.train.workload import rl_steps
 
 _KEPT_CHECKPOINTS = 2
@@ -83,7 +82,7 @@ def train(
     """Train until the last step, from the last checkpoint of the session if there is one; ends in the same weights then."""
     learner = Learner(base, settings, plan, device, session.work, session.seed, rl_steps(settings, len(cases)))
     history = learner.resume()
-    began, first = time.monotonic(), learner.step
+    pace, tokens = Pace(learner.step, 0), 0
     while learner.step < learner.steps:
         stop_if_interrupted()
         asked = batch_of(cases, learner.step, settings.batch_size, session.seed)
@@ -92,12 +91,12 @@ def train(
         figures = {**learner.learn(rollout, found), **means(found)}
         learner.step += 1
         history.append({"step": float(learner.step), **figures})
-        session.tracker.log("rl", learner.step, figures)
+        tokens += int(rollout.attention.sum())
+        session.tracker.log("rl", learner.step, {**figures, **pace.figures(tokens)})
         if learner.step == 1 or learner.step % _TOLD_EVERY == 0:
-            left = (time.monotonic() - began) / (learner.step - first) * (learner.steps - learner.step)
             say(
                 f"  rl step {learner.step}/{learner.steps}: reward {figures['reward']:.3f}, KL {figures['kl']:.4f}"
-                + (f", about {left:.0f} s left" if left else "")
+                + pace.told(learner.step, learner.steps, tokens)
             )
         if learner.step % session.save_steps == 0 or learner.step == learner.steps:
             learner.save(history)

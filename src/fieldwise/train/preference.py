@@ -76,9 +76,9 @@ def train_preference(
         )
         model = load_model(base, plan)
         prepare(model, settings)
-        alone = len(rows.rows) % plan.micro_batch == 1 and plan.least_micro > 1  # none beside it to compare with
+        alone = _alone(len(rows.rows), plan)
         if alone:
-            say("  preference: the last reply would stand alone in memory, with none to compare with, and is left out")
+            say("  the last reply has none beside it in memory to compare with, and was left out")
         trainer = watched(kind, "preference")(
             model=model,
             args=arguments,
@@ -88,7 +88,7 @@ def train_preference(
             callbacks=[curves(session.tracker, "preference")],
         )
         lighten(trainer.model, settings.lora, device)
-        return train_to_the_end(trainer, base, session.work, session.out, rows.dropped, measure=measure)
+        return train_to_the_end(trainer, base, session.work, session.out, rows.dropped + alone, measure=measure)
 
     def measure(model: Any) -> tuple[dict[str, float], dict[str, JsonValue]]:
         found = effect(model, probes, split, bfloat16=device.bfloat16)
@@ -100,6 +100,11 @@ def train_preference(
 
     outcome, plan = with_one_retry(once, fitted.plan, "preference")
     return with_account(outcome, fitted._replace(plan=plan), "preference")
+
+
+def _alone(rows: int, plan: MemoryPlan) -> int:
+    """How many rows are left alone in memory by a method that compares those which are there at once: one or none."""
+    return int(plan.least_micro > 1 and rows % plan.micro_batch == 1)
 
 
 def _dataset(rows: Sequence[dict[str, Any]], work: Path) -> Any:

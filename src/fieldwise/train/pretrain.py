@@ -134,23 +134,18 @@ def pretrain(
             found=f"{len(texts)} documents, all of them held out" if texts else "no document",
             fix="Lower generate.split.validation and generate.split.test, or set train.pretrain.enabled=false.",
         )
-    if settings.early_stopping and not held:
-        raise DatasetError(
-            "early stopping needs a held-out document",
-            where="train.pretrain.early_stopping",
-            found="no document of the validation split",
-            fix="Leave the key out, or raise generate.split.validation.",
-        )
     tokenizer = load_tokenizer(base)
     max_length = session.max_length
     rows = token_rows([t.text for t in train], tokenizer, max_length)
+    held_rows = token_rows(held, tokenizer, max_length)
+    _require_held(settings, held_rows)
     held_out = len(texts) - len(train)
     say(
         f"  pretrain: {len(train)} documents, {sum(len(r['input_ids']) for r in rows)} tokens; {held_out} documents are held out"
     )
     outcome = train_rows(
         base,
-        Rows(tokenizer, rows, token_rows(held, tokenizer, max_length), 0, max_length),
+        Rows(tokenizer, rows, held_rows, 0, max_length),
         settings,
         device,
         "pretrain",
@@ -170,6 +165,16 @@ def pretrain(
     else:
         say("  pretrain: no validation document to measure on (generate.split.validation)")
     return dataclasses.replace(outcome, figures=figures, about={**outcome.about, **about})
+
+
+def _require_held(settings: PretrainSettings, held: Sequence[object]) -> None:
+    if settings.early_stopping and not held:
+        raise DatasetError(
+            "early stopping needs held-out documents",
+            where="train.pretrain.early_stopping",
+            found="no validation document",
+            fix="Leave the key out, or raise generate.split.validation.",
+        )
 
 
 def _some(texts: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
@@ -21,7 +22,9 @@ class LoraSettings(Settings):
     rank: int = Field(16, ge=1, description="rank of the update; more can hold more")
     alpha: int = Field(32, ge=1, description="scale of the update is alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str | tuple[str, ...] = Field("all-linear", description="modules that get an update")
+    target_modules: str | tuple[str, ...] = Field(
+        "all-linear", description="modules that get an update: a list of names, or a regular expression of whole names"
+    )
     dora: bool = Field(
         False, description="also learn the length of each row of the weights (DoRA); slower", json_schema_extra=_LATER
     )
@@ -39,6 +42,13 @@ class LoraSettings(Settings):
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         """Raise ValueError for an adapter that could not be saved for the base as it is."""
+        if isinstance(self.target_modules, str):
+            try:
+                re.compile(self.target_modules)
+            except re.error as error:
+                raise ValueError(
+                    f"target_modules is no regular expression: {error}; a list of names is [q_proj, v_proj]"
+                ) from None
         if self.dora and self.start == "pissa":
             raise ValueError("pissa moves weights whose lengths dora learns: take one of the two")
         return self

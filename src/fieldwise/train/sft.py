@@ -70,7 +70,9 @@ def labelled_data(tokenizer: Any, train: Sequence[Example], validation: Sequence
     """Return the examples as rows; raises DatasetError where none is left to learn from."""
     rows, dropped = labelled_rows(train, tokenizer, max_length) if train else ([], 0)
     require_rows(train, rows, max_length)
-    held, _ = labelled_rows(validation, tokenizer, max_length)
+    held, _ = labelled_rows(validation, tokenizer, max_length, "held-out examples")
+    if validation and not held:
+        say(f"  no held-out example fits {max_length} tokens (train.sft.max_length): their loss is not measured")
     return Rows(tokenizer, rows, held, dropped, max_length)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -180,11 +181,20 @@ def _say_with_what(given: Given, shop: Workshop) -> None:
 
 def _found(shop: Workshop) -> dict[str, JsonValue]:
     """What the record of the run says of the machine."""
-    gpus: list[JsonValue] = [gpu.name for gpu in shop.machine.gpus]
+    machine = shop.machine
     return {
         "device": shop.device.name,
         "bfloat16": shop.device.bfloat16,
-        "hardware": {"preset": shop.preset.name, "features": list(shop.machine.features), "gpus": gpus},
+        "hardware": {
+            "preset": shop.preset.name,
+            "features": list(machine.features),
+            "gpus": [gpu.name for gpu in machine.gpus],
+            "gpu_memory_bytes": [gpu.memory_bytes for gpu in machine.gpus],
+            "cores": machine.cores,
+            "threads": shop.device.threads,
+            "memory_bytes": machine.memory,
+        },
+        "system": {"platform": platform.platform(), "python": platform.python_version()},
     }
 
 

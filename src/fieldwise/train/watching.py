@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fieldwise.errors import ModelError
 from fieldwise.extras import require
+from fieldwise.machine import peak_bytes
 from fieldwise.progress import say
 from fieldwise.tracking import Tracker
 from fieldwise.train import distributed
@@ -17,8 +18,10 @@ from fieldwise.train.checkpoints import last_checkpoint
 from fieldwise.train.curves import since_best
 from fieldwise.train.hardware import Training
 from fieldwise.train.labels import IGNORED
+from fieldwise.train.plan import duration
 
 TOLD_EVERY = 5  # steps between two lines of progress, and those whose mean stands for the end
+_SIDES = ("", "chosen_", "rejected_", "completion_")  # of what the inputs of a batch are called
 
 
 def watched(trainer: Any, training: Training) -> Any:
@@ -34,6 +37,8 @@ def watched(trainer: Any, training: Training) -> Any:
             loss = super().training_step(model, inputs, num_items_in_batch)
             step = self.state.global_step + 1
             self.seen = (step, self.seen[1] + 1 if self.seen[0] == step else 1)
+            if isinstance(inputs, Mapping):  # else prompts, whose replies the trainer draws and counts itself
+                self.state.num_input_tokens_seen += _read(inputs)
             if not torch.isfinite(loss):
                 raise not_a_number(
                     training,
@@ -48,6 +53,36 @@ def watched(trainer: Any, training: Training) -> Any:
             distributed.wait()  # what makes a checkpoint whole is written next, by the first process
 
     return Watched
+
+
+class Pace:
+    """How fast a training goes since it was started, or resumed, and what memory that has taken."""
+
+    def __init__(self, step: int, tokens: int) -> None:
+        self.began, self.step, self.tokens = time.monotonic(), step, tokens
+
+    def figures(self, tokens: int) -> dict[str, float]:
+        """Return what goes to the trackers, given all tokens read so far."""
+        speed = (tokens - self.tokens) / max(time.monotonic() - self.began, 1e-6)
+        return {**({"tokens_per_second": speed} if speed else {}), "peak_memory_gb": peak_bytes() / 1e9}
+
+    def told(self, step: int, steps: int, tokens: int) -> str:
+        """Return the same for people, behind the figures of a step, with the time that is left."""
+        found = self.figures(tokens)
+        speed = f", {found['tokens_per_second']:.0f} tokens/s" if "tokens_per_second" in found else ""
+        done, left = step - self.step, steps - step
+        ahead = f", about {duration((time.monotonic() - self.began) / done * left)} left" if done and left else ""
+        return f"{speed}, {found['peak_memory_gb']:.1f} GB{ahead}"
+
+
+def _read(inputs: Mapping[str, Any]) -> int:
+    """Tokens of a batch, padding not counted, over all processes."""
+    count = 0
+    for side in _SIDES:
+        ids, mask = inputs.get(f"{side}input_ids"), inputs.get(f"{side}attention_mask")
+        if ids is not None:
+            count += int(mask.sum()) if mask is not None and mask.shape == ids.shape else ids.numel()
+    return count * distributed.count()
 
 
 def _extent(inputs: Any) -> str:
@@ -131,7 +166,7 @@ def curves(tracker: Tracker, training: Training, label: str | None = None) -> An
         """Sends the figures of training to the tracker and stops on gradients that are not numbers."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.began, self.first = time.monotonic(), state.global_step
+            self.pace = Pace(state.global_step, state.num_input_tokens_seen)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
             figures = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
@@ -144,17 +179,28 @@ def curves(tracker: Tracker, training: Training, label: str | None = None) -> An
                     f"norm {norm}",
                     Path(args.output_dir),
                 )
+            is_spoilt = not math.isfinite(figures.get("eval_loss", 0.0))
+            if (
+                is_spoilt and state.global_step
+            ):  # nothing could be chosen by it; the base itself is told by its first batch
+                raise not_a_number(
+                    training,
+                    f"the loss on held-out examples is not a number at step {state.global_step}",
+                    f"{figures['eval_loss']}",
+                    Path(args.output_dir),
+                )
             finite = {k: v for k, v in figures.items() if math.isfinite(v)}
+            if loss is not None:
+                finite |= self.pace.figures(state.num_input_tokens_seen)
             tracker.log(label or training, state.global_step, finite)
             if loss is not None and (state.global_step == 1 or state.global_step % TOLD_EVERY == 0):
-                done, left = state.global_step - self.first, state.max_steps - state.global_step
                 say(
                     f"  {label or training} step {state.global_step}/{state.max_steps}: loss {loss:.3f}"
                     + (f", margin {figures['rewards/margins']:.2f}" if "rewards/margins" in figures else "")
                     + (f", accuracy {figures['rewards/accuracies']:.2f}" if "rewards/accuracies" in figures else "")
                     + (f", reward {figures['reward']:.3f}" if "reward" in figures else "")
                     + (f", KL {figures['kl']:.3f}" if "kl" in figures else "")
-                    + (f", about {(time.monotonic() - self.began) / done * left:.0f} s left" if done and left else "")
+                    + self.pace.told(state.global_step, state.max_steps, state.num_input_tokens_seen)
                 )
 
     return Curves()
