@@ -117,14 +117,6 @@ def test_the_stage_trains_with_two_processes_and_its_record_says_so(run, base, c
     assert {row["stage"] for row in read_jsonl(run.path / "curves.jsonl")} == {"sft", "preference"}
 
 
-def test_a_preference_step_without_a_pair_is_passed_over_with_a_word(run, base, capsys) -> None:
-    write_records(run.path / "3_examples/preferences.parquet", [], PreferencePair)
-    settings = TrainSettings(sft=SftSettings(**SMALL), precision="float32", hardware="cpu")
-    facts = stage.run(settings, resolve(str(base)), StepRun(run, "4b_train", "0" * 64, 3))
-    assert "preference" not in facts
-    assert "preference: passed over, since no pair" in capsys.readouterr().err
-
-
 def test_what_later_trainings_lack_stops_the_stage_before_the_first(run, base, monkeypatch) -> None:
     monkeypatch.setattr(stage, "train_sft", lambda *_, **__: pytest.fail("trained for nothing"))
     write_records(run.path / "3_examples/preferences.parquet", [], PreferencePair)
