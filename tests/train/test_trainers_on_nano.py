@@ -103,8 +103,9 @@ def test_a_reward_model(nano, pairs, device, tmp_path) -> None:
 @pytest.mark.parametrize("method", ["rloo", "grpo", "ppo"])
 def test_reinforcement(nano, examples, device, tmp_path, monkeypatch, method) -> None:
     monkeypatch.setitem(RULES, "answer", lambda case, reply: sum(map(str.islower, reply)) / max(1, len(reply)))
+    drawn = {} if method == "ppo" else {"generations": 2}
     settings = RlSettings(
-        enabled=True, method=method, rewards={"answer": 1.0}, max_new_tokens=6, generations=2, temperature=2.0,
+        enabled=True, method=method, rewards={"answer": 1.0}, max_new_tokens=6, temperature=2.0, **drawn,
         **{**SMALL, "batch_size": 4},
     )  # fmt: skip
     require_steps(train_rl(nano, examples, settings, device, session_in(tmp_path), reward_model=None), nano)
