@@ -17,6 +17,9 @@ for _name, _value in {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait cost a factor of ten on busy cores
+    # oneDNN keeps what it has made ready for every shape it meets, 1024 of them by default: a gigabyte after an epoch of rows
+    # of all lengths. With 128 a step takes as long, with none a third longer (docs/decisions.md).
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "TQDM_DISABLE": "1",  # progress is shown by fieldwise.progress, in one way for all stages
 }.items():
