@@ -15,7 +15,6 @@ import pytest
 from sessions import session_in
 
 from fieldwise.hashing import sha256_of_files
-from fieldwise.tracking import JsonlTracker
 from fieldwise.train.hardware import Device
 from fieldwise.train.settings import ComputeSettings, LoraSettings, SftSettings
 from fieldwise.train.sft import train_sft
@@ -102,7 +101,6 @@ def test_ctrl_c_ends_the_workers_too(base, examples, tmp_path) -> None:
 
 
 def test_an_error_of_the_user_is_told_once_and_not_tried_again(tmp_path) -> None:
-    further = {"work": tmp_path / "work", "tracker": JsonlTracker(tmp_path / "curve.jsonl")}
-    ran, outcome = on_ray(jobs.fail_as_a_user_would, (), further, tmp_path)
+    ran, outcome = on_ray(jobs.fail_as_a_user_would, (), options(tmp_path / "ray"), tmp_path)
     assert outcome is None and ran.returncode == 1
     assert ran.stderr.count("rows.jsonl:7: process 1 of 2: this is not a row") == 1
