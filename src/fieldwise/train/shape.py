@@ -91,7 +91,7 @@ def read_shape(folder: Path) -> Shape | None:
         parameters=sum(_product(shape) for shape in tensors.values()),
         linear=linear,
         file_bytes=sum(file.stat().st_size for file in files),
-        is_only_causal=is_only_causal(text),
+        is_only_causal=is_only_causal(config),
     )
 
 
