@@ -60,16 +60,17 @@ TAIL = """## How the figures were made
 
 ```
 python -m nano_recipe.evaluate src/fieldwise_nano/weights/SIZE --build build --json report.json
+python -m nano_recipe.quantised src/fieldwise_nano/weights/SIZE --build build --json quantised.json
 ```
 
-Entities, wording and documents of the test items are disjoint from training. An item counts as right only if every token of the answer, its citation mark and the end of the turn are the model's first choice. The hand-written passages (`evaluation/handwritten.jsonl`, ours, with real names and foreign wording) are generated greedily and compared after normalising case, punctuation and articles. Intervals are 95 % Wilson.
+Entities, wording and documents of the test items are disjoint from training. An item counts as right only if every token of the answer, its citation mark and the end of the turn are the model's first choice. The hand-written passages (`evaluation/handwritten.jsonl`, ours, with real names and foreign wording) are generated greedily and compared after normalising case, punctuation and articles. Intervals are 95 % Wilson. What the default size answers of the demo's questions before and after fine-tuning stands in the [README](../README.md), from `make demo`.
 
 ## How to make it
 
 ```
 python -m nano_recipe.prepare --text FOLDER_OF_OPEN_TEXT --out build
 python -m nano_recipe.train recipes/SIZE.yaml --build build --out runs/SIZE      # resumes; a GPU is used if there is one
-python -m nano_recipe.publish runs/SIZE/after-LAST_PHASE --size SIZE --build build --report report.json --run runs/SIZE
+python -m nano_recipe.publish runs/SIZE/after-LAST_PHASE --size SIZE --build build --report report.json --quantised quantised.json --run runs/SIZE
 python -m nano_recipe.cards
 ```
 
@@ -81,6 +82,10 @@ Wording far from its training forms, passages longer than its context, arithmeti
 
 def figure(rate: dict[str, Any]) -> str:
     return f"{rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}] (n={rate['n']})"
+
+
+def share(rate: dict[str, Any]) -> str:
+    return f"{rate['value']:.3f} (n={rate['n']})"
 
 
 def section(card: dict[str, Any]) -> str:
@@ -106,7 +111,55 @@ def section(card: dict[str, Any]) -> str:
         counted = measured.get("bits_per_byte_5gram")
         wanted = f"below {counted:.2f}, a 5-gram model over all the training text" if counted else "-"
         lines.append(f"| bits per byte on held-out text of the fields | {measured['bits_per_byte']:.2f} | {wanted} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + files(card.get("quantised", {})) + curve(card.get("curve", []))) + "\n"
+
+
+def curve(points: list[dict[str, float]]) -> list[str]:
+    """What was reached after how many tokens, wherever weights were published."""
+    if len(points) < 2:
+        return []
+    lines = [
+        "",
+        "How it came there:",
+        "",
+        "| M tokens | minutes | READ | forms | five passages | JSON | tools | wrong declines | hand-written: answered, declined | bits per byte |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for p in points:
+        shares = " | ".join(f"{p[key]:.2f}" for key in ("READ", "FORMS", "FIVE", "json", "tool", "false_decline"))
+        lines.append(
+            f"| {p['tokens'] / 1e6:.1f} | {p['minutes']:.0f} | {shares} | {p['answered']:.2f}, {p['declined']:.2f} | "
+            f"{p['bits_per_byte']:.2f} |"
+        )
+    return lines
+
+
+def files(quantised: dict[str, Any]) -> list[str]:
+    """What its GGUF files keep of it, and how long they take to answer."""
+    if not quantised:
+        return []
+    lines = [
+        "",
+        f"As GGUF files, with llama.cpp on {quantised['threads']} threads; agreement is the share of positions whose first"
+        " choice is that of the f32 file:",
+        "",
+        "| file | MB | READ | agreement in answers | in running text | seconds an answer: median, p95 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, found in quantised.items():
+        if kind != "threads":
+            spent = found["seconds"]
+            lines.append(
+                f"| {kind} | {found['bytes'] / 1e6:.1f} | {figure(found['READ'])} | "
+                f"{share(found['agreement_answers'])} | {share(found['agreement_text'])} | "
+                f"{spent['median']:.3f}, {spent['p95']:.3f} |"
+            )
+    spent = quantised["f32"]["seconds"]
+    lines += [
+        "",
+        f"An answer here: {spent['prompt_tokens']:.0f} tokens of prompt and {spent['tokens']:.0f} of reply, {spent['n']} questions.",
+    ]
+    return lines
 
 
 def render(weights: Path) -> str:

@@ -17,7 +17,7 @@ import string
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -339,20 +339,29 @@ def generate(model: Nano, prompts: list[list[int]], end: int, pad: int, most: in
     return outputs
 
 
+def handwritten_prompts(maker: RowMaker, path: Path) -> list[tuple[dict[str, Any], dict[str, Any], list[int]]]:
+    """Every question of the hand-written passages: its row, itself, and the served prompt."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [
+        (
+            row,
+            q,
+            maker.said("system", GROUNDED_SYSTEM, 0).ids
+            + maker.said("user", served([row["passage"]], q["question"]), 0).ids
+            + maker.roles["assistant"],
+        )
+        for row in rows
+        for q in row["questions"]
+    ]
+
+
 def handwritten(model: Nano, maker: RowMaker, path: Path) -> tuple[dict[str, Rate], list[dict[str, object]]]:
     """The 100 passages with real names and foreign wording: rates by kind, and every answer."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    asked = [(row, q) for row in rows for q in row["questions"]]
-    prompts = [
-        maker.said("system", GROUNDED_SYSTEM, 0).ids
-        + maker.said("user", served([row["passage"]], q["question"]), 0).ids
-        + maker.roles["assistant"]
-        for row, q in asked
-    ]
-    outputs = generate(model, prompts, maker.special.end, maker.special.pad)
+    asked = handwritten_prompts(maker, path)
+    outputs = generate(model, [prompt for _, _, prompt in asked], maker.special.end, maker.special.pad)
     right: dict[str, list[bool]] = defaultdict(list)
     answers: list[dict[str, object]] = []
-    for (row, q), tokens in zip(asked, outputs, strict=True):
+    for (row, q, _), tokens in zip(asked, outputs, strict=True):
         said = maker.tokenizer.decode([t for t in tokens if t != maker.special.end]).strip()
         expected = q["answer"] or NOT_STATED
         correct = normalise(said) == normalise(expected)

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+_QUERIES = 128  # at once; 64 is as fast, 256 half as fast at 512 positions
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -32,6 +34,30 @@ class Shape:
     head_dim: int = 64
     epsilon: float = 1e-5
     theta: float = 10000.0
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention, (rows, heads, positions, width) with fewer heads of keys and values.
+
+    On a CPU a block of queries meets the keys up to its end as one product of matrices: compiled, forward and backward
+    take 22 ms where PyTorch's fused kernel takes 75 (a layer, 4096 positions in rows of 512, one thread).
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    rows, heads, length, width = q.shape
+    together, groups = heads // k.shape[1], rows * k.shape[1]
+    q = (q * width**-0.5).reshape(groups, together, length, width)
+    k, v = k.reshape(groups, length, width), v.reshape(groups, length, width)
+    read = []
+    for begin in range(0, length, _QUERIES):
+        end = min(begin + _QUERIES, length)
+        asked = q[:, :, begin:end].reshape(groups, together * (end - begin), width)
+        scores = torch.bmm(asked, k[:, :end].transpose(1, 2)).view(groups, together, end - begin, end)
+        hidden = torch.arange(end, device=q.device) > torch.arange(begin, end, device=q.device)[:, None]
+        chosen = torch.softmax(scores.float().masked_fill(hidden, float("-inf")), -1).to(v.dtype)
+        found = torch.bmm(chosen.view(groups, together * (end - begin), end), v[:, :end])
+        read.append(found.view(rows, heads, end - begin, width))
+    return torch.cat(read, 2)
 
 
 class Block(nn.Module):
@@ -63,13 +89,7 @@ class Block(nn.Module):
         a, b = rotated.float().chunk(2, -1)
         rotated = torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(mixed.dtype)
         q, k = rotated[:, :, : s.heads].transpose(1, 2), rotated[:, :, s.heads :].transpose(1, 2)
-        group = s.heads // s.kv_heads
-        k, v = k.repeat_interleave(group, 1), v.transpose(1, 2).repeat_interleave(group, 1)
-        y = (
-            F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            .transpose(1, 2)
-            .reshape(batch, length, s.heads * s.head_dim)
-        )
+        y = _attention(q, k, v.transpose(1, 2)).transpose(1, 2).reshape(batch, length, s.heads * s.head_dim)
         x = x + F.linear(y, self.o)
         gate, up = F.linear(F.rms_norm(x, (s.hidden,), self.norm2, s.epsilon), torch.cat((self.gate, self.up))).chunk(
             2, -1

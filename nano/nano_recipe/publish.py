@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 
@@ -49,6 +50,9 @@ CHAT_TEMPLATE = """{%- if tools %}
 """
 
 
+CURVE = ("READ", "FORMS", "FIVE", "json", "tool", "absent_field", "false_decline")
+
+
 def tokenizer_config(context: int) -> dict[str, object]:
     """The tokenizer_config.json beside the tokenizer."""
     return {
@@ -75,6 +79,31 @@ def made(run: Path) -> dict[str, object]:
     }
 
 
+def point(card: dict[str, Any]) -> dict[str, float] | None:
+    """What a card says was reached after so many tokens, as one point of the curve of its size."""
+    if "made" not in card or "measured" not in card:
+        return None
+    measured = card["measured"]
+    return {
+        "tokens": card["made"]["tokens"],
+        "minutes": card["made"]["minutes"],
+        **{key: measured["grammar"][key]["value"] for key in CURVE},
+        **{key: measured["handwritten"][key]["value"] for key in ("answered", "declined")},
+        "bits_per_byte": measured["bits_per_byte"],
+    }
+
+
+def curve(before: dict[str, Any], card: dict[str, Any]) -> list[dict[str, float]]:
+    """The points of the weights that these go on from, and their own; weights of another plan begin a curve."""
+    last = point(card)
+    if last is None:
+        return []
+    went_on = "plan" in before and [p["name"] for p in before["plan"]["phases"]] == [
+        p["name"] for p in card["plan"]["phases"][: len(before["plan"]["phases"])]
+    ]
+    return [*(p for p in before.get("curve", []) if went_on and p["tokens"] < last["tokens"]), last]
+
+
 def parameters(path: Path) -> int:
     """The number of weights, from the header of the file."""
     with safe_open(path, "pt") as file:
@@ -88,11 +117,13 @@ def main() -> None:
     parser.add_argument("--size", required=True)
     parser.add_argument("--build", type=Path, default=Path("build"))
     parser.add_argument("--report", type=Path, help="what evaluate.py wrote with --json")
+    parser.add_argument("--quantised", type=Path, help="what quantised.py wrote with --json")
     parser.add_argument("--run", type=Path, help="the run: its plan, how many tokens it took and how long")
     parser.add_argument("--out", type=Path, default=Path("src/fieldwise_nano/weights"))
     options = parser.parse_args()
     folder = options.out / options.size
     folder.mkdir(parents=True, exist_ok=True)
+    before = json.loads((folder / "card.json").read_text()) if (folder / "card.json").is_file() else {}
     for name in ("config.json", "generation_config.json", "model.safetensors"):
         shutil.copyfile(options.trained / name, folder / name)
     shutil.copyfile(options.build / "tokenizer.json", folder / "tokenizer.json")
@@ -100,7 +131,7 @@ def main() -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(context), indent=2) + "\n")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
     files = sorted(p.name for p in folder.iterdir() if p.name != "card.json")
-    card: dict[str, object] = {
+    card: dict[str, Any] = {
         "name": options.size,
         "licence": "Apache-2.0",
         "prompt": GROUNDED_SYSTEM,
@@ -114,6 +145,9 @@ def main() -> None:
     if options.report:
         report = json.loads(options.report.read_text())
         card["measured"] = {k: v for k, v in report.items() if k != "answers"}
+    if options.quantised:
+        card["quantised"] = json.loads(options.quantised.read_text())
+    card["curve"] = curve(before, card)
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
 
 

@@ -18,6 +18,7 @@ import os
 import queue
 import random
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -347,6 +348,34 @@ def _jobs(plan: Plan, index: int, tokens: int, step: int, count: int) -> list[tu
     return jobs
 
 
+def _step(run: Run, phase: Phase, feed: Feed, losses_by_kind: dict[str, list[float]]) -> None:
+    """Learn from the next rows of a phase, note their losses, and count their tokens."""
+
+    def note(kind: str, value: float) -> None:
+        losses_by_kind.setdefault(kind, []).append(value)
+
+    micro = max(1, phase.step_tokens // run.plan.micro_tokens)
+    upcoming = _jobs(run.plan, run.phase, run.phase_tokens, run.step, feed.ahead + micro)
+    for position in range(micro):
+        ids, weights, _ = feed.get(upcoming[position:])
+        said = weights[:, 1:] == ANSWER
+        marked = torch.from_numpy(said[weights[:, 1:] > 0])
+        weights[:, 1:][said] *= phase.answers
+        if "preference" in phase.start:
+            note("right answers", run.backward_pairs(ids, weights, 1 / micro).mean().item())
+            continue
+        losses = run.backward(ids, weights, 1 / micro)
+        note("loss", losses.mean().item())
+        if marked.any():
+            note("answers", losses.cpu()[marked].mean().item())
+    run.update(phase.rate * (1 - 0.95 * run.phase_tokens / phase.tokens if phase.decay else 1.0))
+    if run.won:
+        note("won", sum(run.won) / len(run.won))
+        run.won.clear()
+    used = micro * (run.plan.micro_tokens // ids.shape[1]) * ids.shape[1]
+    run.tokens, run.phase_tokens = run.tokens + used, run.phase_tokens + used
+
+
 def train(
     run: Run,
     build: Path,
@@ -367,60 +396,38 @@ def train(
         run.phase = 0
         run.save()
         run.log(event="copy warm-up done")
-    feed = Feed(build, forms, makers)
-    session = began = time.monotonic()
-    evaluated = saved = began
-    losses_by_kind: dict[str, list[float]] = {}
-    while run.phase < len(run.plan.phases):
-        phase = run.plan.phases[run.phase]
-        while run.phase_tokens < phase.tokens:
-            micro = max(1, phase.step_tokens // run.plan.micro_tokens)
-            upcoming = _jobs(run.plan, run.phase, run.phase_tokens, run.step, feed.ahead + micro)
-            for position in range(micro):
-                ids, weights, _ = feed.get(upcoming[position:])
-                said = weights[:, 1:] == ANSWER
-                marked = torch.from_numpy(said[weights[:, 1:] > 0])
-                weights[:, 1:][said] *= phase.answers
-                if "preference" in phase.start:
-                    losses_by_kind.setdefault("right answers", []).append(
-                        run.backward_pairs(ids, weights, 1 / micro).mean().item()
+    with closing(Feed(build, forms, makers)) as feed:
+        session = began = time.monotonic()
+        evaluated = saved = began
+        losses_by_kind: dict[str, list[float]] = {}
+        while run.phase < len(run.plan.phases):
+            phase = run.plan.phases[run.phase]
+            while run.phase_tokens < phase.tokens:
+                _step(run, phase, feed, losses_by_kind)
+                now = time.monotonic()
+                run.seconds, began = run.seconds + now - began, now
+                if run.step % 50 == 0:
+                    run.log(
+                        name=phase.name,
+                        **{k: sum(v) / len(v) for k, v in losses_by_kind.items()},
+                        rate=run.optimisers[0].param_groups[0]["lr"],
                     )
-                    continue
-                losses = run.backward(ids, weights, 1 / micro)
-                losses_by_kind.setdefault("loss", []).append(losses.mean().item())
-                if marked.any():
-                    losses_by_kind.setdefault("answers", []).append(losses.cpu()[marked].mean().item())
-            done = run.phase_tokens / phase.tokens
-            run.update(phase.rate * (1 - 0.95 * done if phase.decay else 1.0))
-            used = micro * (run.plan.micro_tokens // ids.shape[1]) * ids.shape[1]
-            if run.won:
-                losses_by_kind.setdefault("won", []).append(sum(run.won) / len(run.won))
-                run.won.clear()
-            run.tokens, run.phase_tokens = run.tokens + used, run.phase_tokens + used
-            now = time.monotonic()
-            run.seconds, began = run.seconds + now - began, now
-            if run.step % 50 == 0:
-                run.log(
-                    name=phase.name,
-                    **{k: sum(v) / len(v) for k, v in losses_by_kind.items()},
-                    rate=run.optimisers[0].param_groups[0]["lr"],
-                )
-                losses_by_kind.clear()
-            if now - evaluated > evaluate_every:
-                report(run, items, maker, held)
-                evaluated = began = time.monotonic()
-            if now - saved > save_every:
-                run.save()
-                saved = began = time.monotonic()
-            if stop_after is not None and now - session > stop_after:
-                run.save()
-                return False
-        run.phase, run.phase_tokens = run.phase + 1, 0
-        run.save()
-        export(run.model, run.out / f"after-{phase.name}", maker.special.pad, maker.special.end)
-        report(run, items, maker, held)
-        began = time.monotonic()
-    return True
+                    losses_by_kind.clear()
+                if now - evaluated > evaluate_every:
+                    report(run, items, maker, held)
+                    evaluated = began = time.monotonic()
+                if now - saved > save_every:
+                    run.save()
+                    saved = began = time.monotonic()
+                if stop_after is not None and now - session > stop_after:
+                    run.save()
+                    return False
+            run.phase, run.phase_tokens = run.phase + 1, 0
+            run.save()
+            export(run.model, run.out / f"after-{phase.name}", maker.special.pad, maker.special.end)
+            report(run, items, maker, held)
+            began = time.monotonic()
+        return True
 
 
 def report(run: Run, items: list, maker: object, held: torch.Tensor) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,32 @@ def test_the_shipped_passages_are_well_formed_and_many() -> None:
     asked = [answer for t in templates for _, answer in t.questions]
     assert len(templates) > 300 and 0.05 < sum(a is None for a in asked) / len(asked) < 0.3
     assert 10 < sum(t.held_out for t in templates) < len(templates) / 6
+
+
+def test_nine_words_in_a_row_of_what_is_measured_stand_in_no_passage_that_is_learnt_from() -> None:
+    from nano_recipe import written
+
+    def runs(text: str) -> set[str]:
+        words = re.findall(r"[a-z0-9]+", text.lower())
+        return {" ".join(words[n : n + 9]) for n in range(len(words) - 8)}
+
+    learnt = {
+        run
+        for t in written.read(NANO / "reading")
+        for line in [*t.sentences, *(question for question, _ in t.questions)]
+        for run in runs(line)
+    }
+    measured = set()
+    for path in (NANO.parent / "examples").rglob("*.md"):
+        measured |= {run for line in path.read_text(encoding="utf-8").splitlines() for run in runs(line)}
+    for path in (NANO.parent / "examples").rglob("*.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            measured |= runs(json.loads(line)["question"])
+    for line in (NANO / "evaluation/handwritten.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        measured |= runs(row["passage"]).union(*(runs(q["question"]) for q in row["questions"]))
+    assert len(learnt) > 100_000 and len(measured) > 10_000
+    assert not learnt & measured
 
 
 def test_items_rows_headings_and_steps_stand_on_lines_of_their_own(tmp_path: Path, composer) -> None:
