@@ -140,8 +140,8 @@ def files(quantised: dict[str, Any]) -> list[str]:
         return []
     lines = [
         "",
-        f"As GGUF files, with llama.cpp on {quantised['threads']} threads; agreement is the share of positions whose first"
-        " choice is that of the f32 file:",
+        f"As GGUF files, with llama.cpp on {quantised['threads']} threads; READ over items drawn for this table; agreement is"
+        " the share of positions whose first choice is that of the f32 file:",
         "",
         "| file | MB | READ | agreement in answers | in running text | seconds an answer: median, p95 |",
         "|---|---|---|---|---|---|",

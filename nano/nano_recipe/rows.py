@@ -240,7 +240,7 @@ class RowMaker:
                 else r.randint(1, 7)
             )
             shown, turns = self.composer.conversation(
-                size, count, turns=r.choice((8, 12)) if length <= 256 else r.choice((1, 3, 8, 12, 16)), level=level
+                size, count, turns=r.choice((8, 12)) if length <= 256 else r.choice((3, 12, 16, 20)), level=level
             )
             if not turns:
                 continue
@@ -268,8 +268,8 @@ class RowMaker:
         r = self.rng
 
         def drawn() -> tuple[list[str], list[tuple[str, str]]]:
-            count = 1 if length <= 256 else r.choice((1, 2, 2, 3)) if length <= 512 else r.choice((3, 4, 5))
-            return written.conversation(self.templates, self.composer.pools, count, r.choice((4, 12, 16, 16)))
+            count = 1 if length <= 256 else r.choice((1, 1, 2, 3)) if length <= 512 else r.choice((2, 3, 4, 5))
+            return written.conversation(self.templates, self.composer.pools, count, r.choice((4, 16, 20, 24)))
 
         return self._asked(drawn, length)
 
