@@ -133,6 +133,7 @@ def test_what_is_decided_on_the_page_comes_back_as_a_sheet(browser: Any, run: Ru
     items.nth(2).get_by_label("Note").fill("=checked")
     page.get_by_role("button", name="Next").click()
     assert page.locator(".item-head b").first.inner_text() == "21"
+    page.wait_for_timeout(1000)  # the browser writes what a page stores behind its back, and reloading may be faster
     page.reload()  # what was decided is still there
     assert "3 of 45 decided: 1 keep, 1 fix, 1 drop" in page.locator("#done").inner_text()
     page.locator("#state").select_option("fix")
