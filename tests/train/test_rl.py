@@ -252,7 +252,7 @@ def test_the_reward_model_is_one_more_reward(base, examples, device, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ppo", "rloo", "grpo"])
 def test_the_embedded_base_learns_to_decline(method, device, tmp_path: Path) -> None:
-    """Drawn at random it declines every fifth time or so; rewarded for it, most of the time."""
+    """Drawn at random it declines at times, how often hangs on the weights shipped; rewarded for it, most of the time."""
     import fieldwise_nano
 
     examples = [
@@ -279,5 +279,6 @@ def test_the_embedded_base_learns_to_decline(method, device, tmp_path: Path) -> 
     )
     outcome = train(fieldwise_nano.weights(), examples, device, tmp_path, settings)
     rewards = [row["rewards/declines/mean"] for row in outcome.curve]
-    assert sum(rewards[:2]) / 2 < 0.45 and sum(rewards[-3:]) / 3 > 0.65
+    first, last = sum(rewards[:2]) / 2, sum(rewards[-3:]) / 3
+    assert last > 0.65 and last - first > 0.2, rewards
     assert outcome.about["curve_shows"]["state"] == "rising"
