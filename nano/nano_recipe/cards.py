@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .publish import CURVE, point
+
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ("nano-10m", "nano-2m")
 
@@ -111,11 +113,12 @@ def section(card: dict[str, Any]) -> str:
         counted = measured.get("bits_per_byte_5gram")
         wanted = f"below {counted:.2f}, a 5-gram model over all the training text" if counted else "-"
         lines.append(f"| bits per byte on held-out text of the fields | {measured['bits_per_byte']:.2f} | {wanted} |")
-    return "\n".join(lines + files(card.get("quantised", {})) + curve(card.get("curve", []))) + "\n"
+    return "\n".join(lines + files(card.get("quantised", {})) + curve(card)) + "\n"
 
 
-def curve(points: list[dict[str, float]]) -> list[str]:
+def curve(card: dict[str, Any]) -> list[str]:
     """What was reached after how many tokens, wherever weights were published."""
+    points = [p for p in (*card.get("earlier", []), point(card)) if p is not None]
     if len(points) < 2:
         return []
     lines = [
@@ -126,7 +129,7 @@ def curve(points: list[dict[str, float]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for p in points:
-        shares = " | ".join(f"{p[key]:.2f}" for key in ("READ", "FORMS", "FIVE", "json", "tool", "false_decline"))
+        shares = " | ".join(f"{p[key]:.2f}" for key in CURVE)
         lines.append(
             f"| {p['tokens'] / 1e6:.1f} | {p['minutes']:.0f} | {shares} | {p['answered']:.2f}, {p['declined']:.2f} | "
             f"{p['bits_per_byte']:.2f} |"

@@ -79,10 +79,6 @@ def _item(maker: RowMaker, passages: list[Passage], turns: list[Turn], context: 
     return Item(turns[-1].kind, ids + answer, len(ids)) if len(ids) + len(answer) <= context else None
 
 
-def _wanted(kind: str) -> str:
-    return kind
-
-
 def reading_items(
     maker: RowMaker,
     wanted: Iterable[str],
@@ -382,15 +378,20 @@ def handwritten(model: Nano, maker: RowMaker, path: Path) -> tuple[dict[str, Rat
     return {k: wilson(sum(v), len(v)) for k, v in sorted(right.items())}, answers
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of(description: str | None) -> argparse.ArgumentParser:
+    """What a measurement of weights is told: which, over which items, and where its report goes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--build", type=Path, default=Path("build"))
     parser.add_argument("--forms", type=Path, default=Path("forms"))
     parser.add_argument("--handwritten", type=Path, default=Path("evaluation/handwritten.jsonl"))
     parser.add_argument("--each", type=int, default=200)
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = options_of(__doc__).parse_args()
     model = load_exported(options.weights)
     maker = open_maker(options.build, options.forms, "test")
     items = build_items(options.build, options.forms, options.each, model.shape.context)

@@ -50,7 +50,7 @@ CHAT_TEMPLATE = """{%- if tools %}
 """
 
 
-CURVE = ("READ", "FORMS", "FIVE", "json", "tool", "absent_field", "false_decline")
+CURVE = ("READ", "FORMS", "FIVE", "json", "tool", "false_decline")
 
 
 def tokenizer_config(context: int) -> dict[str, object]:
@@ -93,15 +93,13 @@ def point(card: dict[str, Any]) -> dict[str, float] | None:
     }
 
 
-def curve(before: dict[str, Any], card: dict[str, Any]) -> list[dict[str, float]]:
-    """The points of the weights that these go on from, and their own; weights of another plan begin a curve."""
-    last = point(card)
-    if last is None:
+def earlier(before: dict[str, Any], card: dict[str, Any]) -> list[dict[str, float]]:
+    """The points of the weights that these go on from; weights of another plan have none."""
+    names = [[p["name"] for p in c.get("plan", {}).get("phases", [])] for c in (before, card)]
+    if not names[0] or names[0] != names[1][: len(names[0])]:
         return []
-    went_on = "plan" in before and [p["name"] for p in before["plan"]["phases"]] == [
-        p["name"] for p in card["plan"]["phases"][: len(before["plan"]["phases"])]
-    ]
-    return [*(p for p in before.get("curve", []) if went_on and p["tokens"] < last["tokens"]), last]
+    points = [*before.get("earlier", []), point(before)]
+    return [p for p in points if p is not None and p["tokens"] < card["made"]["tokens"]]
 
 
 def parameters(path: Path) -> int:
@@ -147,7 +145,7 @@ def main() -> None:
         card["measured"] = {k: v for k, v in report.items() if k != "answers"}
     if options.quantised:
         card["quantised"] = json.loads(options.quantised.read_text())
-    card["curve"] = curve(before, card)
+    card["earlier"] = earlier(before, card)
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
 
 

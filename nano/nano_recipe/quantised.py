@@ -11,7 +11,6 @@ when the engine serves.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -26,7 +25,7 @@ from fieldwise.interfaces import Sampling
 from fieldwise.release.gguf import convert
 from fieldwise.release.quantise import quantise
 
-from .evaluate import READ, Item, handwritten_prompts, reading_items, wilson
+from .evaluate import READ, Item, handwritten_prompts, options_of, reading_items, wilson
 from .rows import RowMaker, open_maker
 
 KINDS = ("f32", "q8_0", "q4_k_m")
@@ -95,14 +94,8 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--build", type=Path, default=Path("build"))
-    parser.add_argument("--forms", type=Path, default=Path("forms"))
-    parser.add_argument("--handwritten", type=Path, default=Path("evaluation/handwritten.jsonl"))
-    parser.add_argument("--each", type=int, default=200)
+    parser = options_of(__doc__)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     maker = open_maker(options.build, options.forms, "test", seed=777)
     items = reading_items(maker, READ, options.each, 1024)

@@ -59,7 +59,7 @@ def test_attention_in_blocks_is_that_of_pytorch_with_its_gradients(length: int) 
 
 
 def test_a_published_size_keeps_the_curve_of_the_weights_it_went_on_from() -> None:
-    from nano_recipe.publish import CURVE, curve
+    from nano_recipe.publish import CURVE, earlier
 
     def card(tokens: int, reached: float, *phases: str) -> dict[str, object]:
         return {
@@ -72,12 +72,19 @@ def test_a_published_size_keeps_the_curve_of_the_weights_it_went_on_from() -> No
             },
         }
 
-    first = card(10, 0.2, "short")
-    first["curve"] = curve({}, first)
-    longer = curve(first, card(20, 0.3, "short", "long"))
-    assert [(p["tokens"], p["READ"]) for p in longer] == [(10, 0.2), (20, 0.3)]
-    assert [p["tokens"] for p in curve(first, card(20, 0.3, "otherwise"))] == [20]
-    assert [p["tokens"] for p in curve(first, card(10, 0.3, "short"))] == [10]  # measured again
+    def points(before: dict[str, object], after: dict[str, object]) -> list[tuple[float, float]]:
+        after["earlier"] = earlier(before, after)
+        return [(p["tokens"], p["READ"]) for p in after["earlier"]]
+
+    first, longer = card(10, 0.2, "short"), card(20, 0.3, "short", "long")
+    assert points({}, first) == []
+    assert points(first, longer) == [(10, 0.2)]
+    assert points(longer, card(30, 0.4, "short", "long", "longest")) == [(10, 0.2), (20, 0.3)]
+    assert points(longer, card(20, 0.35, "short", "long")) == [(10, 0.2)]  # measured again
+    assert points(longer, card(30, 0.4, "otherwise")) == []
+    unmeasured = {key: value for key, value in card(20, 0.0, "short", "long").items() if key != "measured"}
+    unmeasured["earlier"] = earlier(first, unmeasured)
+    assert points(unmeasured, card(20, 0.3, "short", "long")) == [(10, 0.2)]
 
 
 def test_first_choices_of_the_f32_file_are_those_of_the_weights(tmp_path: Path) -> None:
