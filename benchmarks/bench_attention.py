@@ -4,7 +4,8 @@
 
 One thread, bfloat16, causal, keys shared by two or three heads. Distances are those of the gradients to the same in
 64 bit, as a share of their norm. The last part trains an adapter of the embedded base on micro-batches of three to eight
-conversations of 60 to 420 tokens, in a process of its own for each capacity of oneDNN's cache.
+conversations of 60 to 420 tokens, in a process of its own for each capacity of oneDNN's cache. The part `base_model` is
+the attention that the base model itself is trained with (nano/nano_recipe/model.py), compiled, beside PyTorch's.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import fieldwise  # sets the switches of the libraries below  # noqa: F401
 HEADS = ((4, 2), (9, 3))
 POSITIONS = (60, 120, 340, 512, 1024)
 ROWS = (371, 742, 1024, 2048)
+BLOCKS = (64, 128, 256)
 CAPACITIES = (1024, 128, 64, 0)
 WIDTH = 64
 
@@ -59,6 +61,34 @@ def passes(heads: int, groups: int, positions: int, rounds: int) -> dict[str, An
         off = [float((a.grad.double() - b).norm() / b.norm()) for a, b in zip(inputs, right, strict=True)]
         found[name] = {"ms": round(1000 * median(times), 2), "distance": round(max(off), 4)}
     found["ratio"] = round(found["pytorch"]["ms"] / found["blocks"]["ms"], 2)
+    return found
+
+
+def base_model(rounds: int) -> dict[str, Any]:
+    """Milliseconds of both passes of one layer over 4,096 positions, compiled, by the length of a row and of a block."""
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nano"))
+    from nano_recipe import model
+
+    def theirs(q: Any, k: Any, v: Any) -> Any:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    found: dict[str, Any] = {}
+    for length in (256, 512):
+        drawn = [torch.randn(4096 // length, n, length, WIDTH).bfloat16().requires_grad_() for n in (4, 2, 2)]
+        wanted = torch.randn_like(drawn[0])
+        found[f"rows of {length}"] = {}
+        for name, attend, block in (("pytorch", theirs, 0), *((f"blocks of {b}", model._attention, b) for b in BLOCKS)):
+            torch._dynamo.reset()
+            model._QUERIES = block
+            compiled, times = torch.compile(attend, dynamic=False), []
+            for n in range(rounds + 1):
+                began = time.process_time()
+                compiled(*drawn).backward(wanted)
+                if n:  # the first is compiled
+                    times.append(time.process_time() - began)
+            found[f"rows of {length}"][name] = round(1000 * median(times), 1)
     return found
 
 
@@ -133,6 +163,7 @@ def main() -> None:
     found: dict[str, Any] = {
         "passes": {f"{h} heads, {p} positions": passes(h, g, p, given.rounds) for h, g in HEADS for p in POSITIONS},
         "ms_a_token": rows(given.rounds),
+        "base_model": base_model(given.rounds),
         "kept_shapes": {},
     }
     for capacity in CAPACITIES:

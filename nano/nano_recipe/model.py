@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-_QUERIES = 128  # at once; 64 is as fast, 256 half as fast at 512 positions
+_QUERIES = 128  # at once; 64 and 256 were no faster in rows of 256 and 512
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention, (rows, heads, positions, width) with fewer heads of keys and values.
 
     On a CPU a block of queries meets the keys up to its end as one product of matrices: compiled, forward and backward
-    take 22 ms where PyTorch's fused kernel takes 75 (a layer, 4096 positions in rows of 512, one thread).
+    take 24 ms where PyTorch's fused kernel takes 76 (a layer, 4096 positions in rows of 512, one thread;
+    benchmarks/bench_attention.py).
     """
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
